@@ -1,0 +1,301 @@
+"""A recipe as typed data: TOML → frozen structs, every key known, every value checked.
+
+    load("recipes/demo.toml", ["sft.epochs=3", "stage.math-short.budget=64"])
+
+An unknown key is an error that names the nearest known one. `--set` paths name a stage by its `name`.
+`resolved(recipe)` is the whole recipe with its defaults as JSON, and `digest(recipe)` its hash; both go
+into the run's folder. Numbers of the paper stand in `recipes/*.toml`, not here: the defaults here are
+what the paper says where it says it, and ours where it is silent (recipe comments tell which).
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from acereason.chat import Format
+from acereason.errors import ConfigError
+
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+Rate = Annotated[float, Meta(gt=0)]
+
+
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all recipe sections."""
+
+
+class NewModel(Struct):
+    """A small model built here; the fields are those of the architecture's Hugging Face config."""
+
+    architecture: Literal["qwen3", "qwen2", "llama"] = "qwen3"
+    vocab_size: Positive = 512
+    hidden_size: Positive = 128
+    num_hidden_layers: Positive = 4
+    num_attention_heads: Positive = 4
+    num_key_value_heads: Positive = 1
+    head_dim: Positive = 32
+    intermediate_size: Positive = 384
+    tie_word_embeddings: bool = True
+    max_position_embeddings: Positive = 1024
+
+
+class Model(Struct):
+    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with a tokenizer trained here."""
+
+    path: str | None = None
+    new: NewModel | None = None
+    format: Format = "chatml-1.1"
+    rope_theta: Rate | None = None
+    context: Positive | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.new is None):
+            raise ValueError("give either model.path or a [model.new] section, not both or neither")
+
+
+class Tasks(Struct):
+    """Procedural problems of one domain: `families`, each at levels up to `max_level`."""
+
+    families: tuple[str, ...]
+    min_level: Positive = 1
+    max_level: Positive = 4
+    sft_prompts: Positive = 4000
+    rl_prompts: Positive = 2000
+    held_out: Positive = 512
+
+
+class Curate(Struct):
+    """From sources to the SFT traces and the RL prompts. `tasks` maps a domain to procedural families;
+    `files` maps a domain to a JSON Lines file of problems, `traces` is a file of responses to learn from."""
+
+    tasks: dict[str, Tasks] = {}
+    responses_per_prompt: Positive = 1
+    wrong_share: Share = 0.0
+    ngram: Positive = 9
+    split: Literal["dev", "test"] = "test"
+
+
+class Sft(Struct):
+    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1)."""
+
+    epochs: Positive = 5
+    batch_tokens: Positive = 32768
+    micro_tokens: Positive = 2048
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    learning_rate: Rate = 5e-5
+    matrix_learning_rate: Rate = 0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
+    warmup: Share = 0.02
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
+    clip_gradient: Rate = 1.0
+    evaluate_prompts: Count = 128  # held-out prompts per domain after each epoch; 0 = none
+
+
+class Temperature(Struct):
+    """How a stage gets its sampling temperature (recipe §3).
+
+    fixed      `value`
+    calibrate  at the stage's start sample its prompts at `candidates`, take the T whose H_T is `target`
+    track      calibrate, then hold H_T at the target while training
+    """
+
+    rule: Literal["fixed", "calibrate", "track"] = "fixed"
+    value: Rate = 1.0
+    target: Rate = 0.3
+    candidates: Annotated[tuple[float, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
+    prompts: Positive = 128
+    gain: Annotated[float, Meta(gt=0, le=1)] = 0.3
+
+
+class Filter(Struct):
+    """Which prompts a stage trains on. `low ≤ pass rate ≤ high`, measured at the stage's start with
+    `samples` responses to each of at most `candidates` prompts; `samples = 0` measures nothing.
+    From the second epoch on, `drop_solved` drops what every rollout solved in the last one."""
+
+    samples: Count = 0
+    candidates: Positive = 1024
+    low: Share = 0.0
+    high: Share = 1.0
+    levels: tuple[int, int] | None = None
+    drop_solved: bool = False
+
+
+class Stop(Struct):
+    """When a stage ends before its steps: the truncated share falls below a value, or the mean reward of the
+    last `patience` steps is no better than that of the `patience` before."""
+
+    truncated_below: Share | None = None
+    patience: Positive | None = None
+
+
+class Stage(Struct):
+    """One stage of RL. A stage is data; all stages are one run with one step counter."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
+    domain: str
+    budget: Positive
+    steps: Positive
+    group: Annotated[int, Meta(ge=2)] = 8
+    prompts: Positive = 128
+    learning_rate: Rate = 1e-6
+    temperature: Temperature = Temperature()
+    overlong: Literal["mask", "zero"] = "mask"
+    filter: Filter = Filter()
+    stop: Stop = Stop()
+
+
+class Rl(Struct):
+    """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
+    its group's mean and standard deviation (unpublished; ours). `updates` > 1 is off-policy, with clipping,
+    and exists to show why not."""
+
+    normalisation: Literal["global", "group"] = "global"
+    masked_in_statistics: bool = True
+    updates: Positive = 1
+    clip: tuple[Rate, Rate] = (0.2, 0.2)
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    clip_gradient: Rate = 1.0
+    micro_tokens: Positive = 2048
+    judges: Positive = 2
+    max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
+
+
+class Evaluation(Struct):
+    """Held-out evaluation after each stage: avg@k and pass@k (recipe §4)."""
+
+    k: Positive = 8
+    temperature: Rate = 0.6
+    top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
+    budget: Positive = 32768
+
+
+class Sampling(Struct):
+    """The embedded sampler: places decoded together, threads, and whether the compiled step may be used."""
+
+    slots: Positive = 256
+    threads: Positive | None = None
+    native: bool = True
+
+
+class Recipe(Struct):
+    """Everything that makes a run, but for the machine it runs on."""
+
+    name: str
+    seed: int = 1
+    model: Model
+    curate: Curate = Curate()
+    sft: Sft | None = None
+    rl: Rl = Rl()
+    stage: tuple[Stage, ...] = ()
+    evaluation: Evaluation = Evaluation()
+    sampling: Sampling = Sampling()
+    checkpoint_every: Positive = 10
+    keep_responses: bool = True
+
+    def __post_init__(self) -> None:
+        names = [s.name for s in self.stage]
+        if len(set(names)) < len(names) or "sft" in names:
+            raise ValueError(f"stage names must differ and not be 'sft': {names}")
+
+
+def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `--set` assignments to it.
+
+    Raises ConfigError: no such file, bad TOML, unknown key, wrong value."""
+    try:
+        data = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    for setting in settings:
+        _assign(data, setting)
+    return parse(data, str(path))
+
+
+def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
+    """A recipe from plain data, e.g. `resolved` read back."""
+    _check_keys(data, Recipe, "")
+    try:
+        return msgspec.convert(data, Recipe, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The whole recipe, defaults included, as JSON-able data."""
+    data: dict[str, Any] = msgspec.to_builtins(recipe)
+    return data
+
+
+def digest(recipe: Recipe) -> str:
+    """A hash of the resolved recipe (16 hex digits)."""
+    canonical = msgspec.json.encode(resolved(recipe), order="sorted")
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def _assign(data: dict[str, Any], setting: str) -> None:
+    """Apply one `a.b=c`; the value is TOML, or else a string. `stage.NAME.key` finds the stage by name."""
+    path, found, text = setting.partition("=")
+    if not found or not path:
+        raise ConfigError(f"--set takes key=value, e.g. --set sft.epochs=3; found {setting!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *parents, last = path.strip().split(".")
+    node: Any = data
+    for key in parents:
+        node = _stage(node, key) if isinstance(node, list) else node.setdefault(key, {})
+        if not isinstance(node, dict | list):
+            raise ConfigError(f"--set {setting}: {key!r} holds a value, not a section")
+    if isinstance(node, list):
+        raise ConfigError(f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…")
+    node[last] = value
+
+
+def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    for stage in stages:
+        if stage.get("name") == name:
+            return stage
+    known = ", ".join(str(s.get("name")) for s in stages)
+    raise ConfigError(f"no stage is named {name!r}; the recipe has: {known}")
+
+
+def _check_keys(data: Any, kind: Any, where: str) -> None:
+    """Refuse unknown keys with the nearest known one; recurse into sections, lists and maps of sections."""
+    if get_origin(kind) is not None:
+        structs = [a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)]
+        for inner in structs:
+            if isinstance(data, list):
+                for number, item in enumerate(data):
+                    _check_keys(item, inner, f"{where[:-1]}[{number}].")
+            elif isinstance(data, Mapping) and get_origin(kind) is dict:
+                for key, item in data.items():
+                    _check_keys(item, inner, f"{where}{key}.")
+            elif data is not None:
+                _check_keys(data, inner, where)
+        return
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)):
+        return
+    hints = get_type_hints(kind, include_extras=False)
+    for key, value in data.items():
+        if key not in hints:
+            raise ConfigError(f"unknown key {where}{key}{_nearest(key, list(hints))}")
+        _check_keys(value, hints[key], f"{where}{key}.")
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]}?" if matches else f"; known here: {', '.join(known)}"

@@ -1,0 +1,124 @@
+"""Loading, building, running and saving the policy: an ordinary Hugging Face causal language model.
+
+The model is the transformers class of its checkpoint, with attention over packs (`policy.attention`) and
+the tempered head (`policy.head`) in place of its own loss. What is saved opens with
+`AutoModelForCausalLM` and `AutoTokenizer` and nothing of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import logging as transformers_logging
+
+from acereason.errors import CheckpointError
+from acereason.policy import attention
+from acereason.policy.head import tempered_logprobs
+from acereason.policy.packing import Pack
+
+Model = Any  # a transformers PreTrainedModel for causal language modelling
+Tokenizer = Any  # a transformers PreTrainedTokenizerFast
+
+
+def load_tokenizer(path: str | Path) -> Tokenizer:
+    """The tokenizer of a checkpoint folder or hub id."""
+    try:
+        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
+
+
+def load_model(
+    path: str | Path,
+    dtype: torch.dtype = torch.float32,
+    rope_theta: float | None = None,
+    context: int | None = None,
+) -> Model:
+    """The causal language model of a checkpoint folder or hub id, ready for packs.
+
+    `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
+    open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
+    try:
+        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
+        if rope_theta is not None:
+            config.rope_parameters = {**(config.rope_parameters or {}), "rope_theta": rope_theta}
+        if context is not None:
+            config.max_position_embeddings = context
+        verbosity = transformers_logging.get_verbosity()
+        transformers_logging.set_verbosity_error()
+        try:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                str(path),
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention.NAME,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+        finally:
+            transformers_logging.set_verbosity(verbosity)
+    except Exception as error:  # safetensors and transformers raise bare Exceptions for damaged files
+        raise CheckpointError(
+            f"no causal language model could be loaded from {path}: {first_line(error)}. Expected a "
+            "Hugging Face folder with config.json and *.safetensors"
+        ) from error
+    wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
+    if wrong:
+        raise CheckpointError(
+            f"the weights in {path} are not those of a {type(model).__name__}: {len(wrong)} tensors are "
+            f"missing, unexpected or of another shape, e.g. {wrong[0]}"
+        )
+    return model.train()
+
+
+def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, **shape: Any) -> Model:
+    """A randomly initialised model; `shape` are fields of the architecture's config, e.g. hidden_size."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.for_model(architecture, **shape)
+        return AutoModelForCausalLM.from_config(
+            config, dtype=dtype, attn_implementation=attention.NAME
+        ).train()
+
+
+def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
+    """Write an ordinary Hugging Face checkpoint (safetensors)."""
+    model.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+
+
+def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
+    """log π_T of every predicted token of the pack [M] with gradient, and H_T in nats [M] without."""
+    output = model.base_model(
+        input_ids=pack.tokens[None],
+        position_ids=pack.positions[None],
+        use_cache=False,
+        pack_blocks=pack.blocks,
+    )
+    hidden_ME = output.last_hidden_state[0, pack.predictors]
+    weight_VE = model.get_output_embeddings().weight
+    return tempered_logprobs(hidden_ME, weight_VE, pack.targets, temperature)
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Token ids of a text that already contains whatever special tokens it needs."""
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def end_tokens(model: Model, tokenizer: Tokenizer) -> list[int]:
+    """The ids that end a response: those of the generation config and of the tokenizer."""
+    declared = getattr(model.generation_config, "eos_token_id", None)
+    ids: Sequence[int | None] = declared if isinstance(declared, list) else [declared]
+    return sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, for putting into ours."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

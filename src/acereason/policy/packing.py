@@ -1,0 +1,129 @@
+"""Packing: many sequences of different lengths in one row of tokens, without leakage between them.
+
+A `Pack` holds whole sequences, longest first, in *blocks* of nearly equal length. A block of `count`
+sequences of at most `length` tokens takes count x length places, so attention sees it as an ordinary
+[count, length] batch; the few places after a shorter sequence are filled with its last token, are never
+attended from a real position (attention is causal) and are never predicted from.
+
+Shapes: N places in the pack, M predicted tokens, S sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt and the response to be learned. `index` finds the example again in per-example data."""
+
+    prompt: Sequence[int]
+    response: Sequence[int]
+    index: int = 0
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.response)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`count` sequences laid out in `count * length` places from `start` on."""
+
+    start: int
+    count: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """One micro-batch. `tokens`, `positions`: [N]. `predictors`: [M] places whose next token is a response
+    token, `targets`: [M] those tokens, `owners`: [M] the index of the example they belong to."""
+
+    tokens: Tensor
+    positions: Tensor
+    blocks: tuple[Block, ...]
+    predictors: Tensor
+    targets: Tensor
+    owners: Tensor
+
+    def to(self, device: torch.device) -> Pack:
+        moved = (self.tokens, self.positions, self.predictors, self.targets, self.owners)
+        tokens, positions, predictors, targets, owners = (t.to(device) for t in moved)
+        return Pack(tokens, positions, self.blocks, predictors, targets, owners)
+
+
+def split(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Indices of sequences in packs of at most `budget` places, longest first.
+
+    Every pack holds at least one sequence, so a sequence longer than the budget gets one of its own.
+    Deterministic; ties keep the given order."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    packs: list[list[int]] = []
+    room = 0
+    for i in order:
+        if not packs or lengths[i] > room:
+            packs.append([])
+            room = budget
+        packs[-1].append(i)
+        room -= lengths[i]
+    return packs
+
+
+def blocks(lengths: Sequence[int], waste: float = 0.1) -> list[Block]:
+    """Group lengths, sorted longest first, into blocks in which at most `waste` of the places are filler."""
+    result: list[Block] = []
+    start = count = used = 0
+    longest = 0
+    for length in lengths:
+        if count and longest * (count + 1) - (used + length) > waste * longest * (count + 1):
+            result.append(Block(start, count, longest))
+            start += longest * count
+            count = used = 0
+        if not count:
+            longest = length
+        count += 1
+        used += length
+    if count:
+        result.append(Block(start, count, longest))
+    return result
+
+
+def pack(examples: Sequence[Example], waste: float = 0.1) -> Pack:
+    """Lay examples out as one pack. Examples of an empty prompt or response are a programming error."""
+    ordered = sorted(examples, key=lambda e: -len(e))
+    layout = blocks([len(e) for e in ordered], waste)
+    tokens: list[int] = []
+    predictors: list[int] = []
+    targets: list[int] = []
+    owners: list[int] = []
+    remaining = iter(ordered)
+    for block in layout:
+        for _ in range(block.count):
+            example = next(remaining)
+            assert len(example.prompt) and len(example.response)
+            start = len(tokens)
+            tokens.extend(example.prompt)
+            tokens.extend(example.response)
+            first = start + len(example.prompt) - 1
+            predictors.extend(range(first, first + len(example.response)))
+            targets.extend(example.response)
+            owners.extend([example.index] * len(example.response))
+            tokens.extend([tokens[-1]] * (block.length - len(example)))
+    positions = torch.cat([torch.arange(b.length).repeat(b.count) for b in layout])
+    return Pack(
+        torch.tensor(tokens),
+        positions,
+        tuple(layout),
+        torch.tensor(predictors),
+        torch.tensor(targets),
+        torch.tensor(owners),
+    )
+
+
+def packs(examples: Sequence[Example], budget: int, waste: float = 0.1) -> list[Pack]:
+    """All examples as packs of about `budget` places (filler may exceed it by the share `waste`)."""
+    return [pack([examples[i] for i in group], waste) for group in split([len(e) for e in examples], budget)]
