@@ -1,0 +1,1 @@
+"""From published sets to the prompts and traces that the recipe trains on, one step a file."""

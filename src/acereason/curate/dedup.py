@@ -1,0 +1,220 @@
+"""Duplicates: exact ones by a hash of the tokens, near ones by MinHash with every candidate
+confirmed.
+
+    exact   equal token sequences (see `text.py` for what a token is)
+    near    equal *decisive* tokens in equal order (numbers, operators, single letters, words such
+            as "maximum", "not", "two") and Jaccard similarity of the sets of word 5-grams >=
+            threshold
+
+Two problems that differ in one constant therefore stay two, however long they are. Candidates come
+from MinHash (84 values in 14 bands of 6: a pair at Jaccard 0.85 is found with probability 0.998,
+at 0.8 with
+0.985), and the hash of the decisive tokens is part of every band's key, so the instances of a
+template never meet. Confirmed pairs are joined into clusters (union-find). Of each cluster stays
+the member with a checked answer (`meta["answer_checked"]`), then any answer, then the most tests,
+then the longest question, then the smallest (id, content). Which records stay does not depend on
+the order in which they arrive.
+
+Not covered: translations and paraphrases; a reordering of sentences that hold numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from acereason.curate.funnel import Funnel
+from acereason.curate.text import I64, U64, Encoded, encode, mix, ngrams, sequence_hashes
+from acereason.problems import Problem
+
+SHINGLE = 5  # words
+BANDS, ROWS = 14, 6
+CHUNK = 256  # texts hashed together: their arrays stay in the cache
+CROWD = 32  # in a larger bucket each member meets only this many neighbours
+
+_multipliers = mix(np.arange(1, BANDS * ROWS + 1, dtype=np.uint64)) | np.uint64(1)
+_band_salts = mix(np.arange(1001, 1001 + BANDS, dtype=np.uint64))
+_NAME = re.compile(r"\b[A-Z]{2,4}\b")
+
+
+def rank(problem: Problem) -> tuple[int, int, int]:
+    """How much a member of a cluster deserves to be the one that stays; larger is better."""
+    checked = 0 if problem.answer is None else 1 + bool(problem.meta.get("answer_checked"))
+    return checked, len(problem.tests), len(problem.question)
+
+
+def _tie(problem: Problem) -> tuple[str, bytes]:
+    return problem.id, hashlib.blake2b(msgspec.json.encode(problem), digest_size=16).digest()
+
+
+def _best(problems: Sequence[Problem], members: Iterable[int]) -> int:
+    members = list(members)
+    top = max(rank(problems[i]) for i in members)
+    return min((i for i in members if rank(problems[i]) == top), key=lambda i: _tie(problems[i]))
+
+
+def chunks(texts: Iterable[str], size: int = CHUNK) -> Iterator[list[str]]:
+    """The texts in lists of at most `size`."""
+    part: list[str] = []
+    for text in texts:
+        part.append(text)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def exact_keys(texts: Iterable[str]) -> U64:
+    """One 64-bit key per text, equal for texts of equal tokens."""
+    parts = [sequence_hashes(encode(part)) for part in chunks(texts, 2048)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def groups(keys: U64) -> list[I64]:
+    """The positions of equal keys, for keys that occur more than once."""
+    order = np.argsort(keys, kind="stable")
+    cuts = np.flatnonzero(np.diff(keys[order])) + 1
+    bounds = np.concatenate([[0], cuts, [len(keys)]])
+    crowded = np.flatnonzero(np.diff(bounds) > 1)
+    return [order[bounds[g] : bounds[g + 1]] for g in crowded]
+
+
+def _keep(
+    problems: Sequence[Problem], clusters: Iterable[Iterable[int]], name: str, reason: str
+) -> tuple[list[Problem], Funnel]:
+    dropped: set[int] = set()
+    for cluster in clusters:
+        members = list(cluster)
+        dropped |= set(members) - {_best(problems, members)}
+    kept = [problem for i, problem in enumerate(problems) if i not in dropped]
+    reasons = {reason: len(dropped)} if dropped else {}
+    return kept, Funnel(name, len(problems), len(kept), reasons)
+
+
+def exact(problems: Iterable[Problem]) -> tuple[list[Problem], Funnel]:
+    """One problem of each set with equal question tokens, in the order of the input."""
+    problems = list(problems)
+    clusters = groups(exact_keys(problem.question for problem in problems))
+    return _keep(problems, (map(int, c) for c in clusters), "dedup exact", "equal question")
+
+
+def shingles(encoded: Encoded) -> tuple[U64, I64]:
+    """5-gram hashes with their text, texts sorted; a shorter text has its whole sequence as one."""
+    hashes, owner = ngrams(encoded, SHINGLE)
+    short = np.flatnonzero(np.diff(encoded.starts) < SHINGLE)
+    if not len(short):
+        return hashes, owner
+    owner = np.concatenate([owner, short])
+    order = np.argsort(owner, kind="stable")
+    return np.concatenate([hashes, sequence_hashes(encoded)[short]])[order], owner[order]
+
+
+def band_keys(encoded: Encoded) -> U64:
+    """The bucket of each text in each band: array [texts, BANDS]."""
+    hashes, owner = shingles(encoded)
+    firsts = np.flatnonzero(np.diff(owner, prepend=-1))
+    keys = np.zeros((len(encoded), BANDS), np.uint64)
+    if not len(encoded):
+        return keys
+    decisive = sequence_hashes(encoded, only_decisive=True)
+    for band in range(BANDS):
+        key = decisive ^ _band_salts[band]
+        for multiplier in _multipliers[band * ROWS : (band + 1) * ROWS]:
+            values = np.minimum.reduceat((hashes * multiplier) >> np.uint64(16), firsts)
+            key = mix(key ^ values)
+        keys[:, band] = key
+    return keys
+
+
+def _bucket_pairs(members: I64, tie: U64) -> Iterator[tuple[npt.NDArray[np.int64], I64]]:
+    if len(members) > CROWD:
+        members = members[np.argsort(tie[members], kind="stable")]
+    for step in range(1, min(len(members), CROWD + 1)):
+        yield members[:-step], members[step:]
+
+
+def candidates(keys: U64, tie: U64) -> I64:
+    """Pairs (smaller, larger position) that share a bucket in some band: array [pairs, 2], sorted.
+
+    keys: [texts, BANDS]; tie: [texts], orders crowded buckets by content."""
+    count, codes = len(keys), [np.zeros(0, np.int64)]
+    for band in range(keys.shape[1]):
+        pairs = [pair for bucket in groups(keys[:, band]) for pair in _bucket_pairs(bucket, tie)]
+        if pairs:
+            left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            found = np.minimum(left, right) * count + np.maximum(left, right)
+            codes = [np.unique(np.concatenate([*codes, found]))]
+    return np.stack(np.divmod(codes[0], max(count, 1)), axis=1)
+
+
+Features = tuple[frozenset[int], int, list[str]]  # 5-grams, decisive tokens, names in capitals
+
+
+def _features(text: str) -> Features:
+    encoded = encode([text])
+    names = _NAME.findall(text) if not text.isupper() else []
+    decisive = int(sequence_hashes(encoded, only_decisive=True)[0])
+    return frozenset(shingles(encoded)[0].tolist()), decisive, names
+
+
+def similar(a: str, b: str, threshold: float) -> bool:
+    """The decision itself: equal decisive tokens and names, Jaccard of 5-gram sets >= threshold."""
+    return _similar(_features(a), _features(b), threshold)
+
+
+def _similar(
+    a: tuple[frozenset[int], int, list[str]],
+    b: tuple[frozenset[int], int, list[str]],
+    threshold: float,
+) -> bool:
+    if a[1:] != b[1:]:
+        return False
+    common = len(a[0] & b[0])
+    return common >= threshold * (len(a[0]) + len(b[0]) - common)
+
+
+def clusters(pairs: I64, text: Callable[[int], str], threshold: float) -> list[list[int]]:
+    """Connected components of the confirmed pairs. `text(i)` gives the question at position i."""
+    parent: dict[int, int] = {}
+
+    def root(i: int) -> int:
+        while (up := parent.setdefault(i, i)) != i:
+            parent[i] = i = parent[up]
+        return i
+
+    features: dict[int, Features] = {}
+    for left, right in pairs.tolist():
+        if (a := root(left)) == (b := root(right)):
+            continue
+        if len(features) > 100_000:  # a bound on memory; pairs are sorted, so little is lost
+            features.clear()
+        for i in (left, right):
+            if i not in features:
+                features[i] = _features(text(i))
+        if _similar(features[left], features[right], threshold):
+            parent[max(a, b)] = min(a, b)
+    members: dict[int, list[int]] = {}
+    for i in parent:
+        members.setdefault(root(i), []).append(i)
+    return [sorted(cluster) for cluster in members.values() if len(cluster) > 1]
+
+
+def near(problems: Iterable[Problem], threshold: float = 0.8) -> tuple[list[Problem], Funnel]:
+    """One problem of each cluster of near-duplicates, in the order of the input.
+
+    threshold: the least Jaccard similarity of word 5-gram sets of a duplicate (ours; the paper
+    gives none)."""
+    problems = list(problems)
+    parts = [encode(part) for part in chunks(problem.question for problem in problems)]
+    if not parts:
+        return [], Funnel("dedup near", 0, 0)
+    keys = np.concatenate([band_keys(part) for part in parts])
+    tie = np.concatenate([sequence_hashes(part) for part in parts])
+    found = clusters(candidates(keys, tie), lambda i: problems[i].question, threshold)
+    return _keep(problems, found, "dedup near", "near-duplicate")
