@@ -1,0 +1,240 @@
+"""Taking away what a model-written program does not need: Linux calls through ctypes.
+
+The zygote gives up root and, where the kernel allows, moves into its own user, process, mount,
+network and IPC namespaces with a root directory that holds the interpreter and nothing else. Each
+child then sets resource limits, restricts itself with Landlock to reading the interpreter's
+directories, and installs the seccomp filter. `no_new_privs` is set once, in the zygote, and
+inherited.
+
+Kernel holes reachable through the calls that stay allowed are not covered; nor are timing channels.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import struct
+import sys
+from typing import Any
+
+NOBODY = 65534
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 1, 38, 4
+NEW_NAMESPACES = (
+    0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
+)  # mnt pid net ipc uts
+NEW_USER = 0x10000000
+MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
+MNT_DETACH = 2
+SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1, 4
+NUMBERS = {"x86_64": {"pivot_root": 155, "seccomp": 317, "capset": 126},
+           "aarch64": {"pivot_root": 41, "seccomp": 277, "capset": 91}}  # fmt: skip
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+READ_FILE, READ_DIR = 4, 8
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+SYSTEM_PATHS = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/etc/ld.so.cache",
+    "/usr/share/zoneinfo",
+)
+
+MOUNT_POINTS = ("/tmp", "/mnt", "/media", "/srv", "/var/tmp", "/run", "/opt", "/home")
+
+libc = ctypes.CDLL(None, use_errno=True)
+_number = NUMBERS.get(os.uname().machine, NUMBERS["x86_64"])
+
+
+class Refused(OSError):
+    """The kernel refused a step of the confinement; the message names the step."""
+
+
+def _call(name: str, result: int) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise Refused(error, f"{name}: {os.strerror(error)}")
+    return result
+
+
+def _syscall(name: str, number: int, *arguments: Any) -> int:
+    widened = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    return _call(name, libc.syscall(ctypes.c_long(number), *widened))
+
+
+def _prctl(name: str, option: int, value: int) -> None:
+    _call(name, libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0))
+
+
+def no_new_privileges() -> None:
+    """No program that is ever executed below gains privileges. Precondition of Landlock and
+    seccomp."""
+    _prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that forked this process ends. Cleared by a change of uid."""
+    _prctl("pdeathsig", PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    result = libc.mount(
+        source.encode(),
+        target.encode(),
+        None if kind is None else kind.encode(),
+        ctypes.c_ulong(flags),
+        None if data is None else data.encode(),
+    )
+    _call(f"mount {target}", result)
+
+
+def unshare() -> bool:
+    """Enter new namespaces; the next child forked is process 1 there. False where it is
+    forbidden."""
+    uid, gid = os.geteuid(), os.getegid()
+    if libc.unshare(NEW_NAMESPACES | (0 if uid == 0 else NEW_USER)) < 0:
+        return False
+    if uid != 0:
+        for file, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"{NOBODY} {uid} 1"),
+            ("gid_map", f"{NOBODY} {gid} 1"),
+        ):
+            with open(f"/proc/self/{file}", "w") as handle:
+                handle.write(text)
+    return True
+
+
+def change_root(readable: list[str]) -> None:
+    """Make a root directory in which only `readable` and four devices exist, all read-only."""
+    sources = [*readable, *DEVICES]
+    new = next(at for at in MOUNT_POINTS if os.path.isdir(at) and not _hides(at, sources))
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+    _mount("tmpfs", new, "tmpfs", MS_NOSUID, "size=1m,mode=755")
+    for path in sources:
+        _bind(path, new + path)
+    os.chdir(new)
+    _syscall("pivot_root", _number["pivot_root"], ctypes.c_char_p(b"."), ctypes.c_char_p(b"."))
+    _call("umount", libc.umount2(b".", MNT_DETACH))
+    os.chdir("/")
+    _mount("none", "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID)
+
+
+def _hides(mount_point: str, paths: list[str]) -> bool:
+    return any(path.startswith(mount_point + "/") for path in paths)
+
+
+def _bind(source: str, target: str) -> None:
+    if os.path.islink(source):  # /lib -> usr/lib: keep the link, its target is on the list too
+        os.symlink(os.readlink(source), target)
+        return
+    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+    if os.path.isdir(source):
+        os.makedirs(target, mode=0o755, exist_ok=True)
+    else:
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    _mount(source, target, None, MS_BIND | MS_REC)
+
+
+def drop_root() -> None:
+    """Become an unprivileged user without groups or capabilities; checked, not assumed."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    header = struct.pack("<Ii", 0x20080522, 0)
+    _syscall("capset", _number["capset"], ctypes.c_char_p(header), ctypes.c_char_p(bytes(24)))
+    if os.geteuid() == 0 or os.getuid() == 0:
+        raise Refused(1, "setuid: still root")
+
+
+def landlock_version() -> int:
+    """The Landlock ABI of this kernel; 0 without Landlock."""
+    return max(0, int(libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint(1))))
+
+
+def landlock_rules(readable: list[str]) -> int:
+    """A ruleset descriptor that allows reading below `readable` and nothing else: no writing, no
+    making, no executing, and where the kernel can tell no TCP and no signals to the outside."""
+    version = landlock_version()
+    handled = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(version, 16)) - 1
+    attributes = struct.pack("<QQQ", handled, 3, 3)
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    rules = _syscall("landlock_create_ruleset", LANDLOCK_CREATE,
+                     ctypes.c_char_p(attributes), size, 0)  # fmt: skip
+    for path in [*readable, *DEVICES]:
+        if os.path.exists(path):
+            _allow_reading(rules, path)
+    return rules
+
+
+def _allow_reading(rules: int, path: str) -> None:
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    access = READ_FILE | READ_DIR if os.path.isdir(path) else READ_FILE
+    rule = struct.pack("<Qi", access, descriptor)
+    _syscall("landlock_add_rule", LANDLOCK_ADD, rules, 1, ctypes.c_char_p(rule), 0)
+    os.close(descriptor)
+
+
+def restrict_self(rules: int) -> None:
+    """Apply the Landlock ruleset to this process and close it."""
+    _syscall("landlock_restrict_self", LANDLOCK_RESTRICT, rules, 0)
+    os.close(rules)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def install_filter(instructions: bytes) -> None:
+    """Install the seccomp filter. From here on the process cannot undo anything above."""
+    program = _Program(len(instructions) // 8, instructions)
+    _syscall("seccomp", _number["seccomp"], SECCOMP_SET_MODE_FILTER,
+             SECCOMP_FILTER_FLAG_SPEC_ALLOW, ctypes.byref(program))  # fmt: skip
+
+
+def limit_resources(cpu: int, memory: int, output: int, processes: int | None) -> None:
+    """Resource limits of one child: processor seconds, bytes of address space beyond what the
+    zygote already maps, bytes of one file, threads. No core files, 64 descriptors, 64 MiB of main
+    stack."""
+    limits = {
+        resource.RLIMIT_CPU: (cpu, cpu + 1),
+        resource.RLIMIT_AS: (memory, memory),
+        resource.RLIMIT_FSIZE: (output, output),
+        resource.RLIMIT_CORE: (0, 0),
+        resource.RLIMIT_NOFILE: (64, 64),
+    }
+    if processes is not None:
+        limits[resource.RLIMIT_NPROC] = (processes, processes)
+    for kind, (soft, hard) in limits.items():
+        ceiling = resource.getrlimit(kind)[1]
+        if ceiling != resource.RLIM_INFINITY:
+            soft, hard = min(soft, ceiling), min(hard, ceiling)
+        resource.setrlimit(kind, (soft, hard))
+    ceiling = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    stack = 64 << 20
+    if ceiling != resource.RLIM_INFINITY:
+        stack = min(stack, ceiling)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, ceiling))
+
+
+def readable_paths(extra: list[str]) -> list[str]:
+    """What the interpreter needs to read: its standard library, its shared libraries, and
+    `extra`."""
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    found = [
+        os.path.join(base, sys.platlibdir, version)
+        for base in {sys.base_prefix, sys.base_exec_prefix}
+    ]
+    found += [*SYSTEM_PATHS, *extra]
+    with open("/proc/self/maps") as maps:
+        mapped = {line.split(maxsplit=5)[5].strip() for line in maps if ".so" in line}
+    found += sorted(os.path.dirname(path) for path in mapped if path.startswith("/"))
+    chosen: list[str] = []
+    for path in found:
+        inside = any(path.startswith(parent + "/") for parent in chosen)
+        if os.path.exists(path) and path not in chosen and not inside:
+            chosen.append(path)
+    return chosen
