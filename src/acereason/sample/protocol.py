@@ -1,0 +1,92 @@
+"""What every sampler is: requests in, completions out as they finish, weights updated in place.
+
+The randomness of a completion depends on its request alone: the uniform number that draws the token at
+position t is a hash of (`Request.seed`, t). Neither the other requests nor their order matter, so one
+sample can be redone alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from acereason.problems import Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One response wanted. Requests with equal prompts that follow one another share their prefill.
+
+    prompt       token ids
+    budget       most response tokens, the end token included
+    temperature  T > 0 of the sampled distribution softmax(logits / T)
+    top_p        probability mass kept (1 in training; 0.6/0.95 is the paper's evaluation)
+    seed         64-bit; makes the draws, see `draw_seed`
+    key          anything the caller wants back, e.g. (problem id, sample)
+    """
+
+    prompt: Sequence[int]
+    budget: int
+    temperature: float
+    seed: int
+    top_p: float = 1.0
+    key: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A finished response: tokens (end token included when it stopped), and for each token the
+    log-probability and the entropy in nats of softmax(logits / T), before any top-p cut.
+    `entropy_1` is the entropy of softmax(logits), i.e. at T = 1, on the same tokens."""
+
+    request: Request
+    tokens: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    entropy: npt.NDArray[np.float32]
+    entropy_1: npt.NDArray[np.float32]
+    finish: Finish
+
+
+class Sampler(Protocol):
+    """Anything that answers requests: in process, or servers."""
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yield completions as they finish, in no promised order. Closing the iterator abandons the rest."""
+        ...
+
+    def update(self, weights: Any) -> None:
+        """Take over the policy's present weights, in place."""
+        ...
+
+
+_MASK = (1 << 64) - 1
+
+
+def _mix(value: int) -> int:
+    """One output of splitmix64 (Steele, Lea and Flood 2014)."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def draw_seed(*parts: int | str) -> int:
+    """A 64-bit seed from what identifies a sample, e.g. `draw_seed(run_seed, "math-8k", step, id, 3)`.
+
+    Equal parts give equal seeds on every machine; neighbouring parts give unrelated seeds."""
+    state = 0
+    for part in parts:
+        data = part.to_bytes(16, "little", signed=True) if isinstance(part, int) else part.encode()
+        data = bytes([isinstance(part, int)]) + len(data).to_bytes(4, "little") + data
+        for start in range(0, len(data), 8):
+            state = _mix(state ^ int.from_bytes(data[start : start + 8], "little"))
+    return state
+
+
+def uniform(seed: int, position: int) -> float:
+    """The number in [0, 1) that draws the token at `position` (0 = first response token)."""
+    return (_mix(seed ^ _mix(position)) >> 11) * 2.0**-53
