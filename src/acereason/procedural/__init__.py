@@ -1,8 +1,10 @@
-"""Procedural problems: families of tasks with a teacher, made on the spot and nothing to download.
+"""Procedural problems: families of tasks with a teacher, made on the spot and nothing to
+download.
 
-`generate` draws distinct problems, balanced over families and levels. `teach` answers one as the family's
-teacher does. Splits cannot overlap: besides its own seed each split owns a tenth ("dev", "test") or eight
-tenths ("train") of all questions, decided by a hash of the question, whatever the seed.
+`generate` draws distinct problems, balanced over families and levels. `teach` answers one as the
+family's teacher does. Splits cannot overlap: besides its own seed each split owns a tenth ("dev",
+"test") or eight tenths ("train") of all questions, decided by a hash of the question, whatever
+the seed.
 
 What the teacher writes is meant for a transformer of about a million parameters: few words, small
 numbers, traces of 15 to 110 tokens that grow with the level.
@@ -66,9 +68,9 @@ def generate(
 ) -> list[Problem]:
     """`count` problems with distinct questions, the same for the same arguments, in random order.
 
-    `levels` None takes every level of each family; otherwise a family is asked at those of them that it
-    has. Questions in `exclude` are not drawn. ConfigError: an unknown name, a family without any of
-    the levels, or a level that has too few distinct questions."""
+    `levels` None takes every level of each family; otherwise a family is asked at those of them
+    that it has. Questions in `exclude` are not drawn. ConfigError: an unknown name, a family
+    without any of the levels, or a level that has too few distinct questions."""
     cells = [(family, level) for family in _known(families) for level in _levels(family, levels)]
     if split not in get_args(Split):
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(get_args(Split))}")
@@ -87,7 +89,7 @@ def family_of(problem: Problem) -> Family:
 
 
 def teach(problem: Problem, rng: random.Random, wrong: bool | None = False) -> Response:
-    """What the teacher writes: right, wrong, or (None) wrong in the family's natural share of cases."""
+    """What the teacher writes: right, wrong, or (None) wrong in the family's natural share."""
     family = family_of(problem)
     if wrong is None:
         wrong = rng.random() < family.slip
@@ -146,8 +148,8 @@ def _draw(
             misses += 1
             if misses > MISSES:
                 raise ConfigError(
-                    f"family {family.name!r}, level {level}: expected {wanted} distinct questions for "
-                    f"split {split!r}, found {len(found)}; ask for fewer, or for more levels"
+                    f"family {family.name!r}, level {level}: expected {wanted} distinct questions "
+                    f"for split {split!r}, found {len(found)}; ask for fewer, or for more levels"
                 )
             continue
         misses = 0

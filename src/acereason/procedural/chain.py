@@ -2,9 +2,9 @@
 
     Start with 17. Add 8, times 3, minus 9. Keep every result modulo 40. What is the end?
 
-The work is to carry a value through many steps without a slip. Level L has L+1 operations. Ways of
-answering: `lines` (one step a line), `row` (all in one line), `reduced` (the modulus taken on a line of
-its own) and `short` (the value that a step starts from is not written again).
+The work is to carry a value through many steps without a slip. Level L has L+1 operations. Ways
+of answering: `lines` (one step a line), `row` (all in one line), `reduced` (the modulus taken on
+a line of its own) and `short` (the value that a step starts from is not written again).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ STYLES = ("lines", "row", "reduced", "short")
 def problem(rng: random.Random, level: int) -> Problem:
     modulus = rng.choice((20, 30, 40, 50))
     start = rng.randrange(2, modulus)
-    steps = []
+    steps: list[tuple[str, int]] = []
     for _ in range(level + 1):
         sign = rng.choice("+++--**")
-        steps.append([sign, rng.randint(2, 3) if sign == "*" else rng.randint(2, 9)])
+        steps.append((sign, rng.randint(2, 3) if sign == "*" else rng.randint(2, 9)))
     value = start
     for sign, operand in steps:
         value = apply(value, sign, operand) % modulus
@@ -49,7 +49,7 @@ def apply(value: int, sign: str, operand: int) -> int:
 
 
 def step_text(value: int, sign: str, operand: int, raw: int, modulus: int, style: str) -> str:
-    """`25*3=75-60=15`; style `reduced` puts the second half on its own line, `short` omits the 25."""
+    """`25*3=75-60=15`; `reduced` puts the second half on its own line, `short` omits the 25."""
     text = f"{sign}{operand}={raw}" if style == "short" else f"{value}{sign}{operand}={raw}"
     if 0 <= raw < modulus:
         return text

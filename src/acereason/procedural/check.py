@@ -2,10 +2,10 @@
 
     Add 23, 48 and 17, and check the total.
 
-The teacher slips in a good share of its first totals, sees the check disagree and redoes the sum, so that
-a learner finds both outcomes of a check in what it imitates. Level L adds L+1 numbers. Ways of
-answering: `agrees` (the check confirmed the first total), `redone` (it did not) and `unchecked`. Checks
-add in reverse order or subtract back to the first number.
+The teacher slips in a good share of its first totals, sees the check disagree and redoes the sum,
+so that a learner finds both outcomes of a check in what it imitates. Level L adds L+1 numbers.
+Ways of answering: `agrees` (the check confirmed the first total), `redone` (it did not) and
+`unchecked`. Checks add in reverse order or subtract back to the first number.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def end_of(steps: list[str]) -> int:
 def check(
     numbers: list[int], total: int, rng: random.Random, fudge: bool
 ) -> tuple[list[str], bool]:
-    """A second way from the numbers and the claimed total, and whether it agrees; `fudge` makes it."""
+    """A second way to a claimed total, and whether it agrees; `fudge` makes it agree."""
     if rng.random() < 0.5:
         steps, goal = running(numbers[-1], numbers[-2::-1], rng), total
     else:

@@ -2,9 +2,9 @@
 
     What is 347 + 286?
 
-Levels raise how many numbers there are and how many digits they have. Ways of answering: `carry` (columns
-from the right, the carry named), `digit` (columns, the digit written down named) and `places` (hundreds,
-tens and ones apart, then together).
+Levels raise how many numbers there are and how many digits they have. Ways of answering: `carry`
+(columns from the right, the carry named), `digit` (columns, the digit written down named) and
+`places` (hundreds, tens and ones apart, then together).
 """
 
 from __future__ import annotations

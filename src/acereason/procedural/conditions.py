@@ -1,4 +1,5 @@
-"""Conditions on and changes to one number, as words, as code and as results, for the code families.
+"""Conditions on and changes to one number, as words, as code and as results, for the code
+families.
 
 A condition or change is a list `[name, k]`, so that it can stand in a specification.
 """
@@ -52,7 +53,7 @@ def code(rule: Rule) -> str:
 
 
 def holds(rule: Rule, x: int) -> bool:
-    name, k = rule
+    name, k = str(rule[0]), int(rule[1])
     by_order = {"above": x > k, "least": x >= k, "below": x < k, "most": x <= k}
     by_division = {"even": x % 2 == 0, "odd": x % 2 == 1}
     by_division |= {"divisible": x % k == 0, "indivisible": x % k != 0}
@@ -60,7 +61,7 @@ def holds(rule: Rule, x: int) -> bool:
 
 
 def changed(rule: Rule, x: int) -> int:
-    name, k = rule
+    name, k = str(rule[0]), int(rule[1])
     return {"add": x + k, "subtract": x - k, "times": x * k, "square": x * x}[name]
 
 

@@ -1,10 +1,11 @@
-"""Count: how many multiples lie in a range, by a long way that is easy and two short ones that are not.
+"""Count: how many multiples lie in a range, by a long way that is easy and two short ones that
+are not.
 
     How many whole numbers from 37 to 112 are divisible by 7?
 
-The number of multiples grows with the level, and with it the length of the long way. Ways of answering:
-`list` (every multiple with its number), `floor` (two quotients and their difference) and `ends` (first and
-last multiple). A short budget cuts lists off, a long one does not.
+The number of multiples grows with the level, and with it the length of the long way. Ways of
+answering: `list` (every multiple with its number), `floor` (two quotients and their difference)
+and `ends` (first and last multiple). A short budget cuts lists off, a long one does not.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     Compute 5 + (9 - 5) * 3 - 4.
 
 Level L has L+1 operations. Ways of answering: `rewrite` (the whole expression again after each
-reduction), `chain` (the same in one line) and `parts` (only the reductions, in the order in which they
-are done).
+reduction), `chain` (the same in one line) and `parts` (only the reductions, in the order in which
+they are done).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def reductions(
     tokens: Tokens, rng: random.Random, slip_at: int = -1
 ) -> list[tuple[Tokens, str, int]]:
     """Every reduction: the expression before it, the operation, its value. `slip_at` goes wrong."""
-    found = []
+    found: list[tuple[Tokens, str, int]] = []
     while len(tokens) > 1:
         at = next_operation(tokens)
         hasty = at > 1 and "(" not in tokens[:3] and rng.random() < 0.5

@@ -4,9 +4,9 @@ A family draws problems of a level, and its teacher answers them. A response is
 
     THINKING \\n</think>\\n ANSWER
 
-because the prompt has already opened `<think>\\n`; ANSWER is `\\boxed{…}` for math and a python block
-for code. Numbers and operators stand without spaces between them, since every digit, operator and
-space costs one token of the small vocabulary that these texts are written for.
+because the prompt has already opened `<think>\\n`; ANSWER is `\\boxed{…}` for math and a python
+block for code. Numbers and operators stand without spaces between them, since every digit,
+operator and space costs one token of the small vocabulary that these texts are written for.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Domain = Literal["math", "code"]
 class Family:
     """Problems of one kind with their teacher.
 
-    `respond(problem, rng, wrong)` writes a right response, or with `wrong` one with a mistake of the
-    kind that a learner makes. `mode(problem, text)` names the way of answering that a response text
-    follows, "other" when it is none of the teacher's. `slip` is the share of wrong responses that
-    the teacher writes when nobody asks for either.
+    `respond(problem, rng, wrong)` writes a right response, or with `wrong` one with a mistake of
+    the kind that a learner makes. `mode(problem, text)` names the way of answering that a response
+    text follows, "other" when it is none of the teacher's. `slip` is the share of wrong responses
+    that the teacher writes when nobody asks for either.
     """
 
     name: str
@@ -51,7 +51,7 @@ def new_problem(
     tests: Sequence[Test] = (),
     **parameters: Any,
 ) -> Problem:
-    """A math problem with its answer, or a code problem with its tests; `parameters` go to the teacher."""
+    """A math problem with its answer or a code problem with its tests; the teacher's parameters."""
     digest = hashlib.sha256(question.encode()).hexdigest()[:12]
     return Problem(
         id=f"{family}-{level}-{digest}",
@@ -76,12 +76,12 @@ def fenced(thinking: str, code: str) -> str:
 
 
 def thinking_of(text: str) -> str:
-    """What a response thinks: everything before `</think>`, or all of it when it never got there."""
+    """What a response thinks: all before `</think>`, or all of it when it never got there."""
     return text.partition(END_THINK)[0].strip()
 
 
 def slipped(value: int, rng: random.Random) -> int:
-    """A value as a learner gets it wrong: one or two off, or a carry lost or made up; never below 0."""
+    """A value as a learner gets it wrong: one or two off, or by a carry; never below 0."""
     while True:
         found = value + rng.choice((-10, -2, -1, -1, 1, 1, 2, 10))
         if found >= 0:

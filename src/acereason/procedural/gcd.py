@@ -2,8 +2,8 @@
 
     What is the greatest common divisor of 84 and 36?
 
-Level L needs L+1 divisions. Ways of answering: `divide` (quotient and remainder, 84=2*36+12), `remainder`
-(84%36=12) and `subtract` (repeated subtraction, longer and easier).
+Level L needs L+1 divisions. Ways of answering: `divide` (quotient and remainder, 84=2*36+12),
+`remainder` (84%36=12) and `subtract` (repeated subtraction, longer and easier).
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
 
 
 def stopped_early(text: str) -> tuple[str, int]:
-    """The trace without its last line, and as answer the larger number that this line starts from."""
+    """The trace without its last line; as answer the number that this line starts from."""
     head, _, last = text.rpartition("\n")
     return head, int(re.match(r"\d+", last)[0])  # type: ignore[index]
 

@@ -1,11 +1,11 @@
 """Lists: keep, change, reduce.
 
-    Write f(a) for a list of numbers. Keep the items above 5, then add 3 to each. Return the largest, or
-    -1 if none is left.
+    Write f(a) for a list of numbers. Keep the items above 5, then add 3 to each. Return the
+    largest, or -1 if none is left.
 
 Level L has L stages. Decisions: bounds that count or not, the order of stages, first or last, and
-what an empty list gives. Ways of writing: `inline` (comprehensions and a conditional expression), `guard`
-(comprehensions and an early return) and `loop`.
+what an empty list gives. Ways of writing: `inline` (comprehensions and a conditional expression),
+`guard` (comprehensions and an early return) and `loop`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import random
 
 from acereason.procedural.conditions import (
     CONDITIONS,
+    Rule,
     changed,
     code,
     draw_change,
@@ -41,16 +42,26 @@ def draw_empty(rng: random.Random) -> int | None:
 
 
 def draw(rng: random.Random, level: int) -> Spec:
-    stages: list[list[object]] = []
-    while len(stages) < level or not any(stage[0] in CONDITIONS for stage in stages):
-        keep = rng.random() < 0.55 or (level == 1)
-        stages = [*stages, draw_condition(rng) if keep else draw_change(rng)][-level:]
+    stages: list[Rule] = []
+    while not sensible(stages, level):
+        stages = [
+            draw_condition(rng) if level == 1 or rng.random() < 0.55 else draw_change(rng)
+            for _ in range(level)
+        ]
     out = rng.choice((*NEEDS_ITEM, *OUT))
     spec: Spec = {"stages": stages, "out": out}
     return spec | ({"empty": draw_empty(rng)} if out in NEEDS_ITEM else {})
 
 
-def stage_words(stage: list[object]) -> str:
+def sensible(stages: list[Rule], level: int) -> bool:
+    """At least one condition, nothing twice, and no two conditions on divisibility."""
+    names = [stage[0] for stage in stages]
+    divisions = [name for name in names if name in ("even", "odd", "divisible")]
+    keeps = any(name in CONDITIONS for name in names)
+    return len(names) == len(set(names)) == level and keeps and len(divisions) < 2
+
+
+def stage_words(stage: Rule) -> str:
     return f"keep the items {words(stage)}" if stage[0] in CONDITIONS else words(stage)
 
 
@@ -76,9 +87,9 @@ def run(spec: Spec, items: list[int]) -> int | None:
         return spec["empty"]  # type: ignore[no-any-return]
     if out in ("sum", "count"):
         return sum(items) if out == "sum" else len(items)
-    return {"largest": max, "smallest": min, "first": lambda a: a[0], "last": lambda a: a[-1]}[out](
-        items
-    )
+    if out in ("largest", "smallest"):
+        return max(items) if out == "largest" else min(items)
+    return items[0 if out == "first" else -1]
 
 
 def edges(spec: Spec) -> list[Args]:

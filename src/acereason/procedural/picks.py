@@ -1,17 +1,17 @@
 """Picks: one item of a list by a key, with a rule for ties.
 
-    Write f(a) for a list of numbers. Keep the items above 2. Return the item with the smallest distance
-    to 5, on ties the last, or -1 if there is none.
+    Write f(a) for a list of numbers. Keep the items above 2. Return the item with the smallest
+    distance to 5, on ties the last, or -1 if there is none.
 
-Decisions: smallest or largest, which of several ties, the item or its index, what nothing gives. Level
-L first applies L-1 conditions. Ways of writing: `key` (min or max), `sort` and `loop`.
+Decisions: smallest or largest, which of several ties, the item or its index, what nothing gives.
+Level L first applies L-1 conditions. Ways of writing: `key` (min or max), `sort` and `loop`.
 """
 
 from __future__ import annotations
 
 import random
 
-from acereason.procedural.conditions import code, draw_condition, holds, misread, words
+from acereason.procedural.conditions import Rule, code, draw_condition, holds, misread, words
 from acereason.procedural.programs import MISSING, Args, Kind, Spec, family, function
 
 KEYS = {  # name: words, code of x
@@ -40,13 +40,13 @@ def ask(spec: Spec) -> str:
     key = KEYS[spec["key"][0]][0].format(k=spec["key"][1])
     what = "item" if spec["out"] == "item" else "index of the item"
     return (
-        f"Write f(a) for a list of numbers. {keeps}Return the {what} with the {spec['side']} {key}, "
-        f"on ties the {spec['tie']}, or {spec['empty']} if there is none."
+        f"Write f(a) for a list of numbers. {keeps}Return the {what} with the {spec['side']} "
+        f"{key}, on ties the {spec['tie']}, or {spec['empty']} if there is none."
     )
 
 
-def key_of(rule: list[object], x: int) -> int:
-    name, k = str(rule[0]), int(str(rule[1]))
+def key_of(rule: Rule, x: int) -> int:
+    name, k = str(rule[0]), int(rule[1])
     return {"distance": abs(x - k), "remainder": x % k, "value": x}[name]
 
 

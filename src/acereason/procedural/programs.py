@@ -1,9 +1,11 @@
-"""What the families of Python functions share: from a specification to tests, answers and mistakes.
+"""What the families of Python functions share: from a specification to tests, answers and
+mistakes.
 
-A specification is a small JSON object with one entry per decision (which bound counts, what an empty
-list gives, which of two ties wins). A reference in plain Python computes its results; no text is
-ever executed. A mistake is the specification with one decision changed: its program is written in the
-same way as a right one, and the tests are chosen so that each mistake fails at least one of them.
+A specification is a small JSON object with one entry per decision (which bound counts, what an
+empty list gives, which of two ties wins). A reference in plain Python computes its results; no
+text is ever executed. A mistake is the specification with one decision changed: its program is
+written in the same way as a right one, and the tests are chosen so that each mistake fails at
+least one of them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Ranges: the whole numbers between two bounds that may or may not count.
 
-    Write f(a,b). Take the whole numbers from a to b, with a but without b. If a is above b, swap them.
-    Keep those divisible by 3. Return the largest, or 0 if there is none.
+    Write f(a,b). Take the whole numbers from a to b, with a but without b. If a is above b, swap
+    them. Keep those divisible by 3. Return the largest, or 0 if there is none.
 
-Decisions: either bound included, what happens when the bounds come in the wrong order, the order of
-a list, what nothing gives. Level 1 has a condition or a change, level 2 also the wrong order, level 3 all
-of them. Ways of writing: `comprehension`, `loop` and `while`.
+Decisions: either bound included, what happens when the bounds come in the wrong order, the order
+of a list, what nothing gives. Level 1 has a condition or a change, level 2 also the wrong order,
+level 3 all of them. Ways of writing: `comprehension`, `loop` and `while`.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ SWAP = "swap"
 
 
 def draw(rng: random.Random, level: int) -> Spec:
-    both, keeps = level == 3, rng.random() < 0.5
     out = rng.choice((*OUT, *NEEDS_ITEM))
+    both, keeps = level == 3, out == "count" or rng.random() < 0.5
     spec: Spec = {
         "with": [rng.random() < 0.5, rng.random() < 0.5],
         "turned": rng.choice((SWAP, SWAP, -1, 0, None)) if level > 1 and out != "back" else None,
         "turned_asked": level > 1,
         "keep": draw_condition(rng) if both or keeps else None,
-        "change": draw_change(rng) if both or not keeps else None,
+        "change": draw_change(rng) if out != "count" and (both or not keeps) else None,
         "out": out,
     }
     if level > 1 and out == "back":

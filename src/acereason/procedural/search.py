@@ -4,11 +4,11 @@
     square   Find the whole number x with x*x + 3x + 20 = 108.
 
 Every try computes the left side and says by how much it is low or high. The teacher's first guess
-scatters about the solution and each next one moves by the error it saw, with noise; the scatter grows with
-the level, so hard problems take more tries and more often stay unsolved. After four misses the
-closest guess is answered. What a learner can improve is the quality of the guesses: no way of
-answering is better than another. Ways of answering: `direct` (the left side at once), `parts` (its terms
-added up), `worded` (the guess announced).
+scatters about the solution and each next one moves by the error it saw, with noise; the scatter
+grows with the level, so hard problems take more tries and more often stay unsolved. After four
+misses the closest guess is answered. What a learner can improve is the quality of the guesses: no
+way of answering is better than another. Ways of answering: `direct` (the left side at once),
+`parts` (its terms added up), `worded` (the guess announced).
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def left_side(problem: Problem, x: int) -> list[int]:
 def guesses(problem: Problem, rng: random.Random) -> list[int]:
     """What an honest search tries: it ends with the solution, or after TRIES misses."""
     solution = int(problem.answer or 0)
-    low, high, found = 0, 10**6, []
+    low, high = 0, 10**6
+    found: list[int] = []
     centre, spread = float(solution), FIRST_SPREAD + SPREAD_PER_LEVEL * problem.meta["level"]
     while len(found) < TRIES:
         guess = round(rng.gauss(centre, spread))
@@ -101,7 +102,8 @@ def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
         tried, values = tried[: last + 1], [*values[:last], problem.meta["total"]]
         answer = tried[-1]
     else:
-        answer = min(tried, key=lambda x: abs(x - solution))
+        errors = [abs(problem.meta["total"] - value) for value in values]
+        answer = tried[errors.index(min(errors))]
     lines = [try_text(problem, x, style, value) for x, value in zip(tried, values, strict=True)]
     return boxed("\n".join(lines), answer)
 

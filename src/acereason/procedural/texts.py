@@ -1,10 +1,10 @@
 """Texts: keep some letters of a text, once or every time, in one order or another.
 
-    Write f(s) for a text. Ignore case by making it lower first. Keep the letters after g, each only once,
-    in sorted order. Return the first one, or '-' if none is left.
+    Write f(s) for a text. Ignore case by making it lower first. Keep the letters after g, each
+    only once, in sorted order. Return the first one, or '-' if none is left.
 
-Level L combines L of the decisions about case, repetition and order with the choice of letters. Ways
-of writing: `comprehension`, `loop` (a list) and `string` (a growing string).
+Level L combines L of the decisions about case, repetition and order with the choice of letters.
+Ways of writing: `comprehension`, `loop` (a list) and `string` (a growing string).
 """
 
 from __future__ import annotations
