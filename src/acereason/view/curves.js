@@ -1,0 +1,311 @@
+// The sections of the page that are curves: reinforcement learning, SFT, calibration.
+"use strict";
+
+const TOLERANCE = 0.03; // of the temperature-adjusted entropy, around its target
+const PALETTE = ["blue", "orange", "green", "purple", "sky", "yellow", "grey"];
+const OUTCOMES = { correct: "green", wrong: "orange", no_answer: "grey", timeout: "purple", unjudged: "yellow" };
+
+/** Curves over the optimiser step, three stacks whose rows share the time axis. */
+function training(run, root) {
+  const rl = run.rl,
+    x = rl.step ?? [],
+    reach = x.length >= 40 ? Math.max(2, Math.round(x.length / 50)) : 0;
+  const under = (prefix) =>
+    Object.keys(rl)
+      .filter((name) => name.startsWith(prefix))
+      .map((name) => name.slice(prefix.length));
+  const line = (name, colourName, label, more = {}) => ({
+    name: label,
+    values: rl[name],
+    colour: colourName,
+    ...more,
+  });
+  const noisy = (name, colourName, label) =>
+    reach && rl[name]
+      ? [
+          line(name, colourName, "each step", { alpha: 0.35, width: 1 }),
+          line(null, colourName, `mean of ${2 * reach + 1}`, {
+            values: smooth(x, rl[name], run.stages, reach),
+            width: 2,
+          }),
+        ]
+      : [line(name, colourName, label)];
+  const perStep = (spec) => ({ x, stages: run.stages, sync: "step", ...spec });
+  const grid = el("div", { class: "stacks" });
+  root.append(grid);
+  const stackOf = (...specs) => {
+    const host = el("div");
+    grid.append(host);
+    for (const spec of specs) chart(host, perStep(spec));
+  };
+  const target = list(rl.H_target),
+    band = target.some(isNumber)
+      ? {
+          low: target.map((h) => (isNumber(h) ? h - TOLERANCE : null)),
+          high: target.map((h) => (isNumber(h) ? h + TOLERANCE : null)),
+        }
+      : null;
+  const sum = (names, at) => names.reduce((total, name) => total + (rl[name][at] ?? 0), 0);
+  const shares = (prefix, names) =>
+    names.map((name) =>
+      x.map(
+        (_, at) =>
+          rl[prefix + name][at] /
+          (sum(
+            names.map((n) => prefix + n),
+            at,
+          ) || 1),
+      ),
+    );
+  const outcomes = unique([
+      ...Object.keys(OUTCOMES).filter((name) => under("outcomes.").includes(name)),
+      ...under("outcomes."),
+    ]),
+    outcomeShares = shares("outcomes.", outcomes);
+  const levels = under("by_level.").sort((a, b) => Number(a) - Number(b));
+  const times = under("seconds.").filter((name) => name !== "total");
+  const perSecond = x.map((_, at) =>
+    rl["seconds.total"]?.[at] > 0 ? rl.tokens?.[at] / rl["seconds.total"][at] : null,
+  );
+  stackOf(
+    {
+      id: "reward",
+      title: "Reward",
+      note: "mean over all responses",
+      yLabel: "share correct",
+      share: true,
+      series: noisy("reward", "blue", "reward"),
+    },
+    {
+      id: "groups",
+      title: "Groups without a gradient",
+      yLabel: "share of groups",
+      share: true,
+      floor: 0,
+      series: [line("all_right", "green", "all right"), line("all_wrong", "orange", "all wrong", { dash: [5, 3] })],
+    },
+    {
+      id: "levels",
+      title: "Pass rate by difficulty level",
+      yLabel: "share correct",
+      share: true,
+      series: levels.map((level, index) =>
+        line(`by_level.${level}`, PALETTE[index % PALETTE.length], level, {
+          dash: index >= PALETTE.length ? [4, 3] : undefined,
+          width: 1.2,
+          spanGaps: true,
+        }),
+      ),
+    },
+  );
+  stackOf(
+    {
+      id: "entropy",
+      title: "Temperature-adjusted entropy H_T",
+      note: band ? `band: target ± ${TOLERANCE}` : "no target set",
+      yLabel: "nats",
+      band,
+      series: noisy("H_T", "blue", "H_T"),
+    },
+    {
+      id: "temperature",
+      title: "Temperature T",
+      yLabel: "T",
+      series: [line("T", "orange", "T", { stepped: true })],
+    },
+    {
+      id: "entropy-1",
+      title: "Entropy at temperature one, H_1",
+      yLabel: "nats",
+      series: noisy("H_1", "purple", "H_1"),
+    },
+  );
+  stackOf(
+    {
+      id: "length",
+      title: "Response length",
+      note: "against the budget",
+      yLabel: "tokens",
+      floor: 0,
+      series: [
+        line("budget", "grey", "budget", { stepped: true, dash: [6, 3] }),
+        line("length.p95", "orange", "p95"),
+        line("length.p50", "sky", "p50", { width: 1 }),
+        line("length.mean", "blue", "mean", { width: 2 }),
+      ],
+    },
+    {
+      id: "truncated",
+      title: "Truncated at the budget",
+      yLabel: "share of responses",
+      share: true,
+      floor: 0,
+      series: [line("truncated", "orange", "truncated")],
+    },
+    {
+      id: "outcomes",
+      title: "Outcomes of judging",
+      yLabel: "share of responses",
+      share: true,
+      floor: 0,
+      ceiling: 1,
+      stacked: true,
+      series: outcomes.map((name, index) => ({
+        name: name.replace("_", " "),
+        values: outcomeShares[index],
+        colour: OUTCOMES[name] ?? "sky",
+      })),
+    },
+  );
+  stackOf(
+    {
+      id: "gradient",
+      title: "Gradient norm",
+      yLabel: "‖∇J‖",
+      floor: 0,
+      series: noisy("gradient_norm", "blue", "gradient norm"),
+    },
+    {
+      id: "learning-rate",
+      title: "Learning rate",
+      yLabel: "learning rate",
+      floor: 0,
+      series: [line("lr", "orange", "learning rate")],
+    },
+  );
+  stackOf(
+    {
+      id: "logprob-difference",
+      title: "Sampler against trainer",
+      note: "|Δ log-probability| and k3",
+      yLabel: "nats, logarithmic",
+      log: true,
+      series: [
+        line("logprob_difference.max", "orange", "max"),
+        line("logprob_difference.mean", "blue", "mean"),
+        line("logprob_difference.k3", "purple", "k3", { dash: [5, 3] }),
+      ],
+    },
+    { id: "loss", title: "Loss", yLabel: "loss", series: noisy("loss", "blue", "loss") },
+  );
+  stackOf(
+    {
+      id: "time",
+      title: "Time of a step",
+      yLabel: "seconds",
+      floor: 0,
+      stacked: true,
+      series: times.map((name, index) => ({
+        name,
+        values: rl[`seconds.${name}`],
+        colour: PALETTE[index % PALETTE.length],
+      })),
+    },
+    {
+      id: "speed",
+      title: "Sampled tokens",
+      yLabel: "tokens per second",
+      floor: 0,
+      series: [{ name: "tokens per second", values: perSecond, colour: "blue" }],
+    },
+  );
+}
+
+function sft(run, root) {
+  const rows = run.evaluation.filter((row) => isNumber(row.epoch)),
+    grid = el("div", { class: "stacks" });
+  root.append(grid);
+  chart(grid, {
+    id: "sft-loss",
+    title: "SFT loss",
+    note: "response tokens only",
+    yLabel: "nats per token",
+    x: run.sft.step ?? [],
+    series: [{ name: "loss", values: run.sft.loss, colour: "blue" }],
+    sync: "sft",
+  });
+  chart(grid, {
+    id: "sft-lr",
+    title: "SFT learning rate",
+    yLabel: "learning rate",
+    floor: 0,
+    x: run.sft.step ?? [],
+    series: [{ name: "learning rate", values: run.sft.lr, colour: "orange" }],
+    sync: "sft",
+  });
+  for (const benchmark of unique(rows.map((row) => row.benchmark))) {
+    const own = rows.filter((row) => row.benchmark === benchmark).sort((a, b) => a.epoch - b.epoch);
+    chart(grid, {
+      id: `sft-${benchmark}`,
+      title: `Accuracy on ${benchmark} per SFT epoch`,
+      note: "95 % intervals",
+      yLabel: "accuracy",
+      share: true,
+      air: 0.06,
+      x: own.map((row) => row.epoch),
+      xLabel: "epoch",
+      xName: "epoch",
+      series: [
+        {
+          name: "accuracy",
+          values: own.map((row) => row.accuracy),
+          colour: "blue",
+          errors: interval(own),
+          points: true,
+        },
+      ],
+    });
+  }
+}
+
+function calibration(run, root) {
+  if (!run.calibration.length)
+    return root.append(el("p", { class: "soft" }, "No stage calibrated its temperature."));
+  const grid = el("div", { class: "stacks" });
+  root.append(grid);
+  run.calibration.forEach((row, number) => {
+    const measured = list(row.points),
+      x = unique([...measured.map((point) => point.T), row.T])
+        .filter(isNumber)
+        .sort((a, b) => a - b);
+    const at = x.map((T) => measured.find((point) => point.T === T)),
+      check = x.map((T) => (T === row.T ? row.check : null));
+    const side = (points, sign) =>
+      points.map((point) => (isNumber(point?.H) ? point.H + sign * Z95 * (point.se ?? 0) : null));
+    const both = (points) => [side(points, -1), side(points, 1)],
+      level = (h) => x.map(() => (isNumber(h) ? h : null));
+    chart(grid, {
+      id: `calibration-${number}`,
+      title: `Calibration of ${row.stage}`,
+      note: `target ${short(row.target)} ± ${TOLERANCE}, chosen T = ${short(row.T)}`,
+      yLabel: "H_T, nats",
+      xLabel: "temperature T",
+      xName: "T",
+      x,
+      air: 0.05,
+      integers: false,
+      band: isNumber(row.target)
+        ? { low: level(row.target - TOLERANCE), high: level(row.target + TOLERANCE) }
+        : null,
+      marks: isNumber(row.T) ? [{ x: row.T, name: `T = ${short(row.T)}` }] : [],
+      series: [
+        {
+          name: "measured",
+          values: at.map((point) => point?.H ?? null),
+          colour: "blue",
+          errors: both(at),
+          points: true,
+          spanGaps: true,
+        },
+        {
+          name: "check at chosen T",
+          values: check.map((point) => point?.H ?? null),
+          colour: "orange",
+          errors: both(check),
+          points: true,
+        },
+      ],
+    });
+  });
+  return null;
+}
