@@ -29,7 +29,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
 
 
-class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all recipe sections."""
 
 
@@ -192,8 +192,8 @@ class Recipe(Struct):
     """Everything that makes a run, but for the machine it runs on."""
 
     name: str
-    seed: int = 1
     model: Model
+    seed: int = 1
     curate: Curate = Curate()
     sft: Sft | None = None
     rl: Rl = Rl()

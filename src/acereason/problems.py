@@ -4,7 +4,8 @@
 
 A `Problem` is asked, a `Response` answers it, a `Verdict` judges the response. All three are plain
 immutable data with JSON field names equal to their attribute names; a file is JSON Lines, one object
-a line. Unknown fields of a file are refused, with the line number, unless `extra="ignore"`.
+a line. Fields that a record does not know are ignored, so files of other tools can be read; a missing
+field or a wrong type is an error that names the line.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class Run:
     def record(self, kind: str, **row: Any) -> None:
         """Append one row to metrics.jsonl. Times stand under the key `seconds`; all else is exact."""
         line = msgspec.json.encode({"kind": kind, **row}) + b"\n"
-        with _disk(self.path):
+        with disk_errors(self.path):
             self._metrics.write(line)
             self._metrics.flush()
 
@@ -84,12 +84,12 @@ class Run:
 
     def write_responses(self, stage: str, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write one step's responses with their verdicts, whole or not at all."""
-        with _disk(self.path):
+        with disk_errors(self.path):
             write_atomic(self.path / "responses" / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file at the top of the folder, whole or not at all."""
-        with _disk(self.path):
+        with disk_errors(self.path):
             write_atomic(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
 
     def rewind(self, metrics_size: int, step: int) -> None:
@@ -116,7 +116,7 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
         if not (path / "recipe.json").exists():
             raise RunError(f"{path} is not a run's folder (no recipe.json), so --force will not delete it")
         shutil.rmtree(path)
-    with _disk(path):
+    with disk_errors(path):
         for folder in ("data", "responses", "checkpoints", "models"):
             (path / folder).mkdir(parents=True, exist_ok=True)
         write_atomic(path / "recipe.json", json.dumps(config.resolved(recipe), indent=2).encode())
@@ -193,7 +193,7 @@ def _lock(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into an error that says what to do."""
     try:
         yield

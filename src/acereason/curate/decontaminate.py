@@ -214,11 +214,16 @@ def decontaminate(
     report = [explain(problems[d.prompt], d, index) for d in decisions]
     drop = {d.prompt for d in decisions}
     kept = [problem for i, problem in enumerate(problems) if i not in drop]
-    reasons: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for row in report:
-        reason = f"{row.benchmark}: {'equal' if row.rule == 'equal' else f'{n}-gram'}"
-        reasons[reason] = reasons.get(reason, 0) + 1
-    return kept, report, Funnel("decontaminate", len(problems), len(kept), reasons)
+        reasons(row, n, counts)
+    return kept, report, Funnel("decontaminate", len(problems), len(kept), counts)
+
+
+def reasons(row: Overlap, n: int, counts: dict[str, int]) -> None:
+    """Add a row of the report to the counts of the funnel's reasons."""
+    reason = f"{row.benchmark}: {'equal' if row.rule == 'equal' else f'{n}-gram'}"
+    counts[reason] = counts.get(reason, 0) + 1
 
 
 def by_source(

@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from acereason.curate.funnel import Funnel
 from acereason.curate.text import I64, U64, Encoded, encode, mix, ngrams, sequence_hashes
@@ -52,10 +51,21 @@ def _tie(problem: Problem) -> tuple[str, bytes]:
     return problem.id, hashlib.blake2b(msgspec.json.encode(problem), digest_size=16).digest()
 
 
-def _best(problems: Sequence[Problem], members: Iterable[int]) -> int:
-    members = list(members)
-    top = max(rank(problems[i]) for i in members)
-    return min((i for i in members if rank(problems[i]) == top), key=lambda i: _tie(problems[i]))
+def best(get: Callable[[int], Problem], members: Iterable[int]) -> int:
+    """The member of a cluster that stays; `get(i)` is the problem at position i."""
+    problems = {i: get(i) for i in members}
+    top = max(map(rank, problems.values()))
+    return min((i for i in problems if rank(problems[i]) == top), key=lambda i: _tie(problems[i]))
+
+
+def losers(get: Callable[[int], Problem], clusters: Iterable[Iterable[int]]) -> list[int]:
+    """All members of the clusters but the best of each."""
+    out: list[int] = []
+    for cluster in clusters:
+        members = list(cluster)
+        stays = best(get, members)
+        out.extend(i for i in members if i != stays)
+    return out
 
 
 def chunks(texts: Iterable[str], size: int = CHUNK) -> Iterator[list[str]]:
@@ -76,32 +86,43 @@ def exact_keys(texts: Iterable[str]) -> U64:
     return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
 
 
-def groups(keys: U64) -> list[I64]:
+def groups(keys: U64) -> list[list[int]]:
     """The positions of equal keys, for keys that occur more than once."""
-    order = np.argsort(keys, kind="stable")
-    cuts = np.flatnonzero(np.diff(keys[order])) + 1
-    bounds = np.concatenate([[0], cuts, [len(keys)]])
+    order, starts = _sorted(keys)
+    bounds = np.append(starts, len(keys))
     crowded = np.flatnonzero(np.diff(bounds) > 1)
-    return [order[bounds[g] : bounds[g + 1]] for g in crowded]
+    return [order[bounds[g] : bounds[g + 1]].tolist() for g in crowded]
+
+
+def _sorted(keys: U64) -> tuple[I64, I64]:
+    """An order that brings equal keys together, and where each run of them begins."""
+    order = np.argsort(keys, kind="stable")
+    fresh = np.ones(len(keys), np.bool_)
+    fresh[1:] = np.diff(keys[order]) != 0
+    return order, np.flatnonzero(fresh)
 
 
 def _keep(
     problems: Sequence[Problem], clusters: Iterable[Iterable[int]], name: str, reason: str
 ) -> tuple[list[Problem], Funnel]:
-    dropped: set[int] = set()
-    for cluster in clusters:
-        members = list(cluster)
-        dropped |= set(members) - {_best(problems, members)}
+    dropped = set(losers(problems.__getitem__, clusters))
     kept = [problem for i, problem in enumerate(problems) if i not in dropped]
-    reasons = {reason: len(dropped)} if dropped else {}
-    return kept, Funnel(name, len(problems), len(kept), reasons)
+    return kept, line(name, len(problems), len(dropped), reason)
+
+
+def line(name: str, before: int, dropped: int, reason: str) -> Funnel:
+    """The funnel line of a step that drops for one reason."""
+    return Funnel(name, before, before - dropped, {reason: dropped} if dropped else {})
+
+
+EXACT = "dedup exact", "equal question"
+NEAR = "dedup near", "near-duplicate"
 
 
 def exact(problems: Iterable[Problem]) -> tuple[list[Problem], Funnel]:
     """One problem of each set with equal question tokens, in the order of the input."""
     problems = list(problems)
-    clusters = groups(exact_keys(problem.question for problem in problems))
-    return _keep(problems, (map(int, c) for c in clusters), "dedup exact", "equal question")
+    return _keep(problems, groups(exact_keys(problem.question for problem in problems)), *EXACT)
 
 
 def shingles(encoded: Encoded) -> tuple[U64, I64]:
@@ -132,25 +153,29 @@ def band_keys(encoded: Encoded) -> U64:
     return keys
 
 
-def _bucket_pairs(members: I64, tie: U64) -> Iterator[tuple[npt.NDArray[np.int64], I64]]:
-    if len(members) > CROWD:
-        members = members[np.argsort(tie[members], kind="stable")]
-    for step in range(1, min(len(members), CROWD + 1)):
-        yield members[:-step], members[step:]
+def _bucket_pairs(keys: U64, tie: U64) -> Iterator[tuple[I64, I64]]:
+    """Positions of equal keys, every one with its next CROWD neighbours in the order of `tie`."""
+    order, starts = _sorted(keys)
+    sizes = np.diff(np.append(starts, len(keys)))
+    order = order[np.repeat(sizes > 1, sizes)]
+    order = order[np.lexsort((tie[order], keys[order]))]
+    for step in range(1, CROWD + 1):
+        same = keys[order[step:]] == keys[order[:-step]]
+        if not same.any():
+            return
+        yield order[:-step][same], order[step:][same]
 
 
-def candidates(keys: U64, tie: U64) -> I64:
+def candidates(columns: Iterable[U64], tie: U64) -> I64:
     """Pairs (smaller, larger position) that share a bucket in some band: array [pairs, 2], sorted.
 
-    keys: [texts, BANDS]; tie: [texts], orders crowded buckets by content."""
-    count, codes = len(keys), [np.zeros(0, np.int64)]
-    for band in range(keys.shape[1]):
-        pairs = [pair for bucket in groups(keys[:, band]) for pair in _bucket_pairs(bucket, tie)]
-        if pairs:
-            left, right = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    columns: the keys [texts] of each band; tie: [texts], orders crowded buckets by content."""
+    count, codes = max(len(tie), 1), np.zeros(0, np.int64)
+    for keys in columns:
+        for left, right in _bucket_pairs(keys, tie):
             found = np.minimum(left, right) * count + np.maximum(left, right)
-            codes = [np.unique(np.concatenate([*codes, found]))]
-    return np.stack(np.divmod(codes[0], max(count, 1)), axis=1)
+            codes = np.unique(np.concatenate([codes, found]))
+    return np.stack(np.divmod(codes, count), axis=1)
 
 
 Features = tuple[frozenset[int], int, list[str]]  # 5-grams, decisive tokens, names in capitals
@@ -213,8 +238,8 @@ def near(problems: Iterable[Problem], threshold: float = 0.8) -> tuple[list[Prob
     problems = list(problems)
     parts = [encode(part) for part in chunks(problem.question for problem in problems)]
     if not parts:
-        return [], Funnel("dedup near", 0, 0)
+        return [], line(NEAR[0], 0, 0, NEAR[1])
     keys = np.concatenate([band_keys(part) for part in parts])
     tie = np.concatenate([sequence_hashes(part) for part in parts])
-    found = clusters(candidates(keys, tie), lambda i: problems[i].question, threshold)
-    return _keep(problems, found, "dedup near", "near-duplicate")
+    found = clusters(candidates(keys.T, tie), lambda i: problems[i].question, threshold)
+    return _keep(problems, found, *NEAR)

@@ -1,0 +1,98 @@
+"""Prompt formats, and what is cut out of a response: the thinking, the final answer, the code block.
+
+A prompt is one user turn and an assistant turn that has been opened with `<think>\\n`, so a response
+continues the thinking; it counts as finished thinking only after `</think>`.
+
+| format        | prompt |
+|---------------|--------|
+| `chatml-1.1`  | AceReason-Nemotron 1.1: ChatML with its system line |
+| `chatml-1.0`  | AceReason-Nemotron 1.0: ChatML without a system line |
+| `plain`       | the question alone, for tiny models that would spend most of a prompt on ceremony |
+
+Sources: model cards of AceReason-Nemotron-1.1-7B and -1.0-7B.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from acereason.errors import ConfigError
+from acereason.problems import Problem
+
+Format = Literal["chatml-1.1", "chatml-1.0", "plain"]
+
+THINK, END_THINK = "<think>", "</think>"
+TURN, END_TURN = "<|im_start|>", "<|im_end|>"
+SPECIAL_TOKENS = ("<|endoftext|>", TURN, END_TURN)
+SYSTEM_1_1 = "You are a helpful and harmless assistant. You should think step-by-step."
+MATH_REQUEST = "Please place your final answer inside \\boxed{}."
+CODE_REQUEST = (
+    "Write Python code to solve the problem. Please place the solution code in the following "
+    "format:\n```python\n# Your solution code here\n```"
+)
+STARTER_REQUEST = "Solve the problem starting with the provided function header.\n\nFunction header:\n"
+
+
+def instruction(problem: Problem) -> str:
+    """The user turn of a math or code problem: question, starter code and what form the answer takes."""
+    if problem.domain != "code":
+        return f"{problem.question}\n{MATH_REQUEST}"
+    parts = [problem.question]
+    if problem.starter_code:
+        parts.append(f"{STARTER_REQUEST}```\n{problem.starter_code}\n```")
+    return "\n\n".join([*parts, CODE_REQUEST])
+
+
+def prompt(problem: Problem, format: Format) -> str:
+    """The text of the whole prompt, up to and including the opened `<think>\\n`."""
+    match format:
+        case "chatml-1.1":
+            system = f"{TURN}system\n{SYSTEM_1_1}{END_TURN}\n"
+        case "chatml-1.0":
+            system = ""
+        case "plain":
+            return f"{problem.question}\n{THINK}\n"
+        case _:
+            raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
+    return f"{system}{TURN}user\n{instruction(problem)}{END_TURN}\n{TURN}assistant\n{THINK}\n"
+
+
+def final_part(text: str) -> str | None:
+    """What stands after the last `</think>`; None when the thinking was not closed.
+
+    `text` is a response to a prompt that already opened `<think>`."""
+    head, found, tail = text.rpartition(END_THINK)
+    if not found or THINK in tail:
+        return None
+    return tail
+
+
+def boxed_answer(text: str | None) -> str | None:
+    """The content of the last balanced `\\boxed{…}` of `text`, in linear time; None when there is none."""
+    start = -1 if text is None else text.rfind("\\boxed{")
+    while text is not None and start >= 0:
+        depth = 0
+        for position in range(start + 6, len(text)):
+            character = text[position]
+            if character == "{" and text[position - 1] != "\\":
+                depth += 1
+            elif character == "}" and text[position - 1] != "\\":
+                depth -= 1
+                if depth == 0:
+                    return text[start + 7 : position].strip()
+        start = text.rfind("\\boxed{", 0, start)
+    return None
+
+
+def code_block(text: str | None) -> str | None:
+    """The content of the last closed ```` ```python ```` block of `text`; None when there is none."""
+    if text is None:
+        return None
+    start = text.rfind("```python")
+    while start >= 0:
+        line_end = text.find("\n", start)
+        end = text.find("```", line_end) if line_end >= 0 else -1
+        if end >= 0:
+            return text[line_end + 1 : end].rstrip() + "\n"
+        start = text.rfind("```python", 0, start)
+    return None

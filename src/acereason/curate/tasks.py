@@ -1,0 +1,104 @@
+"""The prompts and traces of a run: procedural tasks or files, through the same steps as published
+sets.
+
+    generate or read ─▶ dedup ─▶ decontaminate against the held-out questions ─▶ split ─▶ teach
+
+Training prompts, development and test questions come from separate seeds and never share a
+question. SFT prompts come first in hashed order, RL prompts are the next ones, so RL asks what SFT
+has not seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from acereason.config import Curate, Tasks
+from acereason.curate import decontaminate, dedup
+from acereason.curate.funnel import Funnel
+from acereason.errors import DataError
+from acereason.problems import Problem, Response, read_jsonl, write_jsonl
+from acereason.procedural import generate, teach
+from acereason.sample.protocol import draw_seed
+
+SFT, RL, HELD_OUT, TRACES = "sft.jsonl", "rl.jsonl", "held_out.jsonl", "traces.jsonl"
+
+
+class Data(msgspec.Struct, frozen=True):
+    """What a run learns from and is measured on. `traces` answer the problems of `sft`."""
+
+    sft: list[Problem]
+    traces: list[Response]
+    rl: list[Problem]
+    held_out: list[Problem]
+
+
+def make(settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
+    """Curate what the recipe asks for. Deterministic in (settings, seed)."""
+    parts = [_domain(tasks, settings, seed) for _, tasks in sorted(settings.tasks.items())]
+    sft = _shuffled([p for part in parts for p in part[0].sft], seed)
+    traces = [
+        _trace(problem, number, settings.wrong_share, seed)
+        for problem in sft
+        for number in range(settings.responses_per_prompt)
+    ]
+    rl = [p for part in parts for p in part[0].rl]
+    held_out = [p for part in parts for p in part[0].held_out]
+    return Data(sft, traces, rl, held_out), [f for part in parts for f in part[1]]
+
+
+def _domain(tasks: Tasks, settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
+    levels = range(tasks.min_level, tasks.max_level + 1)
+    held_out = generate(tasks.families, levels, tasks.held_out, seed, settings.split)
+    questions = {p.question for p in held_out}
+    wanted = tasks.sft_prompts + tasks.rl_prompts
+    problems = generate(tasks.families, levels, wanted, seed, "train", exclude=questions)
+    kept, duplicates = dedup.exact(problems)
+    kept, _, contaminated = decontaminate.decontaminate(
+        kept, {settings.split: questions}, settings.ngram, boilerplate=decontaminate.Boilerplate()
+    )
+    kept = _shuffled(kept, seed)
+    data = Data(kept[: tasks.sft_prompts], [], kept[tasks.sft_prompts :], held_out)
+    return data, [duplicates, contaminated]
+
+
+def _trace(problem: Problem, number: int, wrong_share: float, seed: int) -> Response:
+    rng = random.Random(draw_seed(seed, "teacher", problem.id, number))
+    return msgspec.structs.replace(teach(problem, rng, rng.random() < wrong_share), sample=number)
+
+
+def _shuffled(problems: Sequence[Problem], seed: int) -> list[Problem]:
+    return sorted(problems, key=lambda p: draw_seed(seed, "order", p.id))
+
+
+def write(data: Data, folder: Path) -> None:
+    """Write the four files of a run's data folder."""
+    for name, records in zip((SFT, TRACES, RL, HELD_OUT), _parts(data), strict=True):
+        write_jsonl(folder / name, records)
+
+
+def read(folder: Path) -> Data:
+    """Read what `write` wrote; DataError names a trace without its problem."""
+    data = Data(
+        list(read_jsonl(folder / SFT, Problem)),
+        list(read_jsonl(folder / TRACES, Response)),
+        list(read_jsonl(folder / RL, Problem)),
+        list(read_jsonl(folder / HELD_OUT, Problem)),
+    )
+    known = {p.id for p in data.sft}
+    for trace in data.traces:
+        if trace.problem_id not in known:
+            raise DataError(f"{folder / TRACES}: a trace answers {trace.problem_id}, not in {SFT}")
+    return data
+
+
+def _parts(data: Data) -> tuple[Sequence[object], ...]:
+    return data.sft, data.traces, data.rl, data.held_out
+
+
+def by_id(problems: Sequence[Problem]) -> Mapping[str, Problem]:
+    """Problems by their id."""
+    return {p.id: p for p in problems}

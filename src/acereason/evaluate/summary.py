@@ -1,0 +1,132 @@
+"""What a run comes to: accuracy per stage, and the gain over the SFT model with paired intervals.
+
+Every stage's evaluation is kept per question, so that two stages are compared on the same questions with the
+same draws. `summary.json` holds the table; the gain of a domain is its last stage minus the SFT model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from acereason.errors import RunError
+from acereason.evaluate import estimates
+from acereason.evaluate.decompose import decompose
+from acereason.evaluate.evaluate import Groups, correctness, mode
+from acereason.problems import Problem, write_atomic
+from acereason.runs import Run, read_metrics
+
+SFT = "sft"
+
+
+class Result(msgspec.Struct, frozen=True):
+    """One benchmark's outcome per question: ids, samples right or wrong, and the response modes."""
+
+    ids: list[str]
+    right: list[list[bool | None]]
+    families: list[str]
+    modes: list[list[str]]
+
+    @classmethod
+    def of(cls, groups: Groups) -> Result:
+        """From judged answers."""
+        return cls(
+            [g[0].problem.id for g in groups],
+            correctness(groups),
+            [str(g[0].problem.meta.get("family", "")) for g in groups],
+            [[mode(a) for a in g] for g in groups],
+        )
+
+
+def by_domain(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
+    """Problems by domain, math first."""
+    parts: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        parts[problem.domain].append(problem)
+    return dict(sorted(parts.items(), reverse=True))
+
+
+def keep(run: Run, stage: str, results: Mapping[str, Result]) -> None:
+    """Write a stage's evaluation per question."""
+    folder = run.path / "evaluations"
+    folder.mkdir(exist_ok=True)
+    write_atomic(folder / f"{stage}.json", msgspec.json.encode(results))
+
+
+def load(run: Run, stage: str) -> dict[str, Result]:
+    """Read a stage's evaluation back."""
+    path = run.path / "evaluations" / f"{stage}.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Result])
+    except (OSError, msgspec.DecodeError) as error:
+        raise RunError(f"the evaluation {path} cannot be read: {error}") from error
+
+
+def gain(before: Result, after: Result) -> dict[str, float]:
+    """The paired difference of avg@k on the same questions, with its 95 % interval (fractions)."""
+    if before.ids != after.ids:
+        raise RunError("the two evaluations asked different questions and cannot be paired")
+    found = estimates.paired_difference(before.right, after.right)
+    return {"mean": found.mean, "se": found.se, "low": found.low, "high": found.high}
+
+
+def _mode_rows(result: Result) -> list[tuple[str, str, bool]]:
+    return [
+        (family, name, bool(right))
+        for family, names, row in zip(result.families, result.modes, result.right, strict=True)
+        for name, right in zip(names, row, strict=True)
+    ]
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """The summary of a finished run from its folder alone."""
+    rows = list(read_metrics(run.path))
+    names = [SFT, *(s.name for s in run.recipe.stage)]
+    results = {name: load(run, name) for name in names}
+    stages = [_stage(rows, name) for name in names]
+    domains = sorted(results[SFT], reverse=True)
+    first, last = results[SFT], results[names[-1]]
+    return {
+        "recipe": run.recipe.name,
+        "seed": run.recipe.seed,
+        "split": run.recipe.curate.split,
+        "stages": stages,
+        "gain": {d: gain(first[d], last[d]) for d in domains},
+        "gain_per_stage": {
+            after: {d: gain(results[before][d], results[after][d]) for d in domains}
+            for before, after in zip(names, names[1:], strict=False)
+        },
+        "decomposition": {
+            d: asdict(decompose(_mode_rows(first[d]), _mode_rows(last[d]))) for d in domains
+        },
+        "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
+    }
+
+
+def _stage(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    steps = [r for r in rows if r.get("stage") == name and r["kind"] in ("sft", "rl")]
+    tokens = sum(r["tokens"] for r in steps)
+    tempered = [r for r in steps if r["kind"] == "rl"]
+    return {
+        "name": name,
+        "domain": tempered[-1]["domain"] if tempered else "all",
+        "steps": len(steps),
+        "T": tempered[-1]["T"] if tempered else None,
+        "H_T": sum(r["H_T"] * r["tokens"] for r in tempered) / tokens if tempered else None,
+        "evaluation": {
+            r["benchmark"]: {k: r[k] for k in ("accuracy", "se", "n", "k", "pass_at_k")}
+            for r in rows
+            if r["kind"] == "evaluation" and r["stage"] == name and "epoch" not in r
+        },
+    }
+
+
+def write(run: Run) -> dict[str, Any]:
+    """Write summary.json and return it."""
+    result = summarise(run)
+    run.write_json("summary.json", result)
+    return result

@@ -1,0 +1,89 @@
+"""Progress for people: bars on a terminal, one line now and then elsewhere, nothing when told to be quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+Advance = Callable[[int, str], None]
+
+
+class Progress(Protocol):
+    """Where a run tells how far it is."""
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+        ...
+
+    def task(self, name: str, total: int, done: int = 0) -> AbstractContextManager[Advance]:
+        """A piece of work of `total` parts; yields advance(parts, note)."""
+        ...
+
+
+class Quiet:
+    """Says nothing."""
+
+    def say(self, text: str) -> None:
+        return None
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        yield lambda parts, note: None
+
+
+class Terminal:
+    """Bars when `console` is a terminal, else a line every `interval` seconds."""
+
+    def __init__(self, console: Console | None = None, interval: float = 10.0):
+        self.console = console or Console(stderr=True, highlight=False)
+        self._interval = interval
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        work = self._bar if self.console.is_terminal else self._lines
+        with work(name, total, done) as advance:
+            yield advance
+
+    @contextmanager
+    def _bar(self, name: str, total: int, done: int) -> Iterator[Advance]:
+        columns = (
+            TextColumn("{task.description:<14}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Bars(*columns, console=self.console, transient=False) as bars:
+            bar = bars.add_task(name, total=total, completed=done, note="")
+            yield lambda parts, note: bars.update(bar, advance=parts, note=note)
+
+    @contextmanager
+    def _lines(self, name: str, total: int, done: int) -> Iterator[Advance]:
+        begun = last = time.monotonic()
+        count = done
+
+        def advance(parts: int, note: str) -> None:
+            nonlocal count, last
+            count += parts
+            now = time.monotonic()
+            if now - last >= self._interval or count >= total:
+                last = now
+                self.say(f"{name:<14} {count}/{total}  {now - begun:5.0f} s  {note}")
+
+        yield advance
+
+
+def for_terminal(quiet: bool) -> Quiet | Terminal:
+    """The progress that fits standard error."""
+    return Quiet() if quiet else Terminal(Console(file=sys.stderr, highlight=False))

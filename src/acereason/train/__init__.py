@@ -1,0 +1,1 @@
+"""Learning: supervised fine-tuning, reinforcement learning in stages, and exact checkpoints."""

@@ -1,0 +1,91 @@
+"""The objective: which response pulls how hard on the policy.
+
+Group-normalised REINFORCE (recipe §3; AceReason-Nemotron 1.0, eq. 2), strictly on-policy and without KL:
+
+    A_i = (S_i - mean_j S_j) / std_j S_j              over the group of responses to one prompt
+    loss = - Σ_i w_i Σ_t log π_T(o_it | q, o_i<t)      with w_i = A_i / tokens
+
+so the whole objective is one number w_i a response. `tokens` counts the *kept* responses of the global
+batch (default), or of the response's own group with the groups then averaged. The standard deviation is the
+population's. A group of equal rewards has A = 0 exactly, whatever its floating-point std would be, and
+its tokens still count: skipping its backward pass changes nothing.
+
+Not here: ratio, clip and KL, which strict on-policy learning does not need. `clipped_loss` is the
+off-policy form, kept to show what several updates per batch do.
+
+Shapes: P prompts (groups), G responses a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """What the objective needs to know of a batch. `rewards`: [P, G] in {0, 1}, NaN where the judge could not
+    judge. `tokens`: [P, G] response lengths. `truncated`: [P, G] bool, cut at the budget."""
+
+    rewards: Tensor
+    tokens: Tensor
+    truncated: Tensor
+
+
+def kept(rollouts: Rollouts, overlong: Literal["mask", "zero"]) -> Tensor:
+    """[P, G] bool: which responses are in the loss. A group with an unjudged response is out whole;
+    under the overlong filter ("mask") truncated responses are out."""
+    judged = ~rollouts.rewards.isnan().any(1, keepdim=True).expand_as(rollouts.rewards)
+    return judged & ~rollouts.truncated if overlong == "mask" else judged
+
+
+def advantages(rewards: Tensor, counted: Tensor) -> Tensor:
+    """[P, G] rewards to advantages; `counted` [P, G] says which enter the group's mean and std.
+
+    Responses that are not counted get the advantage that the statistics give them; the caller masks them."""
+    weight = counted.to(rewards.dtype)
+    filled = torch.where(counted, rewards, 0.0)
+    n = weight.sum(1, keepdim=True).clamp(min=1)
+    mean = filled.sum(1, keepdim=True) / n
+    variance = (weight * (filled - mean) ** 2).sum(1, keepdim=True) / n
+    low = torch.where(counted, rewards, torch.inf).amin(1, keepdim=True)
+    high = torch.where(counted, rewards, -torch.inf).amax(1, keepdim=True)
+    differ = high > low
+    std = torch.where(differ, variance, 1.0).sqrt()
+    return torch.where(differ, (rewards - mean) / std, 0.0)
+
+
+def response_weights(
+    rollouts: Rollouts,
+    overlong: Literal["mask", "zero"] = "mask",
+    masked_in_statistics: bool = True,
+    normalisation: Literal["global", "group"] = "global",
+) -> Tensor:
+    """[P, G] the weight w_i of each response in the loss; 0 for what is masked or has no advantage."""
+    keep = kept(rollouts, overlong)
+    judged = ~rollouts.rewards.isnan()
+    counted = judged if masked_in_statistics else judged & keep
+    advantage = torch.where(keep, advantages(rollouts.rewards.nan_to_num(), counted), 0.0)
+    tokens = torch.where(keep, rollouts.tokens, 0).to(advantage.dtype)
+    if normalisation == "global":
+        return advantage / tokens.sum().clamp(min=1)
+    groups = keep.any(1).sum().clamp(min=1)
+    return advantage / tokens.sum(1, keepdim=True).clamp(min=1) / groups
+
+
+def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:
+    """- Σ w log π over a micro-batch; `logprobs` and `weights` [M] per token. Micro-batches add up."""
+    return -(weights * logprobs).sum()
+
+
+def clipped_loss(
+    logprobs: Tensor, old_logprobs: Tensor, weights: Tensor, clip: tuple[float, float]
+) -> Tensor:
+    """The clipped surrogate for several updates a batch: -Σ min(r w, clip(r, 1-low, 1+high) w), [M] each.
+    At r = 1 its gradient is that of `policy_loss`."""
+    ratio = torch.exp(logprobs - old_logprobs)
+    clipped = ratio.clamp(1 - clip[0], 1 + clip[1])
+    return -torch.minimum(ratio * weights, clipped * weights).sum()

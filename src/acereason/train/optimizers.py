@@ -1,0 +1,70 @@
+"""Optimisers and their schedule, from torch: AdamW, or Muon for the matrices with AdamW for the rest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from acereason.config import Rl, Sft
+
+Optimizers = list[torch.optim.Optimizer]
+
+
+def for_sft(model: Any, settings: Sft) -> Optimizers:
+    """AdamW over everything, or Muon over the layers' matrices and AdamW over embeddings, head and norms."""
+    if settings.optimizer == "adamw":
+        return [_adamw(model.parameters(), settings.learning_rate, settings)]
+    embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
+    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
+    chosen = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in chosen]
+    muon = torch.optim.Muon(
+        matrices, lr=settings.matrix_learning_rate, weight_decay=settings.weight_decay, momentum=0.95
+    )
+    return [muon, _adamw(rest, settings.learning_rate, settings)]
+
+
+def for_rl(model: Any, settings: Rl) -> Optimizers:
+    """One AdamW for the whole of RL; each stage sets its learning rate."""
+    return [_adamw(model.parameters(), 0.0, settings)]
+
+
+def _adamw(parameters: Iterable[Tensor], rate: float, settings: Sft | Rl) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(
+        parameters,
+        lr=rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float]) -> None:
+    """Set each optimiser's learning rate."""
+    for optimizer, rate in zip(optimizers, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+
+def cosine(step: int, steps: int, warmup: float) -> float:
+    """The factor on the learning rate at `step` of `steps`: linear warm-up, then a cosine to 0."""
+    warm = max(1, round(warmup * steps))
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def step(model: Any, optimizers: Sequence[torch.optim.Optimizer], clip: float) -> float | None:
+    """Clip the gradient, take one step and clear it. Returns the gradient's norm before clipping, or None —
+    with nothing moved — when it is not finite."""
+    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    finite = math.isfinite(norm)
+    if finite:
+        for optimizer in optimizers:
+            optimizer.step()
+    model.zero_grad(set_to_none=True)
+    return norm if finite else None
