@@ -111,7 +111,7 @@ def test_near_equals_naive_clusters(seed: int, threshold: float) -> None:
                 if words[at].isalpha():
                     words[at] = state.choice(WORDS)
     encoded = encode(texts)
-    pairs = candidates(band_keys(encoded), sequence_hashes(encoded)).tolist()
+    pairs = candidates(band_keys(encoded).T, sequence_hashes(encoded)).tolist()
     for i, j in pairs:  # what is confirmed is what the naive rule says
         assert similar(texts[i], texts[j], threshold) == naive_similar(
             texts[i], texts[j], threshold
@@ -149,7 +149,7 @@ def test_crowded_buckets_stay_bounded() -> None:
         " ".join([*base, f"{a}{b}{c}ish"]) for a in "bcdfghjk" for b in "lmnpqrst" for c in "vwxz"
     ]
     encoded = encode(texts)
-    pairs = candidates(band_keys(encoded), sequence_hashes(encoded))
+    pairs = candidates(band_keys(encoded).T, sequence_hashes(encoded))
     assert len(pairs) <= 14 * 32 * len(texts)
     kept, _ = near([problem(str(i), text) for i, text in enumerate(texts)])
     assert len(kept) == 1
