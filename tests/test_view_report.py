@@ -146,12 +146,15 @@ def metric_rows(random: np.random.Generator) -> list[Row]:
     for step in range(1, 121):
         loss = 0.4 + 1.8 * math.exp(-step / 25) + random.normal(0, 0.02)
         lr = 5e-4 * (1 + math.cos(math.pi * step / 120)) / 2
-        rows.append({"kind": "sft", "step": step, "epoch": step // 40, "loss": loss, "lr": lr})
+        rows.append(
+            {"kind": "sft", "step": step, "epoch": (step + 39) // 40, "loss": loss, "lr": lr}
+        )
         if step % 40 == 0:
             epoch = step // 40
+            about = {"epoch": epoch} if epoch < 3 else {}  # the last one is the stage's own
             for benchmark, top in (("math", 0.4), ("code", 0.35)):
                 share = top * (1 - 0.6**epoch)
-                rows.append(evaluation(step, "sft", benchmark, share, epoch=epoch))
+                rows.append(evaluation(step, "sft", benchmark, share, **about))
     for stage in ("math-short", "math-long"):
         points = [{"T": t, "H": 0.12 + 0.34 * (t - 0.4), "se": 0.006} for t in (0.4, 0.7, 1.0, 1.3)]
         rows.append(
@@ -185,9 +188,10 @@ def make_run(folder: Path) -> Path:
     manifest = {"recipe": "demo", "seed": 7, "recipe_sha256": "ab" * 32, "machine": machine}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     for step, (stage, *_) in zip((180, 230, 270), STAGES, strict=True):
-        for at in (step - 1, step):
-            path = folder / "responses" / f"{stage}-{at:06d}.jsonl"
-            path.write_text(lines(response_rows(random, stage)))
+        for name in (stage, f"evaluation-math-{stage}"):
+            for at in (step - 1, step) if name == stage else (step,):
+                path = folder / "responses" / f"{name}-{at:06d}.jsonl"
+                path.write_text(lines(response_rows(random, stage)))
     problems = [
         {"id": f"math-short/{n}", "question": f"Add {n} and 42.", "answer": "42"} for n in (0, 1)
     ]
@@ -205,7 +209,8 @@ def make_run(folder: Path) -> Path:
         "math": {"mean": 0.226, "low": 0.191, "high": 0.262},
         "code": {"mean": 0.246, "low": 0.212, "high": 0.281},
     }
-    summary = {"stages": stages, "gain": gain, "seconds": 517.3}
+    per_stage = {name: gain for name, *_ in STAGES}
+    summary = {"stages": stages, "gain": gain, "gain_per_stage": per_stage, "seconds": 517.3}
     (folder / "summary.json").write_text(json.dumps(summary))
     return folder
 
@@ -283,7 +288,7 @@ def test_an_empty_folder_is_a_page_and_no_folder_an_error(tmp_path: Path) -> Non
 def test_invalid_bytes_in_a_response_are_text(run: Path) -> None:
     row = b'{"problem_id": "p", "text": "a\xffb</think>c", "reward": 1}\n'
     (run / "responses" / "code-000300.jsonl").write_bytes(row)
-    stage = read_run(run)["responses"][-1]
+    stage = read_run(run)["responses"][2]
     (response,) = stage["groups"][0]["responses"]
     assert (stage["step"], response["thinking"], response["answer"]) == (300, "a\ufffdb", "c")
 
@@ -291,7 +296,7 @@ def test_invalid_bytes_in_a_response_are_text(run: Path) -> None:
 def test_long_responses_lose_their_middle(run: Path) -> None:
     row = {"problem_id": "p", "text": "x" * 2_000_000, "tokens": [1, 2, 3]}
     (run / "responses" / "code-000300.jsonl").write_text(lines([row]))
-    (response,) = read_run(run)["responses"][-1]["groups"][0]["responses"]
+    (response,) = read_run(run)["responses"][2]["groups"][0]["responses"]
     assert len(response["thinking"]) < 17_000
     assert "characters left out" in response["thinking"]
     assert (response["answer"], response["tokens"]) == (None, 3)
@@ -319,6 +324,12 @@ def test_groups_that_teach_come_first_family_by_family() -> None:
     }
     assert choose(groups, 3) == ["f1", "g1", "f2"]
     assert choose(groups, 9)[-1] == "same"
+
+
+def test_responses_are_of_each_stages_last_step_and_the_last_evaluation(run: Path) -> None:
+    found = [(stage["stage"], stage["step"]) for stage in read_run(run)["responses"]]
+    trained = [("math-short", 180), ("math-long", 230), ("code", 270)]
+    assert found == [*trained, ("evaluation-math-code", 270)]
 
 
 def test_questions_and_references_come_from_the_runs_problems(run: Path) -> None:

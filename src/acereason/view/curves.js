@@ -211,8 +211,18 @@ function training(run, root) {
   );
 }
 
-function sft(run, root) {
+/** Evaluations by epoch; the full one after SFT is that of its last epoch. */
+function epochs(run) {
   const rows = run.evaluation.filter((row) => isNumber(row.epoch)),
+    last = list(run.sft.epoch).at(-1);
+  if (!rows.length || !isNumber(last)) return rows;
+  const has = (row) => rows.some((one) => one.epoch === last && one.benchmark === row.benchmark);
+  const final = run.evaluation.filter((row) => row.stage === rows[0].stage && !isNumber(row.epoch) && !has(row));
+  return [...rows, ...final.map((row) => ({ ...row, epoch: last }))];
+}
+
+function sft(run, root) {
+  const rows = epochs(run),
     grid = el("div", { class: "stacks" });
   root.append(grid);
   chart(grid, {

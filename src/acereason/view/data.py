@@ -172,17 +172,19 @@ def _results(summary: Row | None, evaluation: list[Row], rl: dict[str, list[Any]
 
 
 def _responses(folder: Path, stages: list[str], notes: list[str]) -> list[Row]:
-    """A few groups from the last step of each stage, in the order of the stages."""
+    """A few groups from the last step of each stage, and from the last evaluation."""
     last: dict[str, tuple[int, Path]] = {}
     for path in sorted((folder / "responses").glob("*.jsonl")):
-        stage, _, step = path.stem.rpartition("-")
-        if stage and step.isdigit():
-            last[stage] = max(last.get(stage, (-1, path)), (int(step), path))
+        name, _, step = path.stem.rpartition("-")
+        if name and step.isdigit():
+            last[name] = max(last.get(name, (-1, path)), (int(step), path))
+    evaluated = [last[name][0] for name in last if name not in stages]
     order = {stage: place for place, stage in enumerate(stages)}
-    names = sorted(last, key=lambda stage: (order.get(stage, len(order)), stage))
-    chosen = [_stage_responses(stage, *last[stage], notes) for stage in names]
+    names = [n for n in last if n in order or last[n][0] == max(evaluated)]
+    names.sort(key=lambda name: (order.get(name, len(order)), name))
+    chosen = [_stage_responses(name, *last[name], notes) for name in names]
     groups = [group for stage in chosen for group in stage["groups"]]
-    _add_problems(folder, {group["problem_id"]: group for group in groups})
+    _add_problems(folder, groups)
     return chosen
 
 
@@ -228,7 +230,7 @@ def _response(row: Row) -> Row:
     answer = final_part(text)
     thinking = text if answer is None else text[: -len(END_THINK + answer)]
     tokens = row.get("tokens")
-    kept = ("sample", "finish", "temperature", "outcome", "reward", "advantage")
+    kept = ("sample", "finish", "temperature", "outcome", "reward", "advantage", "weight")
     return {
         **{name: row.get(name) for name in kept},
         "tokens": len(tokens) if isinstance(tokens, list) else tokens,
@@ -250,14 +252,16 @@ def _cut(text: Any, limit: int) -> str | None:
     return f"{head}\n\n[… {len(whole) - len(head) - len(tail):,} characters left out …]\n\n{tail}"
 
 
-def _add_problems(folder: Path, groups: dict[str, Row]) -> None:
+def _add_problems(folder: Path, groups: list[Row]) -> None:
     """Fill in questions and references from the run's own problems; other records are passed."""
+    wanted: dict[str, list[Row]] = {}
+    for group in groups:
+        wanted.setdefault(group["problem_id"], []).append(group)
     for path in sorted((folder / "data").glob("*.jsonl")):
         for row in read_rows(path, []):
             if "id" not in row or "question" not in row:
                 break
-            group = groups.get(str(row["id"]))
-            if group is not None:
+            for group in wanted.get(str(row["id"]), []):
                 group["question"] = group["question"] or _cut(row["question"], ANSWER)
                 group["reference"] = group["reference"] or _cut(row.get("answer"), ANSWER)
 

@@ -15,6 +15,14 @@ function visible(text) {
 
 const hasText = (value) => value !== null && value !== undefined && value !== "";
 
+/** The advantage, or the weight in the loss where only that was kept. */
+function strength(row) {
+  const [name, value] = isNumber(row.advantage) ? ["A", row.advantage] : ["weight", row.weight];
+  if (!isNumber(value)) return null;
+  const size = name === "A" ? Math.abs(value).toFixed(2) : short(Math.abs(value));
+  return `${name} = ${value < 0 ? "−" : "+"}${size}`;
+}
+
 function response(row, reference) {
   const known = ["correct", "wrong", "no_answer", "timeout", "unjudged"].includes(row.outcome);
   const facts = [
@@ -36,13 +44,7 @@ function response(row, reference) {
     el(
       "header",
       {},
-      el(
-        "span",
-        { class: "advantage", title: "advantage" },
-        isNumber(row.advantage)
-          ? `A = ${row.advantage >= 0 ? "+" : "−"}${Math.abs(row.advantage).toFixed(2)}`
-          : null,
-      ),
+      el("span", { class: "advantage" }, strength(row)),
       el("b", {}, visible(row.outcome ?? "not judged").replace("_", " ")),
       el("br"),
       facts.join(" · "),
@@ -89,7 +91,8 @@ function responses(run, root) {
     el(
       "p",
       { class: "caption" },
-      "From the last step of each stage; groups with right and wrong answers first. A is the advantage. Invisible characters are shown as signs.",
+      "From the last step of each stage and the last evaluation; groups with right and wrong answers first. A is the " +
+        "advantage, weight that of a response's tokens in the loss. Invisible characters are shown as signs.",
     ),
   );
   for (const stage of run.responses) {

@@ -90,6 +90,21 @@ function headline(run, root) {
   }
 }
 
+/** What each stage added, in points; null when the summary does not say. */
+function stageGains(run) {
+  const gains = Object.entries(run.summary?.gain_per_stage ?? {});
+  const domains = unique(gains.flatMap(([, by]) => Object.keys(by)));
+  if (!domains.length) return null;
+  const one = (gain) =>
+    gain
+      ? [points(gain.mean), el("span", { class: "pm" }, ` (${points(gain.low)} to ${points(gain.high)})`)]
+      : ["–"];
+  const rows = gains.map(([stage, by]) =>
+    el("tr", {}, cells("td", [stage, ...domains.map((domain) => el("span", {}, one(by[domain])))])),
+  );
+  return ruled(["gain of stage / points", ...domains], rows);
+}
+
 function finalTable(run, root) {
   const domains = domainsOf(run.results);
   const passes = (domain) =>
@@ -126,7 +141,7 @@ function finalTable(run, root) {
       ]),
     ),
   );
-  root.append(ruled(head, rows));
+  root.append(el("div", { class: "tables" }, ruled(head, rows), stageGains(run)));
   const sizes = domains
     .map((domain) => run.results.map((stage) => stage.evaluation?.[domain]).find((result) => result?.n))
     .map((result, index) => (result ? `${domains[index]}: ${result.n} questions × ${result.k} samples` : null));
@@ -149,7 +164,7 @@ function modeRows(change) {
   const rows = change.modes.map((mode) => {
     const share = arrow(mode.share_before, mode.share_after);
     const accuracy = arrow(mode.accuracy_before, mode.accuracy_after);
-    return cells("td", [mode.mode, share, accuracy, "", signed(mode.within), signed(mode.shift)]);
+    return cells("td", [mode.mode || "other", share, accuracy, "", signed(mode.within), signed(mode.shift)]);
   });
   return [el("tr", { class: "family" }, family), ...rows.map((row) => el("tr", { class: "mode" }, row))];
 }
@@ -209,6 +224,8 @@ function funnel(run, root) {
     cell[5].className = "wrap soft";
     return el("tr", {}, cell);
   });
-  root.append(ruled(["step", "before", "after", "dropped", "kept", "reasons"], rows));
+  const table = ruled(["step", "before", "after", "dropped", "kept", "reasons"], rows);
+  for (const cell of table.querySelectorAll("th:nth-child(n + 5)")) cell.className = "left";
+  root.append(table);
   return null;
 }
