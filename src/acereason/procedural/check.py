@@ -20,7 +20,7 @@ FIRST_SLIP = 0.35  # share of right responses whose first total was wrong
 
 
 def problem(rng: random.Random, level: int) -> Problem:
-    numbers = [rng.randint(11, 59), *(rng.randint(2, 39) for _ in range(level))]
+    numbers = [rng.randint(11, 99), *(rng.randint(2, 49) for _ in range(level))]
     words = f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
     return new_problem(
         "check",

@@ -31,11 +31,16 @@ MISREAD |= {"even": "odd", "odd": "even", "divisible": "indivisible", "indivisib
 Rule = list[Any]
 
 
+def draw_empty(rng: random.Random) -> int | None:
+    """What is returned in place of an item that is not there."""
+    return rng.choice((0, -1, None, *(rng.randint(-9, 20) for _ in range(3))))
+
+
 def draw_condition(rng: random.Random) -> Rule:
     name = rng.choice(("above", "least", "below", "most", "even", "odd", "divisible"))
     if name in ("even", "odd"):
         return [name, 2]
-    return [name, rng.randint(3, 6) if name == "divisible" else rng.randint(2, 9)]
+    return [name, rng.randint(3, 6) if name == "divisible" else rng.randint(2, 12)]
 
 
 def draw_change(rng: random.Random) -> Rule:

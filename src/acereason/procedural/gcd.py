@@ -2,8 +2,9 @@
 
     What is the greatest common divisor of 84 and 36?
 
-Level L needs L+1 divisions. Ways of answering: `divide` (quotient and remainder, 84=2*36+12),
-`remainder` (84%36=12) and `subtract` (repeated subtraction, longer and easier).
+Level L needs L+1 divisions, the last level at least as many. Ways of answering: `divide` (quotient
+and remainder, 84=2*36+12), `remainder` (84%36=12) and `subtract` (repeated subtraction, longer and
+easier). There are few such pairs of small numbers: 1,100 to 2,700 a level.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import re
 from acereason.problems import Problem
 from acereason.procedural.family import Family, boxed, new_problem, slipped, thinking_of
 
+LAST = 4
 STYLES = ("divide", "remainder", "subtract")
-TOP = 199
-MOST_SUBTRACTIONS = 9  # more are not asked: the longest way has to fit a budget
+TOP = 299
+MOST_SUBTRACTIONS = 11  # more are not asked: the longest way has to fit a budget
 
 
 def quotients(a: int, b: int) -> list[int]:
@@ -27,10 +29,10 @@ def quotients(a: int, b: int) -> list[int]:
 
 def problem(rng: random.Random, level: int) -> Problem:
     while True:
-        unit = rng.randint(1, 12)
-        b, a = sorted(unit * rng.randint(1, TOP // unit) for _ in range(2))
+        b, a = sorted((rng.randint(2, TOP), rng.randint(2, TOP)))
         found = quotients(a, b)
-        if a != b and len(found) == level + 1 and sum(found) <= MOST_SUBTRACTIONS:
+        enough = len(found) == level + 1 or (level == LAST and len(found) > level)
+        if a != b and enough and sum(found) <= MOST_SUBTRACTIONS:
             break
     return new_problem(
         "gcd",
@@ -96,4 +98,4 @@ def mode(problem: Problem, text: str) -> str:
     return "other"
 
 
-FAMILY = Family("gcd", "math", range(1, 5), problem, respond, mode)
+FAMILY = Family("gcd", "math", range(1, LAST + 1), problem, respond, mode)

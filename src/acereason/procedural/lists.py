@@ -19,6 +19,7 @@ from acereason.procedural.conditions import (
     code,
     draw_change,
     draw_condition,
+    draw_empty,
     holds,
     misread,
     words,
@@ -35,10 +36,6 @@ OUT = {
 }
 NEEDS_ITEM = ("largest", "smallest", "first", "last")
 MISTAKEN_OUT = {"first": "last", "last": "first"}
-
-
-def draw_empty(rng: random.Random) -> int | None:
-    return rng.choice((0, -1, None, rng.randint(1, 20)))
 
 
 def draw(rng: random.Random, level: int) -> Spec:

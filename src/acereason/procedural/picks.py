@@ -11,7 +11,15 @@ from __future__ import annotations
 
 import random
 
-from acereason.procedural.conditions import Rule, code, draw_condition, holds, misread, words
+from acereason.procedural.conditions import (
+    Rule,
+    code,
+    draw_condition,
+    draw_empty,
+    holds,
+    misread,
+    words,
+)
 from acereason.procedural.programs import MISSING, Args, Kind, Spec, family, function
 
 KEYS = {  # name: words, code of x
@@ -27,11 +35,11 @@ def draw(rng: random.Random, level: int) -> Spec:
     name = rng.choice(names)
     return {
         "keeps": [draw_condition(rng) for _ in range(level - 1)],
-        "key": [name, rng.randint(3, 9)],
+        "key": [name, rng.randint(2, 12)],
         "side": rng.choice(("smallest", "largest")),
         "tie": rng.choice(("first", "last")),
         "out": out,
-        "empty": rng.choice((0, -1, None, *(rng.randint(-9, 20) for _ in range(3)))),
+        "empty": draw_empty(rng),
     }
 
 

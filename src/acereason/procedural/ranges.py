@@ -17,6 +17,7 @@ from acereason.procedural.conditions import (
     code,
     draw_change,
     draw_condition,
+    draw_empty,
     holds,
     misread,
     words,
@@ -54,9 +55,7 @@ def draw(rng: random.Random, level: int) -> Spec:
     }
     if level > 1 and out == "back":
         spec["turned"] = SWAP
-    return spec | (
-        {"empty": rng.choice((0, -1, None, rng.randint(1, 20)))} if out in NEEDS_ITEM else {}
-    )
+    return spec | ({"empty": draw_empty(rng)} if out in NEEDS_ITEM else {})
 
 
 def ask(spec: Spec) -> str:

@@ -22,8 +22,8 @@ from acereason.procedural.family import Family, boxed, new_problem, thinking_of
 
 TRIES = 4
 STYLES = ("direct", "parts", "worded")
-FIRST_SPREAD, SPREAD_PER_LEVEL = 0.8, 0.8  # standard deviation of the first guess, in units of x
-MOVE_NOISE, MOVE_FLOOR = 0.55, 0.6  # of a move: share of the distance, and at least
+FIRST_SPREAD = 2.2  # per level: standard deviation of the first guess, in units of x
+MOVE_NOISE, MOVE_FLOOR = 1.1, 1.2  # of the next guesses: share of the distance, and at least
 
 
 def linear(rng: random.Random, level: int) -> Problem:
@@ -65,7 +65,7 @@ def guesses(problem: Problem, rng: random.Random) -> list[int]:
     solution = int(problem.answer or 0)
     low, high = 0, 10**6
     found: list[int] = []
-    centre, spread = float(solution), FIRST_SPREAD + SPREAD_PER_LEVEL * problem.meta["level"]
+    centre, spread = float(solution), FIRST_SPREAD * problem.meta["level"]
     while len(found) < TRIES:
         guess = round(rng.gauss(centre, spread))
         if not low < guess < high:
@@ -118,7 +118,7 @@ def mode(problem: Problem, text: str) -> str:
 
 
 def _family(name: str, problem: Callable[[random.Random, int], Problem]) -> Family:
-    return Family(name, "math", range(1, 6), problem, respond, mode, slip=0.4)
+    return Family(name, "math", range(1, 6), problem, respond, mode, slip=0.35)
 
 
 LINEAR, SQUARE = _family("search", linear), _family("square", square)

@@ -26,13 +26,21 @@ KEEPS = {  # name: words, code
 MISREAD = {"vowels": "others", "others": "vowels", "after": "from", "from": "after"}
 MISREAD |= {"before": "to", "to": "before"}
 ORDERS = {"kept": "in their order", "sorted": "in sorted order", "back": "in reverse"}
-OUT = {"text": "them as a text", "count": "the count", "first": "the first", "last": "the last"}
+OUT = {
+    "text": "them as a text",
+    "head": "the first {n} as a text",
+    "tail": "the last {n} as a text",
+    "count": "the count",
+    "first": "the first",
+    "last": "the last",
+}
+OTHER_END = {"head": "tail", "tail": "head", "first": "last", "last": "first"}
 EMPTIES = "-?!*+#=_"
 
 
 def draw(rng: random.Random, level: int) -> Spec:
     decided = set(rng.sample(("lower", "once", "order"), level))
-    out = rng.choice(("text", "text", "count", "first", "last"))
+    out = rng.choice(tuple(OUT))
     if out == "count":
         decided.discard("order")
     spec: Spec = {
@@ -41,6 +49,7 @@ def draw(rng: random.Random, level: int) -> Spec:
         "once": "once" in decided,
         "order": rng.choice(("sorted", "back")) if "order" in decided else "kept",
         "out": out,
+        "n": rng.randint(2, 5),
     }
     return spec | ({"empty": rng.choice(EMPTIES)} if out in ("first", "last") else {})
 
@@ -50,10 +59,9 @@ def ask(spec: Spec) -> str:
     keep = KEEPS[spec["keep"][0]][0].format(k=spec["keep"][1])
     once = ", each only once" if spec["once"] else ""
     order = "" if spec["out"] == "count" else f", {ORDERS[spec['order']]}"
+    out = OUT[spec["out"]].format(n=spec["n"])
     empty = f", or '{spec['empty']}' if none is left" if "empty" in spec else ""
-    return (
-        f"Write f(s) for a text. {case}Keep {keep}{once}{order}. Return {OUT[spec['out']]}{empty}."
-    )
+    return f"Write f(s) for a text. {case}Keep {keep}{once}{order}. Return {out}{empty}."
 
 
 def keeps(rule: list[str], letter: str) -> bool:
@@ -68,14 +76,23 @@ def keeps(rule: list[str], letter: str) -> bool:
     }[name]
 
 
+def cut(spec: Spec) -> slice:
+    """The part of the letters that the text out of them has."""
+    if spec["out"] == "text":
+        return slice(None)
+    return slice(None, spec["n"]) if spec["out"] == "head" else slice(-spec["n"], None)
+
+
 def run(spec: Spec, text: str) -> str | int:
     letters = [c for c in (text.lower() if spec["lower"] else text) if keeps(spec["keep"], c)]
     if spec["once"]:
         letters = list(dict.fromkeys(letters))
     if spec["order"] != "kept":
         letters = sorted(letters) if spec["order"] == "sorted" else letters[::-1]
-    if spec["out"] in ("text", "count"):
-        return "".join(letters) if spec["out"] == "text" else len(letters)
+    if spec["out"] == "count":
+        return len(letters)
+    if spec["out"] in ("text", "head", "tail"):
+        return "".join(letters[cut(spec)])
     if not letters and spec["empty"] != MISSING:
         return str(spec["empty"])
     return letters[0 if spec["out"] == "first" else -1]
@@ -103,7 +120,8 @@ def mistakes(spec: Spec) -> list[Spec]:
         found.append(spec | {"once": True})
     if "empty" in spec:
         found.append(spec | {"empty": MISSING})
-        found.append(spec | {"out": "last" if spec["out"] == "first" else "first"})
+    if spec["out"] in OTHER_END:
+        found.append(spec | {"out": OTHER_END[spec["out"]]})
     return found
 
 
@@ -113,7 +131,8 @@ def return_line(spec: Spec, name: str, joined: bool) -> str:
     ordered = {"kept": name, "sorted": f"sorted({name})", "back": f"{name}[::-1]"}[spec["order"]]
     if out == "count":
         return f"return len({name})"
-    if out == "text":
+    ordered += {"head": f"[:{spec['n']}]", "tail": f"[-{spec['n']}:]"}.get(out, "")
+    if out in ("text", "head", "tail"):
         plain = joined and spec["order"] != "sorted"
         return f"return {ordered}" if plain else f"return ''.join({ordered})"
     value = f"{ordered}[{0 if out == 'first' else -1}]"
