@@ -8,11 +8,14 @@ import math
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 from acereason.errors import RunError
@@ -291,6 +294,30 @@ def test_invalid_bytes_in_a_response_are_text(run: Path) -> None:
     stage = read_run(run)["responses"][2]
     (response,) = stage["groups"][0]["responses"]
     assert (stage["step"], response["thinking"], response["answer"]) == (300, "a\ufffdb", "c")
+
+
+NAMES = ["kind", "step", "stage", "epoch", "benchmark", "modes", "reward", "points", "stages", "T"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+KINDS = st.sampled_from(["rl", "sft", "evaluation", "calibration", "funnel", None])
+ROWS = st.lists(st.dictionaries(st.sampled_from(NAMES), JSON), max_size=4)
+
+
+@given(ROWS, KINDS, JSON)
+@settings(max_examples=80, deadline=None)
+def test_rows_of_any_shape_are_a_page(rows: list[Row], kind: str | None, other: Any) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "responses").mkdir()
+        (folder / "metrics.jsonl").write_text(lines([{**row, "kind": kind} for row in rows]))
+        (folder / "responses" / "a-1.jsonl").write_text(lines(rows))
+        (folder / "summary.json").write_text(json.dumps(other))
+        embedded(write_report(folder).read_text())
 
 
 def test_long_responses_lose_their_middle(run: Path) -> None:

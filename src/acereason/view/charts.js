@@ -285,7 +285,7 @@ function chart(parent, spec) {
   const host = el("div");
   const figure = el("figure", { "data-chart": spec.id }, title, host);
   parent.append(figure);
-  const kept = (value) => (spec.log && !(value > 0) ? null : value); // a logarithmic axis has no zero
+  const kept = (value) => (isNumber(value) && (value > 0 || !spec.log) ? value : null); // no logarithm of 0
   let series = spec.series.map((one) => ({ ...one, values: (one.values ?? []).map(kept) }));
   series = series.filter((one) => one.values.some(isNumber));
   if (!spec.x?.length || !series.length) {

@@ -40,7 +40,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     kinds: dict[str, list[Row]] = {}
     for row in read_rows(folder / "metrics.jsonl", notes):
         kinds.setdefault(str(row.get("kind")), []).append(row)
-    rl, evaluation = columns(kinds.get("rl", [])), kinds.get("evaluation", [])
+    rl = columns(kinds.get("rl", []))
+    evaluation = [
+        {**row, "stage": str(row.get("stage")), "benchmark": str(row.get("benchmark"))}
+        for row in kinds.get("evaluation", [])
+    ]
     spans = stage_spans(rl)
     summary = _read_object(folder / "summary.json", notes)
     return {
@@ -120,37 +124,31 @@ def stage_spans(rl: dict[str, list[Any]]) -> list[Row]:
 def mode_changes(evaluation: list[Row]) -> list[Row]:
     """Per benchmark and family: what modes did to accuracy from the first stage to the last one."""
     changes = []
-    for benchmark in dict.fromkeys(str(row.get("benchmark")) for row in evaluation):
-        rows = [
-            row
-            for row in evaluation
-            if str(row.get("benchmark")) == benchmark and isinstance(row.get("modes"), dict)
-        ]
-        if len({row.get("stage") for row in rows}) < 2:
+    for benchmark in dict.fromkeys(row["benchmark"] for row in evaluation):
+        own = [row for row in evaluation if row["benchmark"] == benchmark]
+        by_stage = {row["stage"]: row for row in own if isinstance(row.get("modes"), dict)}
+        if len(by_stage) < 2:
             continue
-        first = [row for row in rows if row.get("stage") == rows[0].get("stage")][-1]
-        last = rows[-1]
+        first, *_, last = by_stage.values()
         for family in first["modes"].keys() & last["modes"].keys():
             part = _family_change(first["modes"][family], last["modes"][family])
             if part is not None:
-                where = {"from": first.get("stage"), "to": last.get("stage"), "family": family}
+                where = {"from": first["stage"], "to": last["stage"], "family": family}
                 changes.append({"benchmark": benchmark, **where, **asdict(part)})
     return sorted(changes, key=lambda change: (change["benchmark"], change["family"]))
 
 
 def _family_change(before: Any, after: Any) -> Decomposition | None:
-    """None when the shares and accuracies are not all there."""
+    """None when the shares and accuracies are not all there, or are no shares."""
     try:
         sides = [
-            {
-                str(mode): (float(of["share"]), float(of["accuracy"] or 0))
-                for mode, of in side.items()
-            }
+            {mode: (float(of["share"]), float(of["accuracy"] or 0)) for mode, of in side.items()}
             for side in (before, after)
         ]
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
-    return decompose_shares(*sides)
+    numbers = [number for side in sides for pair in side.values() for number in pair]
+    return decompose_shares(*sides) if all(0 <= number <= 1 for number in numbers) else None
 
 
 def _results(summary: Row | None, evaluation: list[Row], rl: dict[str, list[Any]]) -> list[Row]:
@@ -160,9 +158,8 @@ def _results(summary: Row | None, evaluation: list[Row], rl: dict[str, list[Any]
         return [stage for stage in stages if isinstance(stage, dict)]
     so_far: dict[str, Row] = {}
     for row in evaluation:
-        name = str(row.get("stage"))
-        stage = so_far.setdefault(name, {"name": name, "evaluation": {}})
-        stage["evaluation"][str(row.get("benchmark"))] = row
+        stage = so_far.setdefault(row["stage"], {"name": row["stage"], "evaluation": {}})
+        stage["evaluation"][row["benchmark"]] = row
     for span in stage_spans(rl):
         if span["name"] in so_far:
             at = rl["step"].index(span["last"])
