@@ -245,6 +245,7 @@ function options(spec, series, width) {
     ],
     drawOrder: spec.stacked ? ["series", "axes"] : ["axes", "series"],
     cursor: {
+      y: false,
       points: { size: 6 },
       drag: { x: !spec.categories, y: false },
       ...(spec.sync ? { sync: { key: spec.sync } } : {}),
