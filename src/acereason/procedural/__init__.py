@@ -74,11 +74,12 @@ def generate(
     cells = [(family, level) for family in _known(families) for level in _levels(family, levels)]
     if split not in get_args(Split):
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(get_args(Split))}")
-    problems: list[Problem] = []
+    found: dict[str, Problem] = {}
     for number, (family, level) in enumerate(cells):
         wanted = count // len(cells) + (number < count % len(cells))
         rng = _random(seed, split, family.name, level)
-        problems += _draw(family, level, wanted, rng, split, exclude)
+        _draw(found, family, level, wanted, rng, split, exclude)
+    problems = list(found.values())
     _random(seed, split, "order").shuffle(problems)
     return problems
 
@@ -131,17 +132,17 @@ def _levels(family: Family, levels: Sequence[int] | None) -> list[int]:
 
 
 def _draw(
+    found: dict[str, Problem],
     family: Family,
     level: int,
     wanted: int,
     rng: random.Random,
     split: Split,
     exclude: Container[str],
-) -> list[Problem]:
-    """Distinct problems of one level."""
-    found: dict[str, Problem] = {}
-    misses = 0
-    while len(found) < wanted:
+) -> None:
+    """Add problems of one level to those found, by question; the levels of a family may overlap."""
+    before, misses = len(found), 0
+    while len(found) < before + wanted:
         problem = family.problem(rng, level)
         question = problem.question
         if question in found or question in exclude or split_of(question) != split:
@@ -149,9 +150,9 @@ def _draw(
             if misses > MISSES:
                 raise ConfigError(
                     f"family {family.name!r}, level {level}: expected {wanted} distinct questions "
-                    f"for split {split!r}, found {len(found)}; ask for fewer, or for more levels"
+                    f"for split {split!r}, found {len(found) - before}; "
+                    "ask for fewer, or for more levels"
                 )
             continue
         misses = 0
         found[question] = problem
-    return list(found.values())

@@ -42,7 +42,7 @@ def linear(rng: random.Random, level: int) -> Problem:
 
 def square(rng: random.Random, level: int) -> Problem:
     factor = rng.randint(2, 9)
-    x, constant = rng.randint(2, 3 + 2 * level), rng.randint(1, 99)
+    x, constant = rng.randint(2, 5 + 2 * level), rng.randint(1, 99)
     total = x * x + factor * x + constant
     return new_problem(
         "square",
@@ -118,7 +118,7 @@ def mode(problem: Problem, text: str) -> str:
 
 
 def _family(name: str, problem: Callable[[random.Random, int], Problem]) -> Family:
-    return Family(name, "math", range(1, 6), problem, respond, mode, slip=0.35)
+    return Family(name, "math", range(1, 6), problem, respond, mode, slip=0.3)
 
 
 LINEAR, SQUARE = _family("search", linear), _family("square", square)
