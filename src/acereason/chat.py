@@ -30,7 +30,9 @@ CODE_REQUEST = (
     "Write Python code to solve the problem. Please place the solution code in the following "
     "format:\n```python\n# Your solution code here\n```"
 )
-STARTER_REQUEST = "Solve the problem starting with the provided function header.\n\nFunction header:\n"
+STARTER_REQUEST = (
+    "Solve the problem starting with the provided function header.\n\nFunction header:\n"
+)
 
 
 def instruction(problem: Problem) -> str:
@@ -53,7 +55,9 @@ def prompt(problem: Problem, format: Format) -> str:
         case "plain":
             return f"{problem.question}\n{THINK}\n"
         case _:
-            raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
+            raise ConfigError(
+                f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}"
+            )
     return f"{system}{TURN}user\n{instruction(problem)}{END_TURN}\n{TURN}assistant\n{THINK}\n"
 
 

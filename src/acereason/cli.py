@@ -28,15 +28,21 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-RecipeFile = Annotated[str, typer.Argument(help="a recipe: a TOML file, or the name of one that ships: demo")]
+RecipeFile = Annotated[
+    str, typer.Argument(help="a recipe: a TOML file, or the name of one that ships: demo")
+]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="the run's folder")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="override a key: sft.epochs=3, stage.NAME.steps=10"),
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="override a key: sft.epochs=3, stage.NAME.steps=10"
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in the folder, exactly")]
 Force = Annotated[bool, typer.Option("--force", help="delete the run in the folder and start anew")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")
+]
 Silent = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 
 
@@ -65,7 +71,9 @@ def find_recipe(name: str) -> Path:
     raise ConfigError(f"no recipe file {name!r}, and none of that name ships; shipped: {known}")
 
 
-def _open(recipe: str | None, folder: Path, settings: list[str] | None, resume: bool, force: bool) -> runs.Run:
+def _open(
+    recipe: str | None, folder: Path, settings: list[str] | None, resume: bool, force: bool
+) -> runs.Run:
     """The run's folder: new, or the one to go on with."""
     if resume:
         chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
@@ -111,14 +119,18 @@ def demo(
 
 @app.command()
 def run(
-    recipe: Annotated[str | None, typer.Argument(help="a recipe; may be left out with --resume")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="a recipe; may be left out with --resume")
+    ] = None,
     folder: OutFolder = Path("runs/run"),
     settings: Settings = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
     quiet: Silent = False,
-    until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")
+    ] = None,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights."""
     if dry_run:
@@ -140,7 +152,9 @@ def report(folder: Annotated[Path, typer.Argument(help="the run's folder")]) -> 
 @app.command()
 def verify(
     source: Annotated[Path, typer.Argument(help="JSON Lines: a problem's fields and `response`")],
-    target: Annotated[Path, typer.Option("--out", "-o", help="JSON Lines of verdicts, one per row, in order")],
+    target: Annotated[
+        Path, typer.Option("--out", "-o", help="JSON Lines of verdicts, one per row, in order")
+    ],
     workers: Annotated[int, typer.Option(help="judging processes")] = 2,
     mode: Annotated[str, typer.Option(help="how to judge, see docs/verifier.md")] = "strict",
 ) -> None:

@@ -1,9 +1,10 @@
 """Small C and C++ libraries, compiled on the user's machine the first time they are wanted.
 
-A library lives in a cache folder under a name that hashes its source, the compiler, the flags and the
-processor's features, so a copied home directory or a new compiler never loads a stale one. Nothing here
-raises: a machine without a compiler gets `None` and a reason, and the caller falls back to PyTorch.
-The folder is `$ACEREASON_CACHE`, else `$XDG_CACHE_HOME/acereason`, else `~/.cache/acereason`.
+A library lives in a cache folder under a name that hashes its source, the compiler, the flags and
+the processor's features, so a copied home directory or a new compiler never loads a stale one.
+Nothing here raises: a machine without a compiler gets `None` and a reason, and the caller falls
+back to PyTorch. The folder is `$ACEREASON_CACHE`, else `$XDG_CACHE_HOME/acereason`, else
+`~/.cache/acereason`.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all recipe sections."""
 
 
-class NewModel(Struct):
+class NewModel(Struct, frozen=True):
     """A small model built here; the fields are those of the architecture's Hugging Face config."""
 
     architecture: Literal["qwen3", "qwen2", "llama"] = "qwen3"
@@ -48,7 +48,7 @@ class NewModel(Struct):
     max_position_embeddings: Positive = 1024
 
 
-class Model(Struct):
+class Model(Struct, frozen=True):
     """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with a tokenizer trained here."""
 
     path: str | None = None
@@ -63,7 +63,7 @@ class Model(Struct):
             raise ValueError("give either model.path or a [model.new] section, not both or neither")
 
 
-class Tasks(Struct):
+class Tasks(Struct, frozen=True):
     """Procedural problems of one domain: `families`, each at levels up to `max_level`."""
 
     families: tuple[str, ...]
@@ -74,7 +74,7 @@ class Tasks(Struct):
     held_out: Positive = 512
 
 
-class Curate(Struct):
+class Curate(Struct, frozen=True):
     """From sources to the SFT traces and the RL prompts. `tasks` maps a domain to procedural families;
     `files` maps a domain to a JSON Lines file of problems, `traces` is a file of responses to learn from."""
 
@@ -85,7 +85,7 @@ class Curate(Struct):
     split: Literal["dev", "test"] = "test"
 
 
-class Sft(Struct):
+class Sft(Struct, frozen=True):
     """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1)."""
 
     epochs: Positive = 5
@@ -93,7 +93,9 @@ class Sft(Struct):
     micro_tokens: Positive = 2048
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: Rate = 5e-5
-    matrix_learning_rate: Rate = 0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
+    matrix_learning_rate: Rate = (
+        0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
+    )
     warmup: Share = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
@@ -101,7 +103,7 @@ class Sft(Struct):
     evaluate_prompts: Count = 128  # held-out prompts per domain after each epoch; 0 = none
 
 
-class Temperature(Struct):
+class Temperature(Struct, frozen=True):
     """How a stage gets its sampling temperature (recipe §3).
 
     fixed      `value`
@@ -117,7 +119,7 @@ class Temperature(Struct):
     gain: Annotated[float, Meta(gt=0, le=1)] = 0.3
 
 
-class Filter(Struct):
+class Filter(Struct, frozen=True):
     """Which prompts a stage trains on. `low ≤ pass rate ≤ high`, measured at the stage's start with
     `samples` responses to each of at most `candidates` prompts; `samples = 0` measures nothing.
     From the second epoch on, `drop_solved` drops what every rollout solved in the last one."""
@@ -130,7 +132,7 @@ class Filter(Struct):
     drop_solved: bool = False
 
 
-class Stop(Struct):
+class Stop(Struct, frozen=True):
     """When a stage ends before its steps: the truncated share falls below a value, or the mean reward of the
     last `patience` steps is no better than that of the `patience` before."""
 
@@ -138,7 +140,7 @@ class Stop(Struct):
     patience: Positive | None = None
 
 
-class Stage(Struct):
+class Stage(Struct, frozen=True):
     """One stage of RL. A stage is data; all stages are one run with one step counter."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
@@ -154,7 +156,7 @@ class Stage(Struct):
     stop: Stop = Stop()
 
 
-class Rl(Struct):
+class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
     its group's mean and standard deviation (unpublished; ours). `updates` > 1 is off-policy, with clipping,
     and exists to show why not."""
@@ -171,7 +173,7 @@ class Rl(Struct):
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
 
 
-class Evaluation(Struct):
+class Evaluation(Struct, frozen=True):
     """Held-out evaluation after each stage: avg@k and pass@k (recipe §4)."""
 
     k: Positive = 8
@@ -180,7 +182,7 @@ class Evaluation(Struct):
     budget: Positive = 32768
 
 
-class Sampling(Struct):
+class Sampling(Struct, frozen=True):
     """The embedded sampler: places decoded together, threads, and whether the compiled step may be used."""
 
     slots: Positive = 256
@@ -188,7 +190,7 @@ class Sampling(Struct):
     native: bool = True
 
 
-class Recipe(Struct):
+class Recipe(Struct, frozen=True):
     """Everything that makes a run, but for the machine it runs on."""
 
     name: str
@@ -261,7 +263,9 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         if not isinstance(node, dict | list):
             raise ConfigError(f"--set {setting}: {key!r} holds a value, not a section")
     if isinstance(node, list):
-        raise ConfigError(f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…")
+        raise ConfigError(
+            f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…"
+        )
     node[last] = value
 
 
@@ -276,7 +280,9 @@ def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
 def _check_keys(data: Any, kind: Any, where: str) -> None:
     """Refuse unknown keys with the nearest known one; recurse into sections, lists and maps of sections."""
     if get_origin(kind) is not None:
-        structs = [a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)]
+        structs = [
+            a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)
+        ]
         for inner in structs:
             if isinstance(data, list):
                 for number, item in enumerate(data):
@@ -287,7 +293,9 @@ def _check_keys(data: Any, kind: Any, where: str) -> None:
             elif data is not None:
                 _check_keys(data, inner, where)
         return
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)):
+    if not (
+        isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)
+    ):
         return
     hints = get_type_hints(kind, include_extras=False)
     for key, value in data.items():

@@ -144,14 +144,21 @@ def _phase(
     shop.sampler.update(shop.policy.model)
     _evaluate(shop, data.held_out, name, position.step)
     _keep_model(shop, name)
-    position.stage, position.stage_step, position.finished, position.state = position.stage + 1, 0, False, {}
+    position.stage, position.stage_step, position.finished, position.state = (
+        position.stage + 1,
+        0,
+        False,
+        {},
+    )
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
     save()
     return optimizer
 
 
-def _sft(shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: Any) -> None:
+def _sft(
+    shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: Any
+) -> None:
     settings = shop.recipe.sft
     if settings is None:
         return
@@ -203,12 +210,21 @@ def _evaluate_epoch(shop: Workshop, held_out: Sequence[Problem], step: sft.Step)
     for domain, problems in summary.by_domain(held_out).items():
         if count:
             groups = evaluate.evaluate(
-                shop.policy, shop.sampler, shop.judge, problems[:count], shop.recipe.evaluation,
+                shop.policy,
+                shop.sampler,
+                shop.judge,
+                problems[:count],
+                shop.recipe.evaluation,
                 shop.recipe.seed,
             )
             row = evaluate.summarise(groups)
             shop.run.record(
-                "evaluation", step=step.step, stage=summary.SFT, epoch=step.epoch, benchmark=domain, **row
+                "evaluation",
+                step=step.step,
+                stage=summary.SFT,
+                epoch=step.epoch,
+                benchmark=domain,
+                **row,
             )
 
 
@@ -219,12 +235,19 @@ def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int)
         total = len(problems) * shop.recipe.evaluation.k
         with shop.progress.task(f"{name}: {domain}", total) as advance:
             groups = evaluate.evaluate(
-                shop.policy, shop.sampler, shop.judge, problems, shop.recipe.evaluation,
-                shop.recipe.seed, on_answer=lambda _, advance=advance: advance(1, ""),
+                shop.policy,
+                shop.sampler,
+                shop.judge,
+                problems,
+                shop.recipe.evaluation,
+                shop.recipe.seed,
+                on_answer=lambda _: advance(1, ""),  # noqa: B023
             )
         row = evaluate.summarise(groups)
         shop.run.record("evaluation", step=step, stage=name, benchmark=domain, **row)
-        shop.progress.say(f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}")
+        shop.progress.say(
+            f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}"
+        )
         results[domain] = summary.Result.of(groups)
         if shop.recipe.keep_responses:
             rows = [a.row() for g in groups for a in g]
@@ -240,5 +263,3 @@ def _keep_model(shop: Workshop, name: str) -> None:
     shop.policy.save(temporary)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-
-

@@ -50,7 +50,7 @@ def packed_attention(
 def _rows(x_1HND: Tensor, start: int, end: int, block: Block) -> Tensor:
     """The block's places as a batch: [count, heads, length, D]."""
     x_NHD = x_1HND[0].transpose(0, 1)[start:end]
-    return x_NHD.unflatten(0, (block.count, block.length)).transpose(1, 2)
+    return x_NHD.reshape(block.count, block.length, *x_NHD.shape[1:]).transpose(1, 2)
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, groups: int, scaling: float | None) -> Tensor:

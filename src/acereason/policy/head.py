@@ -22,7 +22,12 @@ CHUNK_ELEMENTS = 1 << 22  # logits held at a time: 16 MiB of float32
 class _TemperedHead(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_ME: Tensor, weight_VE: Tensor, targets_M: Tensor, scale_M: Tensor, chunk: int
+        ctx: Any,
+        hidden_ME: Tensor,
+        weight_VE: Tensor,
+        targets_M: Tensor,
+        scale_M: Tensor,
+        chunk: int,
     ) -> tuple[Tensor, Tensor]:
         logprob_M = torch.empty(len(targets_M), dtype=torch.float32, device=hidden_ME.device)
         logsum_M, entropy_M = torch.empty_like(logprob_M), torch.empty_like(logprob_M)
@@ -46,7 +51,9 @@ class _TemperedHead(torch.autograd.Function):
         d_weight = torch.zeros_like(weight_VE, dtype=logsum_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
             z = _logits(hidden_ME[rows], weight_VE, scale_M[rows])
-            d = torch.exp(z - logsum_M[rows, None]).neg_()  # d log π(y) / dz = onehot(y) - softmax(z)
+            d = torch.exp(
+                z - logsum_M[rows, None]
+            ).neg_()  # d log π(y) / dz = onehot(y) - softmax(z)
             d.scatter_add_(1, targets_M[rows, None], torch.ones_like(d[:, :1]))
             d.mul_((gradients[0][rows] * scale_M[rows])[:, None])
             d = d.to(hidden_ME.dtype)
@@ -78,7 +85,7 @@ def tempered_logprobs(
     scale_M = 1.0 / torch.as_tensor(temperature, dtype=dtype, device=hidden_ME.device)
     scale_M = scale_M.expand(len(targets_M))
     chunk = chunk or max(1, CHUNK_ELEMENTS // weight_VE.shape[0])
-    result: tuple[Tensor, Tensor] = _TemperedHead.apply(
+    result: tuple[Tensor, Tensor] = _TemperedHead.apply(  # type: ignore[no-untyped-call]
         hidden_ME, weight_VE, targets_M, scale_M, chunk
     )
     return result

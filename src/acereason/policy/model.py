@@ -7,7 +7,8 @@ the tempered head (`policy.head`) in place of its own loss. What is saved opens 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
+        raise CheckpointError(
+            f"no tokenizer could be loaded from {path}: {first_line(error)}"
+        ) from error
 
 
 def load_model(
@@ -49,9 +52,7 @@ def load_model(
             config.rope_parameters = {**(config.rope_parameters or {}), "rope_theta": rope_theta}
         if context is not None:
             config.max_position_embeddings = context
-        verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()
-        try:
+        with _quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(path),
                 config=config,
@@ -60,10 +61,11 @@ def load_model(
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported, and refused below with the tensor's name
             )
-        finally:
-            transformers_logging.set_verbosity(verbosity)
-    except Exception as error:  # safetensors and transformers raise bare Exceptions for damaged files
+    except (
+        Exception
+    ) as error:  # safetensors and transformers raise bare Exceptions for damaged files
         raise CheckpointError(
             f"no causal language model could be loaded from {path}: {first_line(error)}. Expected a "
             "Hugging Face folder with config.json and *.safetensors"
@@ -77,7 +79,9 @@ def load_model(
     return model.train()
 
 
-def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, **shape: Any) -> Model:
+def new_model(
+    architecture: str, seed: int, dtype: torch.dtype = torch.float32, **shape: Any
+) -> Model:
     """A randomly initialised model; `shape` are fields of the architecture's config, e.g. hidden_size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,7 +93,8 @@ def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, 
 
 def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
     """Write an ordinary Hugging Face checkpoint (safetensors)."""
-    model.save_pretrained(folder)
+    with _quiet():
+        model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
@@ -117,6 +122,23 @@ def end_tokens(model: Model, tokenizer: Tokenizer) -> list[int]:
     declared = getattr(model.generation_config, "eos_token_id", None)
     ids: Sequence[int | None] = declared if isinstance(declared, list) else [declared]
     return sorted({i for i in [*ids, tokenizer.eos_token_id] if i is not None})
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' own bars and load reports; what matters in them becomes our errors."""
+    verbosity, bars = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def first_line(error: BaseException) -> str:

@@ -1,10 +1,11 @@
-"""The sampler inside the process: key-value cache, continuous refill, one token for all slots a step.
+"""The sampler inside the process: key-value cache, continuous refill, one token for all slots a
+step.
 
     requests ──▶ free slot ──▶ prefill (once per run of equal prompts) ──▶ steps ──▶ Completion
 
-A slot holds one response. When it ends, the next request takes its place at once, so the rows of a step
-stay full however uneven the lengths are. Requests are pulled only when a slot is free. The steps
-themselves are computed by an engine: compiled C++ where a compiler is found, else PyTorch.
+A slot holds one response. When it ends, the next request takes its place at once, so the rows of a
+step stay full however uneven the lengths are. Requests are pulled only when a slot is free. The
+steps themselves are computed by an engine: compiled C++ where a compiler is found, else PyTorch.
 
 Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes.
 Not covered: bfloat16 caches, prefixes shared other than by whole prompts, several GPUs.
@@ -65,22 +66,21 @@ class EmbeddedSampler:
         return self._engine.name
 
     def update(self, weights: nn.Module | dict[str, torch.Tensor]) -> None:
-        """Copy new weights (a model or its state dict) into place. Responses in flight are abandoned:
-        their iterator raises SamplingError, for they would mix two policies."""
+        """Copy new weights (a model or its state dict) into place.
+
+        Responses in flight are abandoned: their iterator raises SamplingError, for they would
+        mix two policies."""
         self._run += 1
         self._prompt = None
         self._engine.load(weights)
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Yield completions as they finish. A new call abandons the iterator of an earlier one."""
+        """Yield completions as they finish; starting abandons the iterator of an earlier call."""
         self._run += 1
-        return self._steps(iter(requests), self._run)
-
-    def _steps(self, requests: Iterator[Request], run: int) -> Iterator[Completion]:
-        slots, flying = self._slots, dict[int, Request]()
-        free = list(reversed(range(slots.number)))
+        run, waiting, flying = self._run, iter(requests), dict[int, Request]()
+        free = list(reversed(range(self._slots.number)))
         while True:
-            while free and (request := next(requests, None)) is not None:
+            while free and (request := next(waiting, None)) is not None:
                 self._check_run(run)
                 self._admit(request, free[-1])
                 flying[free.pop()] = request
@@ -102,12 +102,12 @@ class EmbeddedSampler:
     def _check_run(self, run: int) -> None:
         if run != self._run:
             raise SamplingError(
-                "the weights were updated, or another sample() began, while responses were in flight;"
-                " finish or close an iterator before either"
+                "the weights were updated, or another sample() began, while responses were in"
+                " flight; finish or close an iterator before either"
             )
 
     def _admit(self, request: Request, slot: int) -> None:
-        """Check a request, make room, and bring its prompt (all but the last token) into the slot."""
+        """Check a request, make room, and bring its prompt but for the last token into the slot."""
         _check(request, self.shape)
         self._reserve(len(request.prompt) + request.budget, request.budget)
         own, cached = self._slots.number, len(request.prompt) - 1
@@ -129,8 +129,8 @@ class EmbeddedSampler:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > memory:
             raise SamplingError(
-                f"{slots - 1} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the machine"
-                f" has {memory / 2**30:.1f} GiB; use fewer slots or a smaller budget"
+                f"{slots - 1} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
+                f" machine has {memory / 2**30:.1f} GiB; use fewer slots or a smaller budget"
             )
         self._engine.reserve(length)
         self._length = length
@@ -180,8 +180,9 @@ def _check(request: Request, shape: Shape) -> None:
         raise SamplingError(f"the budget is {request.budget} tokens; at least 1 was expected")
     if length + request.budget > shape.context:
         raise SamplingError(
-            f"a prompt of {length} tokens with a budget of {request.budget} is longer than the model's"
-            f" context of {shape.context}; lower the budget or raise max_position_embeddings"
+            f"a prompt of {length} tokens with a budget of {request.budget} is longer than the"
+            f" model's context of {shape.context}; lower the budget or raise"
+            " max_position_embeddings"
         )
     if not 0 < request.temperature < float("inf"):
         raise SamplingError(
@@ -191,6 +192,6 @@ def _check(request: Request, shape: Shape) -> None:
         raise SamplingError(f"top_p is {request.top_p}; a number in (0, 1] was expected")
     if min(request.prompt) < 0 or max(request.prompt) >= shape.vocab:
         raise SamplingError(
-            f"the prompt holds token {max(request.prompt)} (lowest {min(request.prompt)}); the model's"
-            f" vocabulary ends at {shape.vocab - 1}"
+            f"the prompt's tokens reach from {min(request.prompt)} to {max(request.prompt)}; 0 to"
+            f" {shape.vocab - 1}, the model's vocabulary, was expected"
         )

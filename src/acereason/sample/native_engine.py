@@ -1,19 +1,24 @@
-"""The compiled engine: `native/decode.cpp` behind the interface of `slots.Engine`, called by ctypes.
+"""The compiled engine: `native/decode.cpp` behind the interface of `slots.Engine`, called by
+ctypes.
 
 The source is compiled on first use (see `acereason.compiled`); without a compiler, or with
-ACEREASON_NATIVE=0, `open_library` says why not and the sampler takes PyTorch. Weights are packed into
-the panels that the matrix tiles read; a call releases the interpreter lock.
+ACEREASON_NATIVE=0, `open_library` says why not and the sampler takes PyTorch. Weights are packed
+into the panels that the matrix tiles read; a call releases the interpreter lock.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import math
+import mmap
 import os
 import re
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -87,6 +92,15 @@ def open_library() -> tuple[ctypes.CDLL | None, str]:
     return library, built.reason
 
 
+def zeros(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """Zeros in large pages where the system has them; memory is taken as it is first written."""
+    memory = mmap.mmap(-1, 4 * math.prod(size))
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, np.float32).reshape(size)
+
+
 def panels(rows: int, columns: int, width: int) -> Tensor:
     """Zeros [ceil(rows / width), columns, width] for a matrix [rows, columns]."""
     return torch.zeros(-(-rows // width), columns, width)
@@ -102,7 +116,7 @@ def pack(matrix: Tensor, out: Tensor) -> None:
 
 
 class NativeEngine:
-    """See `slots.Engine`. Batch-invariant: a response's bits do not depend on its company or `threads`."""
+    """See `slots.Engine`. A response's bits depend neither on its company nor on `threads`."""
 
     name = "native"
 
@@ -182,7 +196,7 @@ class NativeEngine:
         if length <= old:
             return
         padded = -(-dim // self._lanes) * self._lanes
-        cache = np.zeros((*self._cache.shape[:3], length * (dim + padded)), np.float32)
+        cache = zeros((*self._cache.shape[:3], length * (dim + padded)))
         if old:
             cache[..., : old * dim] = self._cache[..., : old * dim]
             cache[..., length * dim : length * dim + old * padded] = self._cache[..., old * dim :]

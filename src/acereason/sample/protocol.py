@@ -1,8 +1,8 @@
 """What every sampler is: requests in, completions out as they finish, weights updated in place.
 
-The randomness of a completion depends on its request alone: the uniform number that draws the token at
-position t is a hash of (`Request.seed`, t). Neither the other requests nor their order matter, so one
-sample can be redone alone.
+The randomness of a completion depends on its request alone: the uniform number that draws the token
+at position t is a hash of (`Request.seed`, t). Neither the other requests nor their order matter,
+so one sample can be redone alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Sampler(Protocol):
     """Anything that answers requests: in process, or servers."""
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Yield completions as they finish, in no promised order. Closing the iterator abandons the rest."""
+        """Yield completions as they finish, in no promised order.
+
+        Closing the iterator abandons the rest."""
         ...
 
     def update(self, weights: Any) -> None:
@@ -75,7 +77,7 @@ def _mix(value: int) -> int:
 
 
 def draw_seed(*parts: int | str) -> int:
-    """A 64-bit seed from what identifies a sample, e.g. `draw_seed(run_seed, "math-8k", step, id, 3)`.
+    """A 64-bit seed from what identifies a sample: `draw_seed(run_seed, "math-8k", step, id, 3)`.
 
     Equal parts give equal seeds on every machine; neighbouring parts give unrelated seeds."""
     state = 0

@@ -1,7 +1,7 @@
 """The state of the responses being written: one entry per slot, in arrays that every engine shares.
 
-Legend: `token` is fed next, at `position`; `count` tokens of the response have been drawn so far, and
-`out_*[slot, :count]` hold them. Rows of `out_*` are as wide as the largest budget seen.
+Legend: `token` is fed next, at `position`; `count` tokens of the response have been drawn so far,
+and `out_*[slot, :count]` hold them. Rows of `out_*` are as wide as the largest budget seen.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Slots:
 
 
 class Engine(Protocol):
-    """Computes prefill and one-token steps. Slot number `slots` (one past the last) is the prompt's own."""
+    """Computes prefill and one-token steps. The slot one past the last is the prompt's own."""
 
     name: str
 
@@ -77,6 +77,7 @@ class Engine(Protocol):
         ...
 
     def decode(self, slots: Slots, active: Ints) -> Ints:
-        """Draw one or more tokens for the active slots, until one of them ends its response (or a
-        while has passed); returns the slots that ended. SamplingError when a logit is not finite."""
+        """Draw tokens for the active slots until one of them ends its response, or for a while.
+
+        Returns the slots that ended; SamplingError when a logit is not finite."""
         ...

@@ -1,9 +1,11 @@
-"""The PyTorch engine: the same steps as `native/decode.cpp` for machines without a compiler, and for CUDA.
+"""The PyTorch engine: the same steps as `native/decode.cpp` for machines without a compiler, and
+for CUDA.
 
-The cache is one preallocated block per layer; attention folds the query heads of a group into the query
-length, so that keys are never repeated. Rows of the cache are kept dense: when a sixth of them are idle
-the last ones move down. Tokens are drawn by the same inverse of the cumulative distribution as in the
-native engine. Rounding inside matrix products may depend on the size of the batch here.
+The cache is one preallocated block per layer; attention folds the query heads of a group into the
+query length, so that keys are never repeated. Rows of the cache are kept dense: when a sixth of
+them are idle the last ones move down. Tokens are drawn by the same inverse of the cumulative
+distribution as in the native engine. Rounding inside matrix products may depend on the size of the
+batch here.
 
 Legend: R rows, C tokens of a chunk, K key-value heads, G query heads per key-value head, D head
 dimension, T positions, V vocabulary.
@@ -42,7 +44,8 @@ class _Layer:
 
 def uniforms(seeds: npt.NDArray[np.uint64], positions: Ints) -> npt.NDArray[np.float64]:
     """`protocol.uniform` for arrays."""
-    return (_mix(seeds ^ _mix(positions.astype(np.uint64))) >> np.uint64(11)) * 2.0**-53
+    high = _mix(seeds ^ _mix(positions.astype(np.uint64))) >> np.uint64(11)
+    return high.astype(np.float64) * 2.0**-53
 
 
 def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -53,7 +56,7 @@ def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def nucleus(mass_RV: Tensor, share_R: Tensor) -> Tensor:
-    """Zero all but the fewest likeliest tokens that hold `share` of each row's mass (ties: lower id)."""
+    """Zero all but the fewest likeliest tokens with `share` of each row's mass (ties: lower id)."""
     sorted_RV, order_RV = mass_RV.sort(dim=-1, descending=True, stable=True)
     before_RV = sorted_RV.cumsum(-1) - sorted_RV
     kept_RV = before_RV < (share_R * mass_RV.sum(-1))[:, None]
@@ -63,7 +66,7 @@ def nucleus(mass_RV: Tensor, share_R: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Per row: token, its log-probability, the entropies at T and at 1 (nats), all on the processor."""
+    """Per row: token, its log-probability, the entropies at T and at 1 (nats)."""
 
     token: npt.NDArray[np.int64]
     logprob: npt.NDArray[np.float64]
@@ -197,7 +200,8 @@ class TorchEngine:
         slots.count[active] += 1
         slots.position[active] += 1
         over = np.isin(slots.token[active], slots.eos)
-        return active[over | (slots.count[active] == slots.budget[active])]
+        ended: Ints = active[over | (slots.count[active] == slots.budget[active])]
+        return ended
 
     def _draw(self, slots: Slots, part: Ints, hidden: Tensor) -> None:
         number = uniforms(slots.seed[part], slots.count[part])
@@ -215,7 +219,7 @@ class TorchEngine:
         """Rows to compute: up to the last active one, after moving rows down when many are idle."""
         used = sorted((self._row[slot], int(slot)) for slot in active)
         if 6 * len(used) > 5 * (used[-1][0] + 1):
-            return used[-1][0] + 1
+            return int(used[-1][0]) + 1
         holder = {row: slot for slot, row in enumerate(self._row)}
         holes = sorted(set(range(len(used))) - {row for row, _ in used})
         for (row, slot), hole in zip(reversed(used), holes, strict=False):
@@ -224,7 +228,7 @@ class TorchEngine:
         return len(used)
 
     def _through(self, ids: Tensor, position: Tensor, rows: slice, length: int) -> Tensor:
-        """Hidden states after the last layer [C, hidden]: C tokens of one row, or one token of each row."""
+        """Hidden states after the last layer [C, hidden]: C tokens of one row, or one of each."""
         s, per_row = self._shape, rows.stop - rows.start
         tokens = len(ids) // per_row  # per row of the cache
         blind = torch.arange(length, device=self._device) > position[:, None]
@@ -256,7 +260,7 @@ class TorchEngine:
         """Rotated queries [C, heads, D], rotated keys and values [C, K, D]."""
         s = self._shape
         heads = F.linear(normed, layer.qkv, layer.bias).view(len(normed), -1, s.head_dim)
-        q, k, v = heads.split([s.heads, s.kv_heads, s.kv_heads], 1)
+        q, k, v = torch.split(heads, [s.heads, s.kv_heads, s.kv_heads], 1)
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = _rms(q, layer.q_norm, s.eps), _rms(k, layer.k_norm, s.eps)
         half = s.head_dim // 2

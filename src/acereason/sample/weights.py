@@ -1,8 +1,10 @@
-"""What the engines need to know of a Hugging Face model: its shape, its weights by short names, its rotation.
+"""What the engines need to know of a Hugging Face model: its shape, its weights by short names, its
+rotation.
 
-Llama, Qwen2 (biases on q, k, v) and Qwen3 (RMS norms on every head of q and k) decoders are understood,
-with tied or separate embeddings, grouped key-value heads and static rotary scaling. Sliding windows,
-mixtures of experts, output biases and activations other than SiLU are refused by name.
+Llama, Qwen2 (biases on q, k, v) and Qwen3 (RMS norms on every head of q and k) decoders are
+understood, with tied or separate embeddings, grouped key-value heads and static rotary scaling.
+Sliding windows, mixtures of experts, output biases and activations other than SiLU are refused by
+name.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ def read_shape(config: Any) -> Shape:
     if kind not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES.values())
         raise SamplingError(
-            f"the embedded sampler decodes {known} models, not {kind!r}; sample this model from a server"
+            f"the embedded sampler decodes {known} models, not {kind!r}; sample it from a server"
         )
     heads = config.num_attention_heads
     shape = Shape(
@@ -76,8 +78,8 @@ def _unsupported(config: Any, shape: Shape) -> str | None:
         return "attention_bias or mlp_bias; both are expected to be false"
     if shape.heads % shape.kv_heads or shape.head_dim % 2:
         return (
-            f"{shape.heads} heads over {shape.kv_heads} key-value heads of dimension {shape.head_dim};"
-            " the heads must divide and the dimension be even"
+            f"{shape.heads} heads over {shape.kv_heads} key-value heads of dimension"
+            f" {shape.head_dim}; the heads must divide and the dimension be even"
         )
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     return (
@@ -102,9 +104,9 @@ class Rotation:
 
 
 def read_weights(weights: Any, shape: Shape) -> dict[str, Tensor]:
-    """Weights by name without the "model." prefix, "head" being the output matrix whether tied or not.
+    """Weights by name without the "model." prefix; "head" is the output matrix, tied or not.
 
-    `weights` is a module or a state dict; SamplingError when a matrix is missing or of another size."""
+    `weights` is a module or a state dict. SamplingError: a matrix is missing or of another size."""
     if isinstance(weights, nn.Module):
         weights = weights.state_dict()
     if not isinstance(weights, Mapping):

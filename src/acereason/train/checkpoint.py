@@ -98,7 +98,9 @@ def load_weights(folder: Path, model: Any) -> None:
         raise CheckpointError(f"cannot read the weights in {folder}: {error}") from error
     own = _weights(model)
     if own.keys() != tensors.keys() or any(own[k].shape != tensors[k].shape for k in own):
-        raise CheckpointError(f"{folder} holds the weights of another model than the recipe describes")
+        raise CheckpointError(
+            f"{folder} holds the weights of another model than the recipe describes"
+        )
     for name, tensor in own.items():
         tensor.copy_(tensors[name])
 
@@ -142,5 +144,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

@@ -23,7 +23,10 @@ def for_sft(model: Any, settings: Sft) -> Optimizers:
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     muon = torch.optim.Muon(
-        matrices, lr=settings.matrix_learning_rate, weight_decay=settings.weight_decay, momentum=0.95
+        matrices,
+        lr=settings.matrix_learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=0.95,
     )
     return [muon, _adamw(rest, settings.learning_rate, settings)]
 

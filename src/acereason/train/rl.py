@@ -164,7 +164,9 @@ def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: 
         f"{stage.name}: H_T = {found.check.H:.3f} ± {found.check.se:.3f} at T = {found.T:.3f}"
         f" (target {rule.target})"
     )
-    return Tracker(found.T, rule.target, rule.gain if rule.rule == "track" else 0.0, found.elasticity)
+    return Tracker(
+        found.T, rule.target, rule.gain if rule.rule == "track" else 0.0, found.elasticity
+    )
 
 
 def _step(
@@ -260,5 +262,3 @@ def _note(row: dict[str, Any]) -> str:
         f"reward {row['reward']:.2f}  H_T {row['H_T']:.3f}  T {row['T']:.2f}  "
         f"tokens {row['length']['mean']:.0f}  cut {row['truncated']:.0%}"
     )
-
-

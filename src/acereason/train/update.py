@@ -46,7 +46,10 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
     """[P, G] the weight of each response in the loss."""
     rollouts = Rollouts(
         rewards=torch.tensor(
-            [[float("nan") if a.verdict.reward is None else a.verdict.reward for a in g] for g in groups],
+            [
+                [float("nan") if a.verdict.reward is None else a.verdict.reward for a in g]
+                for g in groups
+            ],
             dtype=torch.float64,
         ),
         tokens=torch.tensor([[len(a.completion.tokens) for a in g] for g in groups]),
@@ -98,7 +101,12 @@ def _update(
 
 
 def _accumulate(
-    policy: Policy, pack: Pack, answers: Sequence[Answer], weights: Tensor, settings: Rl, total: Tensor
+    policy: Policy,
+    pack: Pack,
+    answers: Sequence[Answer],
+    weights: Tensor,
+    settings: Rl,
+    total: Tensor,
 ) -> Tensor:
     """Forward and backward of one micro-batch; returns the running totals."""
     temperatures = torch.tensor([a.completion.request.temperature for a in answers])[pack.owners]
@@ -157,5 +165,3 @@ def _by_level(answers: Sequence[Answer]) -> dict[str, float]:
         if answer.verdict.reward is not None:
             levels[str(answer.problem.meta.get("level", "all"))].append(answer.verdict.reward)
     return {level: sum(r) / len(r) for level, r in sorted(levels.items())}
-
-

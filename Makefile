@@ -1,0 +1,49 @@
+# Two commands matter: `make demo` and `make test`. Each makes .venv and installs by itself.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help install demo test test-slow lint bench clean
+
+help:
+	@echo "make demo       the whole recipe on two CPU cores: curate, SFT, RL, evaluate (about 8 minutes)"
+	@echo "make test       the quick tests"
+	@echo "make test-slow  the slow ones"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      benchmarks against named peers, in an environment of their own"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "acereason needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(INSTALLED)
+
+demo: install
+	$(BIN)/acereason demo --out runs/demo --force
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: install
+	$(BIN)/python -m pytest -m "slow and not gpu"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	.venv-bench/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/learning.py
+	$(BIN)/python benchmarks/rl_step.py
+
+clean:
+	rm -rf $(VENV) .venv-bench build runs
