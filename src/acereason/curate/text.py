@@ -66,7 +66,7 @@ _BRACED = re.compile(r"\{\s*(\\?[a-z]+|\d+)\s*\}")
 _FRACTION = re.compile(r"\\frac\s*(?:([a-z]|\d+)[/ ]([a-z]|\d+)|(\d)(\d))(?![a-z\d])")
 _NUMBERING = re.compile(
     r"\s*(?:#+\s*)?(?:(?:problem|task|exercise|question|example)\s*\d+\s*[.:)-]?"
-    r"|\d{1,3}[.)](?:(?=\s*[a-z]{2})|\s+(?=\W{0,3}[a-z]|\d+\s+[a-z]{2})))\s*"
+    r"|\d{1,3}[.)](?:(?=\s*[a-z]{2})|\s+(?=\W{0,3}[a-z]|\d+\s)))\s*"
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?![\d,])")
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
