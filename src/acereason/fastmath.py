@@ -1,5 +1,4 @@
-"""Full-width matrix products of PyTorch on AMD processors: an override of one function inside
-Intel's MKL.
+"""Wide matrix products of PyTorch on AMD processors: one function inside Intel's MKL overridden.
 
 The MKL that PyTorch bundles asks `mkl_serv_intel_cpu_true()` before it takes its widest kernels,
 and takes narrower ones on AMD. A library that defines this function and is loaded with global
@@ -34,7 +33,7 @@ class FastMath:
 
 
 def enable() -> FastMath:
-    """Put the override in place if it is wanted and possible. Call before anything imports torch."""
+    """Put the override in place if it is wanted and possible. Call before torch is imported."""
     if refusal := _refusal():
         return FastMath(bool(_kept), refusal)
     built = build("fastmath", SOURCE, "c", ("-O2",))
@@ -42,7 +41,7 @@ def enable() -> FastMath:
     if library is None:
         return FastMath(False, built.reason if built.path is None else "the library did not load")
     _kept.append(library)
-    return FastMath(True, f"MKL takes its widest kernels on this AMD processor ({built.reason})")
+    return FastMath(True, f"MKL's widest kernels are on for this AMD machine ({built.reason})")
 
 
 def _refusal() -> str | None:

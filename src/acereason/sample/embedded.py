@@ -1,5 +1,4 @@
-"""The sampler inside the process: key-value cache, continuous refill, one token for all slots a
-step.
+"""The sampler inside the process: key-value cache, continuous refill, one token a slot and step.
 
     requests ──▶ free slot ──▶ prefill (once per run of equal prompts) ──▶ steps ──▶ Completion
 
@@ -87,17 +86,10 @@ class EmbeddedSampler:
             if not flying:
                 return
             active = np.fromiter(flying, np.int32, len(flying))
-            for slot in self._decode(active).tolist():
+            for slot in self._engine.decode(self._slots, active).tolist():
                 free.append(slot)
                 yield self._completion(flying.pop(slot), slot)
                 self._check_run(run)
-
-    def _decode(self, active: Ints) -> Ints:
-        try:
-            return self._engine.decode(self._slots, active)
-        except SamplingError:
-            self._prompt = None
-            raise
 
     def _check_run(self, run: int) -> None:
         if run != self._run:
@@ -120,10 +112,11 @@ class EmbeddedSampler:
         self._slots.start(slot, request)
 
     def _reserve(self, length: int, budget: int) -> None:
+        if length > self._length:
+            self._grow(-(-length // 64) * 64)
         self._slots.widen(-(-budget // 64) * 64)
-        if length <= self._length:
-            return
-        length = -(-length // 64) * 64
+
+    def _grow(self, length: int) -> None:
         s, slots = self.shape, self._slots.number + 1
         size = slots * length * s.layers * s.kv_heads * s.head_dim * 8
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

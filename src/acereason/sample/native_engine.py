@@ -109,7 +109,7 @@ def panels(rows: int, columns: int, width: int) -> Tensor:
 def pack(matrix: Tensor, out: Tensor) -> None:
     """Put a matrix [N, K] into panels [ceil(N / w), K, w]; lanes past N stay as they are."""
     width, whole = out.shape[2], matrix.shape[0] // out.shape[2]
-    full = matrix[: whole * width].reshape(whole, width, -1)
+    full = matrix[: whole * width].reshape(whole, width, matrix.shape[1])
     out[:whole].copy_(full.transpose(1, 2))
     if rest := matrix.shape[0] - whole * width:
         out[whole, :, :rest].copy_(matrix[whole * width :].t())

@@ -208,6 +208,8 @@ class TorchEngine:
         T, share = slots.temperature[part].astype(float), slots.top_p[part].astype(float)
         logits = F.linear(hidden, self._head)
         if not bool(torch.isfinite(logits).all()):
+            for block in self._keys + self._values:
+                block.zero_()  # a mask does not hide NaN
             raise SamplingError("a logit is not a finite number; the weights have diverged")
         drawn = draw(logits, *(torch.from_numpy(x).to(self._device) for x in (T, share, number)))
         here = (part, slots.count[part])

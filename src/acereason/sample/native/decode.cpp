@@ -110,11 +110,15 @@ static void rotate(float* x, const float* cos, const float* sin, int half) {
 
 // Scores of G query heads against B blocks of W keys: s[g][block * W + lane].
 template <int G, int B>
-static inline void score(const float* q, int D, const float* k, float* s, long lds) {
+static inline void score(const float* q, int D, const float* k, float* s, long lds, long ahead) {
     V acc[G][B] = {};
     for (int d = 0; d < D; d++) {
         V key[B];
-        for (int b = 0; b < B; b++) key[b] = load(k + (long)b * D * W + d * W);
+        for (int b = 0; b < B; b++) {
+            const float* at = k + (long)b * D * W + d * W;
+            key[b] = load(at);
+            fetch(at + ahead);
+        }
 #pragma GCC unroll 4
         for (int g = 0; g < G; g++) {
             const float x = q[g * D + d];
@@ -129,12 +133,15 @@ static inline void score(const float* q, int D, const float* k, float* s, long l
 // N vectors of the value-weighted sum for G heads; even and odd positions are two chains.
 template <int G, int N>
 static inline void weigh(const float* p, long ldp, const float* v, int Dv, int T, const float* scale, float* out,
-                         int D) {
+                         int D, long ahead) {
     V even[G][N] = {}, odd[G][N] = {};
-    for (int t = 0; t < T; t += 2, v += 2 * Dv) {  // p is 0 and v finite past T
+    int t = 0;
+    for (; t + 2 <= T; t += 2, v += 2 * Dv) {
 #pragma GCC unroll 4
         for (int n = 0; n < N; n++) {
             const V a = load(v + n * W), b = load(v + Dv + n * W);
+            fetch(v + n * W + ahead);
+            fetch(v + Dv + n * W + ahead);
 #pragma GCC unroll 4
             for (int g = 0; g < G; g++) {
                 even[g][n] += p[g * ldp + t] * a;
@@ -142,24 +149,32 @@ static inline void weigh(const float* p, long ldp, const float* v, int Dv, int T
             }
         }
     }
+    if (t < T)
+        for (int n = 0; n < N; n++)
+            for (int g = 0; g < G; g++) even[g][n] += p[g * ldp + t] * load(v + n * W);
     for (int g = 0; g < G; g++)
         for (int n = 0; n < N; n++) store(out + g * D + n * W, (even[g][n] + odd[g][n]) * scale[g]);
 }
 
-// G query heads that share one key-value head, over positions 0 .. T-1.
+// G query heads that share one key-value head, over positions 0 .. T-1. The values are fetched while the
+// keys are read, and `next`, the keys that will be wanted after, while the values are.
 template <int G>
-static void attend(const float* q, int D, const float* k, const float* v, int T, float* s, float* out) {
+static void attend(const float* q, int D, const float* k, const float* v, int T, float* s, float* out,
+                   const float* next) {
     const int blocks = (T + W - 1) / W, Dv = round_up(D, W);
     const long lds = (long)blocks * W;
     int b = 0;
-    for (; b + 4 <= blocks; b += 4) score<G, 4>(q, D, k + (long)b * D * W, s + b * W, lds);
-    for (; b < blocks; b++) score<G, 1>(q, D, k + (long)b * D * W, s + b * W, lds);
+    for (; b + 4 <= blocks; b += 4) score<G, 4>(q, D, k + (long)b * D * W, s + b * W, lds, v - k);
+    for (; b < blocks; b++) score<G, 1>(q, D, k + (long)b * D * W, s + b * W, lds, v - k);
     float scale[G];
     for (int g = 0; g < G; g++) scale[g] = 1.f / soft(s + g * lds, T, (int)lds);
     int n = 0;
-    for (; n + 2 * W <= Dv; n += 2 * W) weigh<G, 2>(s, lds, v + n, Dv, T, scale, out + n, D);
-    if (n < Dv) weigh<G, 1>(s, lds, v + n, Dv, T, scale, out + n, D);
+    for (; n + 2 * W <= Dv; n += 2 * W) weigh<G, 2>(s, lds, v + n, Dv, T, scale, out + n, D, next - v);
+    if (n < Dv) weigh<G, 1>(s, lds, v + n, Dv, T, scale, out + n, D, next - v);
 }
+
+using Attend = void (*)(const float*, int, const float*, const float*, int, float*, float*, const float*);
+static constexpr Attend ATTEND[] = {nullptr, attend<1>, attend<2>, attend<3>, attend<4>};
 
 // ---- the transformer ---------------------------------------------------------------------------------
 
@@ -222,16 +237,13 @@ static void split(const Model& m, const Shape& z, const Layer& l, float* row, fl
 }
 
 static void attention(const Model& m, const Shape& z, const float* q, const float* cache, int T, float* s,
-                      float* out) {
+                      float* out, const float* next_row) {
     for (int h = 0; h < m.kv_heads; h++) {
         const float *k = cache + h * z.head, *v = k + (size_t)m.length * z.D;
-        for (int g = 0; g < z.G;) {
+        const float* next = h + 1 < m.kv_heads ? k + z.head : next_row;
+        for (int g = 0; g < z.G; g += 4) {
             const long at = (long)(h * z.G + g) * z.D;
-            const int left = z.G - g;
-            if (left >= 4) attend<4>(q + at, z.D, k, v, T, s, out + at), g += 4;
-            else if (left == 3) attend<3>(q + at, z.D, k, v, T, s, out + at), g += 3;
-            else if (left == 2) attend<2>(q + at, z.D, k, v, T, s, out + at), g += 2;
-            else attend<1>(q + at, z.D, k, v, T, s, out + at), g += 1;
+            ATTEND[std::min(4, z.G - g)](q + at, z.D, k, v, T, s, out + at, next);
         }
     }
 }
@@ -255,7 +267,7 @@ static float* transform(const Model& m, const Shape& z, Work& w, int rows, const
         if (meet) meet->wait();
         for (int r = 0; r < rows; r++)
             attention(m, z, qkv + (long)r * z.qkv, cache + slot[r] * z.slot, position[r] + 1, s,
-                      mixed + (long)r * z.mixed);
+                      mixed + (long)r * z.mixed, cache + slot[std::min(r + 1, rows - 1)] * z.slot);
         product(mixed, z.mixed, rows, m.heads * m.dim, l.o, m.hidden, x, z.H, ADD);
         for (int r = 0; r < rows; r++)
             rms_norm(x + (long)r * z.H, l.norm2, m.hidden, m.eps, normed + (long)r * z.H);
