@@ -3,8 +3,12 @@ report."""
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,3 +117,52 @@ def test_by_source() -> None:
     assert [p.id for p in kept] == ["b", "d"]
     assert [(row.prompt, row.rule) for row in report] == [("a", "url"), ("c", "date")]
     assert funnel.reasons["note: no release date"] == 1
+
+
+FIXTURE = Path(__file__).with_name("test_curate_contamination.jsonl")
+ANSWER = "$\\frac{{m}}{{n}}$, where $m$ and $n$ are relatively prime positive integers. Find $m+n$"
+STOCK = (
+    f"The probability is {ANSWER} for a game of {{0}} rounds. "
+    f"The answer can be written as {ANSWER}. "
+    "Let $N$ be the number of games of {0} rounds. "
+    "Find the remainder when $N$ is divided by $1000$."
+)
+
+
+def quality(**mode: Any) -> tuple[float, float, dict[str, list[bool]]]:
+    """Precision and recall on the labelled prompts, among 60 others that use the stock phrases."""
+    questions, *rows = (json.loads(line) for line in FIXTURE.read_text().splitlines())
+    others = [Problem(f"stock{i}", "math", STOCK.format(i)) for i in range(60)]
+    labelled = [Problem(str(i), "math", row["prompt"]) for i, row in enumerate(rows)]
+    report = decontaminate(others + labelled, {"labelled": questions["questions"]}, **mode)[1]
+    dropped = {row.prompt for row in report}
+    right = [str(i) in dropped for i, row in enumerate(rows) if row["leaked"]]
+    wrong = [str(i) in dropped for i, row in enumerate(rows) if not row["leaked"]]
+    kinds: dict[str, list[bool]] = {}
+    for i, row in enumerate(rows):
+        kinds.setdefault(row["kind"], []).append(str(i) in dropped)
+    return sum(right) / max(1, sum(right) + sum(wrong)), sum(right) / len(right), kinds
+
+
+MODES: dict[str, dict[str, Any]] = {
+    "any 9-gram": {},
+    "any 14-gram": {"n": 14},
+    "share 0.25": {"min_share": 0.25},
+    "boilerplate": {"boilerplate": Boilerplate(0.0, 20)},
+    "boilerplate, share 0.25": {"boilerplate": Boilerplate(0.0, 20), "min_share": 0.25},
+}
+# (precision, recall) of each mode; the three leaks that all modes miss are paraphrases
+EXPECTED = {
+    "any 9-gram": (15 / 20, 15 / 18),
+    "any 14-gram": (15 / 19, 15 / 18),
+    "share 0.25": (15 / 18, 15 / 18),
+    "boilerplate": (1.0, 15 / 18),
+    "boilerplate, share 0.25": (1.0, 15 / 18),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_labelled_prompts(name: str) -> None:
+    precision, recall, kinds = quality(**MODES[name])
+    assert (precision, recall) == pytest.approx(EXPECTED[name]), kinds
+    assert all(kinds["copy"] + kinds["equal"]) and not any(kinds["plain"] + kinds["constant"])
