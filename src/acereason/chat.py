@@ -1,19 +1,21 @@
-"""Prompt formats, and what is cut out of a response: the thinking, the final answer, the code block.
+"""Prompt formats, and what is cut out of a response: the thinking, the final answer, the code
+block.
 
-A prompt is one user turn and an assistant turn that has been opened with `<think>\\n`, so a response
-continues the thinking; it counts as finished thinking only after `</think>`.
+A prompt is one user turn and an assistant turn that has been opened with `<think>\\n`, so a
+response continues the thinking; it counts as finished thinking only after `</think>`.
 
 | format        | prompt |
 |---------------|--------|
 | `chatml-1.1`  | AceReason-Nemotron 1.1: ChatML with its system line |
 | `chatml-1.0`  | AceReason-Nemotron 1.0: ChatML without a system line |
-| `plain`       | the question alone, for tiny models that would spend most of a prompt on ceremony |
+| `plain` | the question alone, for tiny models that would spend most of a prompt on ceremony |
 
 Sources: model cards of AceReason-Nemotron-1.1-7B and -1.0-7B.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Literal, get_args
 
 from acereason.errors import ConfigError
@@ -30,13 +32,18 @@ CODE_REQUEST = (
     "Write Python code to solve the problem. Please place the solution code in the following "
     "format:\n```python\n# Your solution code here\n```"
 )
+FENCE = "```python"
 STARTER_REQUEST = (
     "Solve the problem starting with the provided function header.\n\nFunction header:\n"
 )
 
+_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
+
 
 def instruction(problem: Problem) -> str:
-    """The user turn of a math or code problem: question, starter code and what form the answer takes."""
+    """The user turn of a math or code problem: question, starter code and what form the answer
+    takes."""
     if problem.domain != "code":
         return f"{problem.question}\n{MATH_REQUEST}"
     parts = [problem.question]
@@ -65,38 +72,46 @@ def final_part(text: str) -> str | None:
     """What stands after the last `</think>`; None when the thinking was not closed.
 
     `text` is a response to a prompt that already opened `<think>`."""
-    head, found, tail = text.rpartition(END_THINK)
+    _, found, tail = text.rpartition(END_THINK)
     if not found or THINK in tail:
         return None
     return tail
 
 
 def boxed_answer(text: str | None) -> str | None:
-    """The content of the last balanced `\\boxed{…}` of `text`, in linear time; None when there is none."""
-    start = -1 if text is None else text.rfind("\\boxed{")
-    while text is not None and start >= 0:
-        depth = 0
-        for position in range(start + 6, len(text)):
-            character = text[position]
-            if character == "{" and text[position - 1] != "\\":
-                depth += 1
-            elif character == "}" and text[position - 1] != "\\":
-                depth -= 1
-                if depth == 0:
-                    return text[start + 7 : position].strip()
-        start = text.rfind("\\boxed{", 0, start)
-    return None
+    """The content of the last balanced `\\boxed{…}` of `text`, in linear time; None when there is
+    none.
+
+    Of nested boxes the innermost is the last. Escaped braces do not count for the balance."""
+    found: tuple[int, int] | None = None
+    opened: list[int] = []  # where each open brace's box content starts; −1 for other braces
+    for match in _BRACES.finditer(text or ""):
+        mark = match[0]
+        if mark == "}":
+            start = opened.pop() if opened else -1
+            if start >= 0 and (found is None or start > found[0]):
+                found = (start, match.start())
+        elif mark[-1] == "{" and mark != "\\{":
+            opened.append(match.end() if len(mark) > 1 else -1)
+    if text is None or found is None:
+        return None
+    return text[found[0] : found[1]].strip()
 
 
 def code_block(text: str | None) -> str | None:
-    """The content of the last closed ```` ```python ```` block of `text`; None when there is none."""
+    """The content of the last closed ```` ```python ```` block of `text`; None when there is none.
+
+    The block ends at the first fence that starts a line, or failing that at the first at all.
+    Linear: an opening without any fence behind it can only be the last one."""
     if text is None:
         return None
-    start = text.rfind("```python")
+    start = text.rfind(FENCE)
     while start >= 0:
         line_end = text.find("\n", start)
-        end = text.find("```", line_end) if line_end >= 0 else -1
-        if end >= 0:
-            return text[line_end + 1 : end].rstrip() + "\n"
-        start = text.rfind("```python", 0, start)
+        if line_end >= 0:
+            closing = _CLOSING.search(text, line_end)
+            end = closing.start() if closing else text.find("```", line_end)
+            if end >= 0:
+                return text[line_end + 1 : end].rstrip() + "\n"
+        start = text.rfind(FENCE, 0, start)
     return None

@@ -27,7 +27,7 @@ import msgspec
 from acereason import chat
 from acereason.errors import ConfigError
 from acereason.problems import Problem, Response, Verdict
-from acereason.verify import math
+from acereason.verify.answers.decide import decide
 from acereason.verify.code import Examiner
 from acereason.verify.sandbox.selftest import self_test
 
@@ -125,7 +125,7 @@ class Judge:
         start = time.perf_counter()
         equal = None
         if len(answer) <= LONGEST_ANSWER:
-            equal = math.decide(problem.answer, answer)
+            equal = decide(problem.answer, answer)
         seconds = time.perf_counter() - start
         if equal is None:
             self._count("undecided")

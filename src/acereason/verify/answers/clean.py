@@ -1,0 +1,162 @@
+"""One spelling for many: what Unicode, LaTeX and plain text write differently and mean alike.
+
+`clean` is linear in its argument and knows nothing of values. It turns Unicode signs into LaTeX,
+drops spacing, sizing and math delimiters, joins digit groups, and unwraps fonts. `unit` splits a
+trailing unit or counting word from a quantity.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+ROW = "\ue000"  # stands for the LaTeX line break
+_SIGNS = {
+    **dict.fromkeys("−–—‐‑‒﹣－", "-"),
+    **dict.fromkeys("×·⋅∗•", "\\cdot "),
+    **dict.fromkeys("⁄∕", "/"),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    **dict.fromkeys("\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+                    "\u202f\u205f\u3000\t\n\r", " "),
+    ROW: "?",
+    "÷": "/", "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "≤": "\\le ", "≥": "\\ge ",
+    "⩽": "\\le ", "⩾": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ",
+    "∅": "\\emptyset ", "°": "^\\circ ", "º": "^\\circ ", "±": "\\pm ", "∓": "\\mp ",
+    "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "≈": "=", "∨": "\\vee ", "ℝ": "\\mathbb{R}",
+    "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
+    "（": "(", "）": ")", "，": ",", "：": ":", "＝": "=", "＋": "+", "．": ".", "％": "%",
+    "⟨": "\\langle ", "⟩": "\\rangle ", "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ",
+    "⌉": "\\rceil ", "∣": "|", "∼": "\\sim ", "…": "\\ldots ", "θ": "\\theta ", "α": "\\alpha ",
+    "β": "\\beta ", "γ": "\\gamma ", "λ": "\\lambda ", "μ": "\\mu ", "φ": "\\phi ", "ω": "\\omega ",
+    "σ": "\\sigma ", "δ": "\\delta ", "ε": "\\epsilon ", "ρ": "\\rho ", "τ": "\\tau ",
+    "Δ": "\\Delta ", "Ω": "\\Omega ", "Σ": "\\Sigma ", "Π": "\\Pi ",
+}  # fmt: skip
+_SUPERSCRIPT = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+_SUBSCRIPT = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+_SCRIPTS = re.compile(f"[{''.join(_SUPERSCRIPT)}]+|[{''.join(_SUBSCRIPT)}]+")
+_VULGAR = {
+    "½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5",
+    "⅗": "3/5", "⅘": "4/5", "⅙": "1/6", "⅚": "5/6", "⅐": "1/7", "⅛": "1/8", "⅜": "3/8",
+    "⅝": "5/8", "⅞": "7/8", "⅑": "1/9", "⅒": "1/10",
+}  # fmt: skip
+
+_SIZES = re.compile(
+    r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits)"
+    r"(?![A-Za-z])\s*\.?(?![\d])|\\(?:left|right)\."
+)
+_SPACES = re.compile(r"\\(?:quad|qquad|hspace\{[^{}]*\}|hfill|thinspace|enspace)(?![A-Za-z])|~")
+_ALIASES = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom",
+    "leq": "le", "geq": "ge", "leqslant": "le", "geqslant": "ge", "lt": "<", "gt": ">",
+    "neq": "ne", "times": "cdot", "ast": "cdot", "bullet": "cdot", "div": "/",
+    "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "lbrace": "\\{",
+    "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "approx": "=",
+    "simeq": "=", "equiv": "=", "colon": ":", "degree": "^\\circ", "deg": "^\\circ", "lor": "vee",
+    "land": "wedge", "R": "mathbb{R}", "Re": "mathbb{R}", "varphi": "phi", "varepsilon": "epsilon",
+    "vartheta": "theta", "prime": "'", "percent": "%", "arccos": "acos", "arcsin": "asin",
+    "arctan": "atan", "dots": "ldots", "cdots": "ldots", "ne": "ne",
+}  # fmt: skip
+_COMMAND = re.compile(r"\\([A-Za-z]+)")
+_FONT = r"(?:mathbf|mathrm|mathit|mathsf|mathtt|mathcal|boldsymbol|bm|pmb|operatorname\*?|rm|bf|it)"
+_LETTERS = re.compile(r"[A-Za-z]{2}|^\s*[A-Za-z]\s*$")
+_FONT_GROUP = re.compile(r"\\" + _FONT + r"\s*\{([^{}]*)\}")
+_TEXT = r"\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}"
+_TEXT_GROUP = re.compile(_TEXT)
+_DIGIT_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[,!;: ]| )\d{3})+(?![\d])")
+_REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
+_BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
+_CURRENCY = re.compile(r"[$€£¥₹]|\bUSD\b|\bRs\.?(?=\s*\d)")
+_THIN = re.compile(r"\\[,!;: ]")
+_TRAILING = re.compile(r"[\s.,;\ue000]+$")
+_OPERATORS = frozenset(
+    ["sin", "cos", "tan", "cot", "sec", "csc", "ln", "log", "exp", "arcsin", "arccos", "arctan"]
+)
+
+
+def _character(c: str) -> str:
+    if c in _SIGNS:
+        return _SIGNS[c]
+    if c in _VULGAR:
+        top, bottom = _VULGAR[c].split("/")
+        return f"\\frac{{{top}}}{{{bottom}}}"
+    if c.isdecimal():
+        return str(unicodedata.decimal(c))
+    return unicodedata.normalize("NFKC", c) if "\uff00" <= c <= "\uffef" else c
+
+
+def _scripts(text: str) -> str:
+    def plain(match: re.Match[str]) -> str:
+        mark, table = ("^", _SUPERSCRIPT) if match[0][0] in _SUPERSCRIPT else ("_", _SUBSCRIPT)
+        return mark + "{" + "".join(table[c] for c in match[0]) + "}"
+
+    return _SCRIPTS.sub(plain, text)
+
+
+def _alias(match: re.Match[str]) -> str:
+    name = _ALIASES.get(match[1])
+    if name is None:
+        return match[0]
+    return name if not name[0].isalpha() else "\\" + name
+
+
+def _joined(match: re.Match[str]) -> str:
+    return re.sub(r"\D", "", match[0])
+
+
+def _repeating(match: re.Match[str]) -> str:
+    """0.1\\overline{6} as the fraction (16 − 1)/90."""
+    whole, start, cycle = match[1] or "0", match[2], match[3]
+    top = int(whole + start + cycle) - int(whole + start)
+    bottom = (10 ** len(cycle) - 1) * 10 ** len(start)
+    return f"({top}/{bottom})"
+
+
+def clean(text: str) -> str:
+    """The canonical spelling of a boxed answer or a reference."""
+    if not text.isascii():
+        text = "".join(map(_character, _scripts(text)))
+    text = text.strip()
+    if text.startswith("**") and text.endswith("**") and len(text) > 4:
+        text = text[2:-2].strip()
+    text = text.replace("\\$", "$").replace("\\%", "%").replace("\\&", "&")
+    text = text.replace("\\\\", ROW)
+    for delimiter in ("\\(", "\\)", "\\[", "\\]"):
+        text = text.replace(delimiter, " ")
+    text = _DIGIT_GROUPS.sub(_joined, text)
+    text = _BRACE_COMMA.sub("", text)
+    text = _SIZES.sub("", text)
+    text = _SPACES.sub(" ", text)
+    text = _THIN.sub(lambda m: "" if m[0] == "\\!" else " ", text)
+    text = _COMMAND.sub(_alias, text)
+    text = _REPEATING.sub(_repeating, text)
+    text = _TRAILING.sub("", text)
+    return _unwrapped(_CURRENCY.sub("", text)).strip()
+
+
+def _unwrapped(text: str) -> str:
+    """Fonts dropped; a text group around the whole is dropped too."""
+    for _ in range(3):
+        text = _FONT_GROUP.sub(_font, text)
+        text = _TEXT_GROUP.sub(lambda m: m[0] if _LETTERS.search(m[1]) else f" {m[1]} ", text)
+        whole = _TEXT_GROUP.fullmatch(text.strip())
+        if whole:
+            text = _TRAILING.sub("", whole[1])
+    return re.sub(r"\s+", " ", text)
+
+
+def _font(match: re.Match[str]) -> str:
+    """Letters in a font: a function's name, a text of several letters, or one symbol."""
+    inside = match[1].strip()
+    if inside in _OPERATORS:
+        return f"\\{inside} "
+    return f"\\text{{{inside}}}" if re.search("[A-Za-z]{2}", inside) else inside
+
+
+def texts(text: str) -> list[str]:
+    """The contents of all text groups."""
+    return [match[1].strip() for match in _TEXT_GROUP.finditer(text)]
+
+
+def without_texts(text: str) -> str:
+    """The text with its text groups unwrapped in place."""
+    return re.sub(r"\s+", " ", _TEXT_GROUP.sub(lambda m: f" {m[1]} ", text)).strip()

@@ -1,0 +1,140 @@
+"""Equations, inequalities and the intervals they describe.
+
+Two equations are the same when their differences of sides are a constant multiple of one another;
+for inequalities the multiple must be positive. Multiples are found exactly, at rational points, so
+this holds for rational expressions; others are compared side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+from acereason.verify.answers import evaluate
+from acereason.verify.answers.parse import Tree
+from acereason.verify.answers.shapes import (
+    INFINITY,
+    MINUS_INFINITY,
+    Interval,
+    Relation,
+    Union,
+)
+
+_TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
+
+
+def assigned(relation: Relation) -> Tree | None:
+    """The value in `name = value` (or `value = name`); None for any other relation."""
+    if relation.operators != ("=",):
+        return None
+    left, right = relation.sides
+    if relation.names[0] and not relation.names[1]:
+        return right
+    if relation.names[1] and not relation.names[0]:
+        return left
+    return right if relation.names[0] else None
+
+
+def interval_of(relation: Relation) -> Union | None:
+    """The interval of one variable that a chain of inequalities describes; None for other
+    relations."""
+    sides, operators = relation.sides, relation.operators
+    if operators[0] in (">", ">=") or (len(sides) == 2 and not relation.names[0]):
+        sides = tuple(reversed(sides))
+        operators = tuple(_TURNED[operator] for operator in reversed(operators))
+    variable = next((side for side in sides if side[0] == "var"), None)
+    if variable is None or any(
+        variable[1] in evaluate.variables(s) for s in sides if s != variable
+    ):
+        return None
+    closed = [operator in ("<=", ">=") for operator in operators]
+    if len(sides) == 3 and sides[1] == variable and all(o in ("<", "<=") for o in operators):
+        return Union((Interval(sides[0], sides[2], closed[0], closed[1]),))
+    if len(sides) != 2:
+        return None
+    bound = sides[1] if sides[0] == variable else sides[0]
+    operator = operators[0] if sides[0] == variable else _TURNED[operators[0]]
+    if operator == "!=":
+        return Union(
+            (Interval(MINUS_INFINITY, bound, False, False), Interval(bound, INFINITY, False, False))
+        )
+    if operator == "=":
+        return None
+    if operator in ("<", "<="):
+        return Union((Interval(MINUS_INFINITY, bound, False, closed[0]),))
+    return Union((Interval(bound, INFINITY, closed[0], False),))
+
+
+def unions_equal(a: Union, b: Union, equal: Callable[[Tree, Tree], bool]) -> bool:
+    """Whether two unions consist of the same intervals, in any order."""
+    if len(a.parts) != len(b.parts) or len(a.parts) > 64:
+        return False
+    left = list(b.parts)
+    for part in a.parts:
+        for other in left:
+            ends = (part.low_closed, part.high_closed) == (other.low_closed, other.high_closed)
+            if ends and equal(part.low, other.low) and equal(part.high, other.high):
+                left.remove(other)
+                break
+        else:
+            return False
+    return True
+
+
+def relations_equal(a: Relation, b: Relation) -> bool:
+    """Whether two relations say the same."""
+    if len(a.operators) != len(b.operators) or len(a.operators) > 8:
+        return False
+    if len(a.operators) == 1:
+        return _single(a, b)
+    return _chain(a, b) or _chain(a, _turned(b))
+
+
+def _turned(relation: Relation) -> Relation:
+    return Relation(
+        tuple(reversed(relation.sides)),
+        tuple(reversed(relation.names)),
+        tuple(_TURNED[operator] for operator in reversed(relation.operators)),
+    )
+
+
+def _chain(a: Relation, b: Relation) -> bool:
+    return a.operators == b.operators and all(
+        x == y or evaluate.equal(x, y) for x, y in zip(a.sides, b.sides, strict=True)
+    )
+
+
+def _single(a: Relation, b: Relation) -> bool:
+    if b.operators[0] != a.operators[0]:
+        b = _turned(b)
+    if a.operators == b.operators and (a.sides == b.sides or _chain(a, b)):
+        return True
+    try:
+        factor = _multiple(_difference(a), _difference(b))
+    except evaluate.Irrational:
+        return _chain(a, _turned(b))
+    if factor is None:
+        return False
+    if a.operators[0] in ("=", "!="):
+        return a.operators == b.operators
+    same_way = a.operators == b.operators
+    return a.operators[0].endswith("=") == b.operators[0].endswith("=") and (factor > 0) == same_way
+
+
+def _difference(relation: Relation) -> Tree:
+    return ("add", relation.sides[0], ("neg", relation.sides[1]))
+
+
+def _multiple(a: Tree, b: Tree) -> Fraction | None:
+    """The constant c ≠ 0 with a = c·b, found at one point and then proved; None when there is
+    none."""
+    names = sorted(evaluate.variables(a) | evaluate.variables(b))
+    if not names or evaluate.variables(a) != evaluate.variables(b):
+        return None
+    for shift in range(2, 8):
+        point = {name: Fraction(shift * 7 + 3 * k, 2 + k) for k, name in enumerate(names)}
+        left, right = evaluate.rational(a, point), evaluate.rational(b, point)
+        if left and right:
+            factor = left / right
+            return factor if evaluate.equal(a, ("mul", ("num", factor), b)) else None
+    return None
