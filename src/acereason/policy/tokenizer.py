@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from acereason.chat import END_THINK, END_TURN, SPECIAL_TOKENS, THINK
 
 # one digit; a command with its brace; a word with its leading space; a run of spaces; any other character
-_PIECES = r"\d|\\[a-z]+\{?|```[a-z]*| ?[A-Za-z_]+|\n| +(?! [A-Za-z_])|."
+_PIECES = r"\d|\\[a-z]+\{?|```[a-z]*| ?[A-Za-z_]+|\n| +(?![A-Za-z_])|."
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

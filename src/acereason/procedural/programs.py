@@ -61,11 +61,14 @@ def chosen_tests(kind: Kind, spec: Spec, rng: random.Random) -> list[Args]:
     expected = [result(kind, spec, args) for args in pool]
     picked = list(range(len(edges)))
     for mistake in kind.mistakes(spec):
-        shows = [
-            n for n, args in enumerate(pool) if not same(result(kind, mistake, args), expected[n])
-        ]
-        if shows and not set(shows) & set(picked):
-            picked.append(shows[0])
+        shows = (
+            n
+            for n in [*picked, *range(len(edges), len(pool))]
+            if not same(result(kind, mistake, pool[n]), expected[n])
+        )
+        first = next(shows, None)
+        if first is not None and first not in picked:
+            picked.append(first)
     rest = [n for n in range(len(pool)) if n not in picked]
     return [pool[n] for n in picked + rest[: max(0, TESTS - len(picked))]]
 
