@@ -25,6 +25,7 @@ import msgspec
 
 from acereason.problems import Problem, Test, Verdict
 from acereason.verify.sandbox.client import Frame, Limits, Lost, Run, Zygote, job_bytes
+from acereason.verify.sandbox.selftest import self_test
 
 DEFAULT_SECONDS = 6.0  # LiveCodeBench's limit per test
 DEFAULT_MEBIBYTES = 1024
@@ -98,7 +99,9 @@ class Examiner:
     def zygote(self, packages: tuple[str, ...] = ()) -> Zygote:
         """The zygote with these packages, started when first needed. Raises SandboxUnavailable."""
         if packages not in self._zygotes:
-            self._zygotes[packages] = Zygote(packages, self._namespaces)
+            zygote = Zygote(packages, self._namespaces)
+            self_test(zygote)
+            self._zygotes[packages] = zygote
         return self._zygotes[packages]
 
     def close(self) -> None:

@@ -1,12 +1,12 @@
 """The judge: problems and responses in, verdicts out as they finish.
 
-    submit ──▶ what is the answer? ──▶ math, decided exactly: at once, in the caller
-                                  ├──▶ math, undecided: a warmed, killable worker process
-                                  └──▶ code: a sandbox, one child per program
+    submit ──▶ what is the answer? ──▶ decided at once, in the caller (most math)
+                                  └──▶ a thread of the judge ──▶ the domain's judge and its
+                                  processes
 
-Verdicts on programs are kept by (problem, program), and equal programs in flight share one run,
-since the responses of a group repeat one another. Nothing a model wrote raises; what could not be
-judged for a reason of the machine is "unjudged", is not kept, and never becomes a reward.
+Verdicts are kept by (problem, answer), and equal answers in flight share one judging, since the
+responses of a group repeat one another. Nothing a model wrote raises; what could not be judged for
+a reason of the machine is "unjudged", is not kept, and never becomes a reward.
 """
 
 from __future__ import annotations
@@ -18,40 +18,41 @@ import queue
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, as_completed
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 
 from acereason import chat
-from acereason.errors import ConfigError
+from acereason.errors import ConfigError, SandboxUnavailable
 from acereason.problems import Problem, Response, Verdict
-from acereason.verify.answers.decide import decide
 from acereason.verify.code import Examiner
-from acereason.verify.sandbox.selftest import self_test
+from acereason.verify.domains import LONGEST_ANSWER, Domain, Mode, Tools, domain
 
-Mode = Literal["strict", "lcb"]
-KEPT = 100_000  # verdicts on programs
-LONGEST_ANSWER = 2_000  # characters of a boxed answer that are looked at
-Task = Callable[[Examiner], Verdict]
+KEPT = 100_000  # verdicts
+Work = tuple[Domain, Problem, str, "Future[Verdict]"]
 
 
 class Judge:
-    """Judges in the background with `workers` sandboxes. Use as a context manager, from any thread.
+    """Judges in the background on `workers` threads, each with processes of its own. Use as a
+    context manager, from any thread.
 
-    counters: one per outcome, "cached" (verdict taken from an equal program), "undecided" (math
-    that the exact path left open), "lost" (sandbox processes replaced).
+    mode         "strict"; "lcb", "math_verify" and "acereason" reproduce other judges
+    namespaces   False leaves Linux namespaces out of the sandbox, as where they are forbidden
+
+    `counters` has one count per outcome, and "cached" (the verdict of an equal answer), "undecided"
+    (not decided at once, of the domains that can), "lost" (sandbox processes replaced).
     """
 
     def __init__(self, workers: int = 2, mode: Mode = "strict", namespaces: bool = True) -> None:
         if mode not in get_args(Mode):
             raise ConfigError(f"unknown mode {mode!r}; known: {', '.join(get_args(Mode))}")
-        self.mode = mode
+        self.mode: Mode = mode
         self.counters: Counter[str] = Counter()
         self._workers, self._namespaces = max(1, workers), namespaces
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[Task, Future[Verdict]] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._kept: OrderedDict[Any, Verdict] = OrderedDict()
         self._flying: dict[Any, Future[Verdict]] = {}
@@ -64,8 +65,9 @@ class Judge:
         self.close()
 
     def submit(self, problem: Problem, response: Response) -> Future[Verdict]:
-        """The verdict on one response, when it is there. Raises SandboxUnavailable when a program
-        is to be run on a machine that cannot isolate it."""
+        """The verdict on one response, when it is there. The future raises SandboxUnavailable when
+        a program was to be run on a machine that cannot isolate it; ConfigError when the problem's
+        domain is unknown."""
         if self._closed:
             raise RuntimeError("the judge is closed")
         if response.finish == "length":
@@ -73,9 +75,21 @@ class Judge:
         final = chat.final_part(response.text)
         if final is None:
             return self._at_once(Verdict("no_answer", 0, detail="thinking was not closed"))
-        if problem.domain == "code":
-            return self._code(problem, chat.code_block(final))
-        return self._math(problem, chat.boxed_answer(final))
+        return self.submit_answer(problem, final)
+
+    def submit_answer(self, problem: Problem, final: str) -> Future[Verdict]:
+        """As `submit`, for what stands after the thinking."""
+        where = domain(problem.domain)
+        answer = where.extract(final)
+        if answer is None or not answer.strip():
+            return self._at_once(Verdict("no_answer", 0, detail="no answer in the expected form"))
+        if where.at_once is not None:
+            start = time.perf_counter()
+            verdict = where.at_once(problem, answer, self.mode)
+            if verdict is not None:
+                return self._at_once(_completed(verdict, answer, time.perf_counter() - start))
+            self._count("undecided")
+        return self._later(where, problem, answer)
 
     def verify(self, problem: Problem, response: Response) -> Verdict:
         """The verdict on one response; waits for it."""
@@ -115,97 +129,85 @@ class Judge:
         with self._lock:
             self.counters[name] += 1
 
-    def _math(self, problem: Problem, answer: str | None) -> Future[Verdict]:
-        if not answer:
-            return self._at_once(Verdict("no_answer", 0, detail="no boxed answer"))
-        if problem.answer is None:
-            return self._at_once(
-                Verdict("unjudged", None, detail=f"problem {problem.id} has no reference answer")
-            )
-        start = time.perf_counter()
-        equal = None
-        if len(answer) <= LONGEST_ANSWER:
-            equal = decide(problem.answer, answer)
-        seconds = time.perf_counter() - start
-        if equal is None:
-            self._count("undecided")
-        extracted = answer[:LONGEST_ANSWER]
-        if equal:
-            return self._at_once(Verdict("correct", 1, extracted, "", seconds))
-        detail = "undecided" if equal is None else ""
-        return self._at_once(Verdict("wrong", 0, extracted, detail, seconds))
-
-    def _code(self, problem: Problem, code: str | None) -> Future[Verdict]:
-        if code is None or not code.strip():
-            return self._at_once(Verdict("no_answer", 0, detail="no code block"))
-        self._ensure_threads()
-        limits = (problem.function, problem.time_limit, problem.memory_limit)
-        key = (problem.id, problem.tests, limits, code)
+    def _later(self, where: Domain, problem: Problem, answer: str) -> Future[Verdict]:
+        key = _key(problem, answer)
         with self._lock:
             kept = self._kept.get(key)
-            flying = self._flying.get(key)
-            if kept is None and flying is None:
-                future: Future[Verdict] = Future()
-                future.set_running_or_notify_cancel()
-                self._flying[key] = future
-        if kept is not None:
-            self._count("cached")
-            return self._at_once(kept)
-        if flying is not None:
-            self._count("cached")
-            return self._follow(flying)
-        lenient = self.mode == "lcb"
-        future.add_done_callback(lambda done: self._keep(key, done))
-        self._queue.put((lambda examiner: examiner.judge(problem, code, lenient), future))
-        return self._follow(future, code)
+            run = self._flying.get(key)
+            fresh = kept is None and run is None
+            if run is None and kept is None:
+                run = self._flying[key] = Future()
+                run.set_running_or_notify_cancel()
+                self._start_threads()
+            if not fresh:
+                self.counters["cached"] += 1
+        if kept is not None or run is None:
+            return self._at_once(kept or Verdict("unjudged", None))
+        follower = self._follow(run)
+        if fresh:
+            run.add_done_callback(lambda done: self._keep(key, done))
+            self._queue.put((where, problem, answer, run))
+        return follower
 
-    def _follow(self, run: Future[Verdict], code: str | None = None) -> Future[Verdict]:
-        """A future of its own for every response that shares a run, so that each may be counted."""
+    def _follow(self, run: Future[Verdict]) -> Future[Verdict]:
+        """A future of its own for every response that shares a judging, so that each is counted."""
         future: Future[Verdict] = Future()
         future.set_running_or_notify_cancel()
 
         def deliver(done: Future[Verdict]) -> None:
-            verdict = done.result()
-            self._count(verdict.outcome)
-            future.set_result(verdict)
+            error = done.exception()
+            if error is not None:
+                future.set_exception(error)
+                return
+            self._count(done.result().outcome)
+            future.set_result(done.result())
 
         run.add_done_callback(deliver)
         return future
 
     def _keep(self, key: Any, done: Future[Verdict]) -> None:
-        verdict = done.result()
         with self._lock:
             del self._flying[key]
-            if verdict.outcome != "unjudged":
-                self._kept[key] = verdict
+            if done.exception() is None and done.result().outcome != "unjudged":
+                self._kept[key] = done.result()
                 if len(self._kept) > KEPT:
                     self._kept.popitem(last=False)
 
-    def _ensure_threads(self) -> None:
-        with self._lock:
-            if self._threads:
-                return
-            first = Examiner(self._namespaces)
-            self_test(first.zygote())
-            examiners = [first, *(Examiner(self._namespaces) for _ in range(self._workers - 1))]
-            for examiner in examiners:
-                thread = threading.Thread(target=self._work, args=(examiner,), daemon=True)
-                thread.start()
-                self._threads.append(thread)
+    def _start_threads(self) -> None:
+        while len(self._threads) < self._workers:
+            thread = threading.Thread(target=self._work, daemon=True, name="acereason-judge")
+            self._threads.append(thread)
+            thread.start()
 
-    def _work(self, examiner: Examiner) -> None:
-        while (entry := self._queue.get()) is not None:
-            task, future = entry
-            start, lost = time.perf_counter(), examiner.lost
+    def _work(self) -> None:
+        tools = Tools(self.mode, Examiner(self._namespaces))
+        while (work := self._queue.get()) is not None:
+            where, problem, answer, future = work
+            start, lost = time.perf_counter(), tools.examiner.lost
             try:
-                verdict = task(examiner)
-            except BaseException as error:  # a fault of ours must not leave a caller waiting
+                verdict = where.judge(problem, answer, tools)
+            except SandboxUnavailable as error:
+                future.set_exception(error)
+                continue
+            except Exception as error:  # a fault of ours must not leave a caller waiting
                 verdict = Verdict("unjudged", None, detail=f"{type(error).__name__}: {error}")
-            verdict = msgspec.structs.replace(verdict, seconds=time.perf_counter() - start)
-            for _ in range(examiner.lost - lost):
-                self._count("lost")
-            future.set_result(verdict)
-        examiner.close()
+            with self._lock:
+                self.counters["lost"] += tools.examiner.lost - lost
+            future.set_result(_completed(verdict, answer, time.perf_counter() - start))
+        tools.close()
+
+
+def _key(problem: Problem, answer: str) -> Any:
+    """What a verdict depends on."""
+    judged_by = (problem.answer, problem.tests, problem.function)
+    limits = (problem.time_limit, problem.memory_limit)
+    meta = msgspec.json.encode(problem.meta) if problem.meta else b""
+    return (problem.domain, problem.id, problem.question, judged_by, limits, meta, answer)
+
+
+def _completed(verdict: Verdict, answer: str, seconds: float) -> Verdict:
+    shown = verdict.extracted or answer[:LONGEST_ANSWER]
+    return msgspec.structs.replace(verdict, extracted=shown, seconds=seconds)
 
 
 _default: tuple[int, Judge] | None = None

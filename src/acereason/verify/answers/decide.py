@@ -309,3 +309,8 @@ def _matched(
         else:
             return False
     return None if undecided else True
+
+
+def readable(reference: str) -> bool:
+    """Whether the exact comparison understands a reference at all."""
+    return _reading(_MODULUS.sub("", _cleaned(reference)).strip(), True) is not None

@@ -95,7 +95,9 @@ _NAMES: dict[str, Shape] = {
 }  # fmt: skip
 _SYNONYMS = {
     "does not exist": "dne", "doesnt exist": "dne", "undefined": "dne",
-    "no solutions": "no solution",    "all reals": "all real numbers", "no real solutions": "no real solution",
+    "no solutions": "no solution",
+    "all reals": "all real numbers",
+    "no real solutions": "no real solution",
 }  # fmt: skip
 _WORDS = re.compile(r"[A-Za-z][A-Za-z .'\-]*")
 _NAMED = re.compile(

@@ -28,7 +28,8 @@ class Quantity:
 _MEASURES: dict[str, tuple[str, Fraction]] = {}
 for _kind, _entries in {
     "length": "mm millimeter 1/1000, cm centimeter 1/100, dm decimeter 1/10, m meter 1,"
-    " km kilometer 1000, in inch 127/5000, ft foot feet 381/1250, yd yard 1143/1250, mi mile 201168/125",
+    " km kilometer 1000, in inch 127/5000, ft foot feet 381/1250, yd yard 1143/1250,"
+    " mi mile 201168/125",
     "time": "ms millisecond 1/1000, s sec second 1, min minute 60, h hr hour 3600, day 86400,"
     " week 604800, month 2629746, yr year 31556952",
     "mass": "mg milligram 1/1000000, g gram 1/1000, kg kilogram 1, t ton tonne 1000,"
@@ -41,20 +42,28 @@ for _kind, _entries in {
         *_names, _factor = _entry.split()
         for _name in _names:
             _MEASURES[_name] = (_kind, Fraction(_factor))
-_IRREGULAR = {"inches": "inch", "metre": "meter", "centimetre": "centimeter", 
-              "kilometre": "kilometer",               "pennies": "penny", "feet": "foot", "people": "person", "lbs": "lb"}  # fmt: skip
+_IRREGULAR = {
+    "inches": "inch",
+    "metre": "meter",
+    "centimetre": "centimeter",
+    "kilometre": "kilometer",
+    "pennies": "penny",
+    "feet": "foot",
+    "people": "person",
+}
 _BARE = word_set(
-    "mm cm dm km mi ft yd sec min hr hrs hour hours minutes seconds days mg kg lb lbs oz ml mL"
-    " degrees deg dollars cents euros units mph kmh meters metres miles feet inches years months weeks"
+    "mm cm dm km mi ft yd sec min hr hrs hour hours minutes seconds days mg kg lb lbs oz ml mL deg"
+    " degrees dollars cents euros units mph kmh meters metres miles feet inches years months weeks"
     " grams liters litres square cubic pounds percent"
 )
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _HEDGES = word_set(
     "or and maybe either neither nor not possibly perhaps probably about approximately approx"
     " roughly around between than least most to from mod modulo if else unless except no none but"
-    " plus minus times divided over is are was be accept accepted wrong right correct incorrect answer also"
-    " zero one two three four five six seven eight nine ten eleven twelve dozen half third quarter"
-    " twice double triple any all some both each every other otherwise could would might may"
+    " plus minus times divided over is are was be accept accepted wrong right correct incorrect"
+    " answer also zero one two three four five six seven eight nine ten eleven twelve dozen half"
+    " third quarter twice double triple any all some both each every other otherwise could would"
+    " might may"
 )
 _GROUPS = re.compile(
     r"(?P<number>.*?)(?P<unit>(?:\s*(?:/|\\cdot)?\s*\\text\{[^{}]*\}(?:\^\{?-?\d\}?)?)+)", re.DOTALL
