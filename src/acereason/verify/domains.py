@@ -90,8 +90,9 @@ def _installed(name: str) -> Domain:
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"domain {name!r} cannot be loaded: {error}") from error
     raise ConfigError(
-        f"unknown domain {name!r}; known: {', '.join(sorted(_registered))}. A domain of your own is "
-        "registered, installed as an entry point of `acereason.domains`, or named `module:attribute`"
+        f"unknown domain {name!r}; known: {', '.join(sorted(_registered))}. A domain of your own "
+        "is registered, installed as an entry point of `acereason.domains`, or named "
+        "`module:attribute`"
     )
 
 

@@ -20,7 +20,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, as_completed
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -45,10 +45,10 @@ class Judge:
     (not decided at once, of the domains that can), "lost" (sandbox processes replaced).
     """
 
-    def __init__(self, workers: int = 2, mode: Mode = "strict", namespaces: bool = True) -> None:
+    def __init__(self, workers: int = 2, mode: str = "strict", namespaces: bool = True) -> None:
         if mode not in get_args(Mode):
             raise ConfigError(f"unknown mode {mode!r}; known: {', '.join(get_args(Mode))}")
-        self.mode: Mode = mode
+        self.mode = cast(Mode, mode)
         self.counters: Counter[str] = Counter()
         self._workers, self._namespaces = max(1, workers), namespaces
         self._lock = threading.Lock()
