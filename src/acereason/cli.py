@@ -9,12 +9,15 @@ import json
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
+import msgspec
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from acereason import config, fastmath, progress, runs
+from acereason.chat import Format
 from acereason.errors import AceReasonError, ConfigError
 
 app = typer.Typer(
@@ -139,6 +142,147 @@ def run(
         _print_recipe(config.load(find_recipe(recipe), settings or []))
         return
     _run(_open(recipe, folder, settings, resume, force), quiet, until)
+
+
+@app.command()
+def curate(
+    recipe: RecipeFile,
+    folder: OutFolder = Path("data"),
+    settings: Settings = None,
+) -> None:
+    """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why."""
+    from acereason.curate import tasks
+
+    chosen = config.load(find_recipe(recipe), settings or [])
+    data, funnel = tasks.make(chosen.curate, chosen.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks.write(data, folder)
+    for row in funnel:
+        reasons = ", ".join(f"{count} {why}" for why, count in row.reasons.items()) or "nothing dropped"
+        out.print(f"{row.name}: {row.before} → {row.after} ({reasons})", markup=False)
+    out.print(f"{len(data.sft)} SFT prompts, {len(data.traces)} traces, {len(data.rl)} RL prompts", markup=False)
+
+
+@app.command()
+def sft(
+    recipe: RecipeFile,
+    folder: OutFolder = Path("runs/sft"),
+    settings: Settings = None,
+    resume: Resume = False,
+    force: Force = False,
+    quiet: Silent = False,
+) -> None:
+    """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
+    _run(_open(recipe, folder, settings, resume, force), quiet, until="sft")
+
+
+@app.command()
+def rl(
+    recipe: RecipeFile,
+    model: Annotated[Path, typer.Option("--model", "-m", help="the Hugging Face folder to start from")],
+    folder: OutFolder = Path("runs/rl"),
+    settings: Settings = None,
+    resume: Resume = False,
+    force: Force = False,
+    quiet: Silent = False,
+) -> None:
+    """The RL stages of a recipe, from a fine-tuned model of one's own instead of the recipe's SFT."""
+    if resume:
+        _run(runs.resume(folder), quiet)
+        return
+    chosen = config.load(find_recipe(recipe), settings or [])
+    start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
+    _run(runs.create(folder, msgspec.structs.replace(chosen, model=start, sft=None), force), quiet)
+
+
+Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
+Problems = Annotated[Path, typer.Option("--problems", "-p", help="JSON Lines of problems")]
+PromptFormat = Annotated[str, typer.Option(help="prompt format: chatml-1.1, chatml-1.0 or plain")]
+
+
+@app.command()
+def calibrate(
+    model: Model,
+    problems: Problems,
+    budget: Annotated[int, typer.Option(help="most response tokens")],
+    target: Annotated[float, typer.Option(help="temperature-adjusted entropy wanted, nats")] = 0.3,
+    candidates: Annotated[str, typer.Option(help="temperatures to begin with")] = "0.6,0.8,1.0,1.2",
+    prompts: Annotated[int, typer.Option(help="how many problems to ask")] = 128,
+    format: PromptFormat = "chatml-1.1",
+    seed: Annotated[int, typer.Option(help="of the draws")] = 1,
+) -> None:
+    """The sampling temperature whose temperature-adjusted entropy meets a target, with the curve."""
+    rule = msgspec.convert(
+        {
+            "rule": "calibrate",
+            "target": target,
+            "prompts": prompts,
+            "candidates": [float(T) for T in candidates.split(",")],
+        },
+        config.Temperature,
+    )
+    fastmath.enable()
+    from acereason.problems import Problem, read_jsonl
+    from acereason.sample.temperature import calibrate_policy
+
+    policy, sampler = _policy(model, format)
+    asked = list(read_jsonl(problems, Problem))
+    found = calibrate_policy(policy, sampler, asked, budget, rule, (seed,))
+    table = Table("T", "H_T, nats", "± se")
+    for point in found.points:
+        table.add_row(f"{point.T:.3f}", f"{point.H:.4f}", f"{point.se:.4f}")
+    out.print(table)
+    out.print(f"T = {found.T:.3f} gives H_T = {found.check.H:.3f} ± {found.check.se:.3f}; target {target}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    problems: Problems,
+    k: Annotated[int, typer.Option("-k", help="samples per problem")] = 8,
+    budget: Annotated[int, typer.Option(help="most response tokens")] = 32768,
+    temperature: Annotated[float, typer.Option(help="sampling temperature")] = 0.6,
+    top_p: Annotated[float, typer.Option(help="probability mass kept")] = 0.95,
+    format: PromptFormat = "chatml-1.1",
+    seed: Annotated[int, typer.Option(help="of the draws")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """avg@k and pass@k of a model on problems of one's own, with the question-level standard error."""
+    settings = config.Evaluation(k, temperature, top_p, budget)
+    fastmath.enable()
+    from acereason.evaluate import evaluate as evaluation
+    from acereason.evaluate.summary import by_domain
+    from acereason.problems import Problem, read_jsonl
+    from acereason.verify import Judge
+
+    policy, sampler = _policy(model, format)
+    results: dict[str, Any] = {}
+    with Judge() as judge:
+        for domain, part in by_domain(list(read_jsonl(problems, Problem))).items():
+            with progress.for_terminal(as_json).task(domain, len(part) * k) as advance:
+                groups = evaluation.evaluate(
+                    policy, sampler, judge, part, settings, seed, lambda _: advance(1, "")
+                )
+            results[domain] = evaluation.summarise(groups)
+    if as_json:
+        out.print_json(json.dumps(results))
+        return
+    for domain, row in results.items():
+        passes = "  ".join(f"pass@{n} {value:.1%}" for n, value in row["pass_at_k"].items())
+        score = f"{row['accuracy']:.1%} ± {row['se']:.1%}"
+        out.print(f"{domain}: avg@{row['k']} {score} over {row['n']} problems  {passes}", markup=False)
+
+
+def _policy(model: str, format: str) -> tuple[Any, Any]:
+    """A policy and its embedded sampler."""
+    from acereason.policy import model as models
+    from acereason.policy.policy import Policy
+    from acereason.sample.embedded import EmbeddedSampler
+
+    if format not in get_args(Format):
+        raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
+    policy = Policy(models.load_model(model), models.load_tokenizer(model), format)
+    return policy, EmbeddedSampler(policy.model, eos_ids=policy.end_ids)
 
 
 @app.command()

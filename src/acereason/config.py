@@ -74,14 +74,33 @@ class Tasks(Struct, frozen=True):
     held_out: Positive = 512
 
 
+class Files(Struct, frozen=True):
+    """Data of one's own as JSON Lines: problems for SFT with the `traces` (responses) that answer them,
+    problems for RL, and held-out problems to evaluate on."""
+
+    rl: str
+    held_out: str
+    sft: str | None = None
+    traces: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.sft is None) != (self.traces is None):
+            raise ValueError("files.sft and files.traces belong together")
+
+
 class Curate(Struct, frozen=True):
-    """From sources to the SFT traces and the RL prompts. `tasks` maps a domain to procedural families;
-    `files` maps a domain to a JSON Lines file of problems, `traces` is a file of responses to learn from."""
+    """From sources to the SFT traces and the RL prompts. `tasks` maps a domain to procedural families,
+    `files` names data of one's own instead;
+    prompts that share an `ngram` with a held-out question are dropped when the shared ones are at least
+    `overlap_share` of either's (0: any hit, the paper's rule)."""
 
     tasks: dict[str, Tasks] = {}
+    files: Files | None = None
     responses_per_prompt: Positive = 1
     wrong_share: Share = 0.0
     ngram: Positive = 9
+    ngram_code: Positive = 14
+    overlap_share: Share = 0.0
     split: Literal["dev", "test"] = "test"
 
 

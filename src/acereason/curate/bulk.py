@@ -54,25 +54,45 @@ def _keys(part: Part) -> tuple[U64, U64]:
 
 
 def dedup_file(
-    source: Path, target: Path, threshold: float = 0.8, workers: int = 1
+    source: Path,
+    target: Path,
+    threshold: float | None = 0.8,
+    workers: int = 1,
+    merged: Path | None = None,
 ) -> list[Funnel]:
-    """Exact and near deduplication of a JSON Lines file of problems; the lines' order stays."""
+    """Exact and near deduplication of a JSON Lines file of problems; the lines' order stays.
+
+    threshold: None leaves near-duplicates. merged: a file for lines [id dropped, id that stays], so
+    that responses to a dropped problem can follow it."""
     lines = Lines(source)
     keep = np.ones(len(lines), np.bool_)
     with TemporaryDirectory(dir=target.parent, prefix=".bands-") as scratch:
         bands = [Path(scratch) / f"{band:02}" for band in range(BANDS)]
         whole = _spill(lines, bands, workers)
         exact = losers(lines.problem, groups(whole))
-        keep[exact] = False
+        keep[list(exact)] = False
         alive = np.flatnonzero(keep)
         columns = (np.fromfile(band, np.uint64)[alive] for band in bands)
-        pairs = alive[candidates(columns, whole[alive])]
-    found = clusters(pairs, lambda i: lines.problem(i).question, threshold)
+        pairs = candidates(columns if threshold is not None else (), whole[alive])
+    found = clusters(alive[pairs], lambda i: lines.problem(i).question, threshold or 0.0)
     near = losers(lines.problem, found)
-    keep[near] = False
+    keep[list(near)] = False
     lines.copy(keep, target)
-    steps = (EXACT, len(lines), len(exact)), (NEAR, len(alive), len(near))
-    return [line(name, before, count, reason) for (name, reason), before, count in steps]
+    if merged:
+        _write_merged(lines, exact, near, merged)
+    steps = [(EXACT, len(lines), len(exact)), (NEAR, len(alive), len(near))]
+    return [
+        line(name, before, count, reason)
+        for (name, reason), before, count in steps[: 1 + (threshold is not None)]
+    ]
+
+
+def _write_merged(lines: Lines, exact: dict[int, int], near: dict[int, int], target: Path) -> None:
+    with replacing(target) as out:
+        for dropped, stays in sorted((exact | near).items()):
+            pair = [lines.problem(i).id for i in (dropped, near.get(stays, stays))]
+            if pair[0] != pair[1]:
+                out.write(msgspec.json.encode(pair) + b"\n")
 
 
 def _spill(lines: Lines, bands: list[Path], workers: int) -> U64:

@@ -58,13 +58,13 @@ def best(get: Callable[[int], Problem], members: Iterable[int]) -> int:
     return min((i for i in problems if rank(problems[i]) == top), key=lambda i: _tie(problems[i]))
 
 
-def losers(get: Callable[[int], Problem], clusters: Iterable[Iterable[int]]) -> list[int]:
-    """All members of the clusters but the best of each."""
-    out: list[int] = []
+def losers(get: Callable[[int], Problem], clusters: Iterable[Iterable[int]]) -> dict[int, int]:
+    """All members of the clusters but the best of each, with the member that stays instead."""
+    out: dict[int, int] = {}
     for cluster in clusters:
         members = list(cluster)
         stays = best(get, members)
-        out.extend(i for i in members if i != stays)
+        out.update((i, stays) for i in members if i != stays)
     return out
 
 
@@ -105,7 +105,7 @@ def _sorted(keys: U64) -> tuple[I64, I64]:
 def _keep(
     problems: Sequence[Problem], clusters: Iterable[Iterable[int]], name: str, reason: str
 ) -> tuple[list[Problem], Funnel]:
-    dropped = set(losers(problems.__getitem__, clusters))
+    dropped = losers(problems.__getitem__, clusters)
     kept = [problem for i, problem in enumerate(problems) if i not in dropped]
     return kept, line(name, len(problems), len(dropped), reason)
 

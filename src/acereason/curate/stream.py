@@ -76,11 +76,11 @@ class Lines:
 
 
 class replacing:
-    """A file that takes its name only when it is complete and on the disk."""
+    """A file that takes its name only when it is complete and on the disk. One writer at a time."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        self.temporary = target.with_name(f".{target.name}.tmp")
 
     def __enter__(self) -> BinaryIO:
         self.file = self.temporary.open("wb", buffering=1 << 20)

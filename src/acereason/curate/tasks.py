@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from acereason.config import Curate, Tasks
+from acereason.config import Curate, Files, Tasks
 from acereason.curate import decontaminate, dedup
 from acereason.curate.funnel import Funnel
 from acereason.errors import DataError
@@ -38,7 +38,9 @@ class Data(msgspec.Struct, frozen=True):
 
 def make(settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
     """Curate what the recipe asks for. Deterministic in (settings, seed)."""
-    parts = [_domain(tasks, settings, seed) for _, tasks in sorted(settings.tasks.items())]
+    if settings.files is not None:
+        return _from_files(settings.files), []
+    parts = [_domain(name, tasks, settings, seed) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
     traces = [
         _trace(problem, number, settings.wrong_share, seed)
@@ -50,16 +52,30 @@ def make(settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
     return Data(sft, traces, rl, held_out), [f for part in parts for f in part[1]]
 
 
-def _domain(tasks: Tasks, settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
+def _from_files(files: Files) -> Data:
+    def problems(path: str | None) -> list[Problem]:
+        return [] if path is None else list(read_jsonl(path, Problem))
+
+    traces = [] if files.traces is None else list(read_jsonl(files.traces, Response))
+    return Data(problems(files.sft), traces, problems(files.rl), problems(files.held_out))
+
+
+def _domain(domain: str, tasks: Tasks, settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
     levels = range(tasks.min_level, tasks.max_level + 1)
     held_out = generate(tasks.families, levels, tasks.held_out, seed, settings.split)
     questions = {p.question for p in held_out}
     wanted = tasks.sft_prompts + tasks.rl_prompts
     problems = generate(tasks.families, levels, wanted, seed, "train", exclude=questions)
     kept, duplicates = dedup.exact(problems)
+    n = settings.ngram_code if domain == "code" else settings.ngram
     kept, _, contaminated = decontaminate.decontaminate(
-        kept, {settings.split: questions}, settings.ngram, boilerplate=decontaminate.Boilerplate()
+        kept, {settings.split: questions}, n, settings.overlap_share
     )
+    if len(kept) <= tasks.sft_prompts:
+        raise DataError(
+            f"{domain}: {wanted} prompts were made, {len(kept)} are left after dedup and decontamination, "
+            f"and SFT takes {tasks.sft_prompts}: none would be left for RL. Raise rl_prompts"
+        )
     kept = _shuffled(kept, seed)
     data = Data(kept[: tasks.sft_prompts], [], kept[tasks.sft_prompts :], held_out)
     return data, [duplicates, contaminated]

@@ -24,7 +24,7 @@ from torch import nn
 from acereason.errors import SamplingError
 from acereason.sample.native_engine import NativeEngine, open_library
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.slots import Engine, Ints, Slots
+from acereason.sample.slots import Engine, Slots
 from acereason.sample.torch_engine import TorchEngine
 from acereason.sample.weights import Rotation, Shape, read_shape
 

@@ -22,7 +22,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from acereason.config import Temperature
 from acereason.errors import SamplingError
+from acereason.policy.policy import Policy
+from acereason.problems import Problem
+from acereason.sample.ask import requests
 from acereason.sample.protocol import Completion, Request, Sampler
 
 T_MIN, T_MAX = 0.05, 5.0
@@ -69,12 +73,12 @@ def entropy_of(completions: Iterable[Completion], exact: bool = True) -> tuple[f
 
 
 def measure(
-    sampler: Sampler, requests: Callable[[float, int], Sequence[Request]], exact: bool = True
+    sampler: Sampler, wanted: Callable[[float, int], Sequence[Request]], exact: bool = True
 ) -> Callable[[float, int], Point]:
-    """A function (T, round) → Point that samples `requests(T, round)` and measures H_T."""
+    """A function (T, round) → Point that samples `wanted(T, round)` and measures H_T."""
 
     def at(T: float, round_: int) -> Point:
-        mean, se = entropy_of(sampler.sample(requests(T, round_)), exact)
+        mean, se = entropy_of(sampler.sample(wanted(T, round_)), exact)
         return Point(T, mean, se)
 
     return at
@@ -130,6 +134,24 @@ def calibrate(
     ordered = tuple(sorted(points, key=lambda p: p.T))
     slope = float(np.polyder(fit(points))(math.log(nearest.T)))
     return Calibration(target, nearest.T, nearest, ordered, min(max(slope, 0.5), 4.0))
+
+
+def calibrate_policy(
+    policy: Policy,
+    sampler: Sampler,
+    problems: Sequence[Problem],
+    budget: int,
+    rule: Temperature,
+    label: Sequence[int | str],
+) -> Calibration:
+    """Calibrate on the first `rule.prompts` problems, one response each at every temperature."""
+
+    def at(T: float, round_: int) -> Sequence[Request]:
+        key = (*label, "calibrate", round_, round(T * 1e6))
+        part = problems[: rule.prompts]
+        return list(requests(policy, part, 1, budget=budget, temperature=T, label=key))
+
+    return calibrate(measure(sampler, at), rule.target, sorted(rule.candidates))
 
 
 @dataclass(slots=True)

@@ -21,9 +21,9 @@ from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.runs import Run
 from acereason.sample import temperature
-from acereason.sample.ask import Asked, Judging, ask, requests
+from acereason.sample.ask import Asked, Judging, ask
 from acereason.sample.protocol import Sampler
-from acereason.sample.temperature import Calibration, Tracker
+from acereason.sample.temperature import Tracker
 from acereason.train import stages
 from acereason.train.checkpoint import Position
 from acereason.train.optimizers import Optimizers, set_rates
@@ -139,26 +139,12 @@ def pass_rates(groups: Groups) -> dict[str, float]:
     return rates
 
 
-def calibrate(
-    shop: Workshop, problems: Sequence[Problem], budget: int, rule: Any, label: str
-) -> Calibration:
-    """Measure H_T on the problems and find the T that meets the rule's target."""
-    part = problems[: rule.prompts]
-
-    def at(T: float, round_: int) -> list[Any]:
-        key = (shop.recipe.seed, label, "calibrate", round_, int(T * 1e6))
-        return list(requests(shop.policy, part, 1, budget=budget, temperature=T, label=key))
-
-    return temperature.calibrate(
-        temperature.measure(shop.sampler, at), rule.target, sorted(rule.candidates)
-    )
-
-
 def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: int) -> Tracker:
     rule = stage.temperature
     if rule.rule == "fixed":
         return Tracker(rule.value, rule.target, 0.0, 1.0)
-    found = calibrate(shop, chosen, stage.budget, rule, stage.name)
+    key = (shop.recipe.seed, stage.name)
+    found = temperature.calibrate_policy(shop.policy, shop.sampler, chosen, stage.budget, rule, key)
     shop.run.record("calibration", step=step, stage=stage.name, **found.row())
     shop.progress.say(
         f"{stage.name}: H_T = {found.check.H:.3f} ± {found.check.se:.3f} at T = {found.T:.3f}"
@@ -249,7 +235,8 @@ def _watch(shop: Workshop, position: Position, learned: Learned) -> None:
 
 
 def _rows(asked: Asked, weights: Any) -> list[dict[str, Any]]:
-    """The step's responses for the run's folder. `weight` is the response's weight in the loss."""
+    """The step's responses for the run's folder, each with its weight in the loss: its advantage over the
+    number of kept tokens."""
     return [
         answer.row(weight=weight)
         for group, row in zip(asked.groups, weights.tolist(), strict=True)
