@@ -1,0 +1,216 @@
+"""A whole step of reinforcement learning: ours against TRL's GRPOTrainer at its best float32
+setting.
+
+    python benchmarks/rl_step.py [--rounds 5] [--trl .venv-bench/bin/python]
+
+16 prompts of 32 tokens, 8 responses each of at most 128 tokens with natural ends, sampling, reward,
+loss, backward pass, AdamW and the new weights in the sampler; same model, prompts and reward
+(parity of the tokens' sum); one thread, float32. TRL's best setting here: gradient checkpointing
+off, micro-batches of 16, beta 0, loss "dapo"; it is timed as installed and with the same arithmetic
+fix that ours loads.
+
+TRL lives in its own environment: python -m venv .venv-bench && .venv-bench/bin/pip install trl
+torch. The number of response tokens differs a little from step to step, so seconds a response token
+are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import common
+import models
+
+PROMPTS, GROUP, BUDGET = 16, 8, 128
+TRL = Path(__file__).resolve().parent.parent / ".venv-bench/bin/python"
+
+
+def reward(tokens: list[int]) -> int:
+    return sum(tokens) % 2
+
+
+def ours(folder: Path) -> Callable[[], dict[str, float]]:
+    """A step of sample, weigh, learn and publish."""
+    from acereason.config import Rl, Stage
+    from acereason.policy.model import load_model, load_tokenizer
+    from acereason.policy.policy import Policy
+    from acereason.problems import Problem, Verdict
+    from acereason.sample.ask import Answer
+    from acereason.sample.embedded import EmbeddedSampler
+    from acereason.sample.protocol import Completion, Request, draw_seed
+    from acereason.train.optimizers import for_rl, set_rates
+    from acereason.train.update import learn
+
+    policy = Policy(load_model(folder), load_tokenizer(folder), "1.1")
+    sampler = EmbeddedSampler(policy.model, slots=PROMPTS * GROUP, threads=1, eos_ids=models.END)
+    stage = Stage("bench", "math", BUDGET, 1, GROUP, PROMPTS, overlong="zero")
+    settings = Rl()
+    optimizer = for_rl(policy.model, settings)
+    set_rates(optimizer, [1e-6])
+    asked, turn = models.prompts(64), iter(range(1 << 30))
+
+    def answer(problem: Problem, completion: Completion) -> Answer:
+        right = reward(completion.tokens.tolist())
+        verdict = Verdict("correct" if right else "wrong", right)
+        return Answer(problem, completion.request.key[1], completion, "", verdict)
+
+    def step() -> dict[str, float]:
+        number = next(turn)
+        problems = [Problem(str(i), "math", "") for i in range(PROMPTS)]
+        begun = time.perf_counter()
+        requests = (
+            Request(
+                asked[(PROMPTS * number + i) % 64], BUDGET, 1.0, draw_seed(number, i, j), key=(i, j)
+            )
+            for i in range(PROMPTS)
+            for j in range(GROUP)
+        )
+        groups: list[list[Answer]] = [[] for _ in problems]
+        for completion in sampler.sample(requests):
+            index = completion.request.key[0]
+            groups[index].append(answer(problems[index], completion))
+        sampled = time.perf_counter()
+        learn(policy, groups, optimizer, stage, settings)
+        sampler.update(policy.model)
+        tokens = sum(len(a.completion.tokens) for g in groups for a in g)
+        return {
+            "tokens": tokens,
+            "sample": sampled - begun,
+            "learn": time.perf_counter() - sampled,
+        }
+
+    return step
+
+
+def trl(folder: Path) -> None:
+    """Serve steps of GRPOTrainer; runs in TRL's environment."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    torch.set_num_threads(1)
+    seen: list[int] = []
+
+    def rewards(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        seen.append(sum(len(ids) for ids in completion_ids))
+        return [float(reward(ids)) for ids in completion_ids]
+
+    class Steps(TrainerCallback):  # type: ignore[misc]
+        clock: common.Clock | None = None
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            if self.clock is not None and not sys.stdin.readline():
+                os._exit(0)
+            seen.clear()
+            self.clock = common.Clock()
+
+        def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+            assert self.clock is not None
+            timed = self.clock.read()
+            common.answer(
+                common.ready() if state.global_step == 1 else timed | {"tokens": sum(seen)}
+            )
+
+    texts = [" ".join(f"t{i}" for i in prompt) for prompt in models.prompts(64)]
+    settings = GRPOConfig(
+        output_dir=str(folder / "trl"),
+        per_device_train_batch_size=16,
+        gradient_accumulation_steps=PROMPTS * GROUP // 16,
+        num_generations=GROUP,
+        max_completion_length=BUDGET,
+        gradient_checkpointing=False,
+        beta=0.0,
+        loss_type="dapo",
+        temperature=1.0,
+        learning_rate=1e-6,
+        use_cpu=True,
+        bf16=False,
+        max_steps=1 << 20,
+        logging_steps=1 << 20,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        reward_funcs=rewards,
+        args=settings,
+        train_dataset=Dataset.from_dict({"prompt": texts}),
+        processing_class=AutoTokenizer.from_pretrained(folder),
+        callbacks=[Steps()],
+    ).train()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--trl", type=Path, default=TRL, help="the Python that has TRL")
+    parser.add_argument("--worker", choices=["ours", "trl"], help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker == "trl":
+        trl(options.folder)
+    elif options.worker:
+        common.serve(ours(options.folder))
+    elif not options.trl.exists():
+        raise SystemExit(f"{options.trl} does not exist; install TRL in its own environment first")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            model = models.build()
+            model.save_pretrained(folder)
+            models.tokenizer(Path(folder))
+            report(Path(folder), models.parameters(model), options.rounds, str(options.trl))
+
+
+def report(folder: Path, size: int, rounds: int, python: str) -> None:
+    """Run all contenders and print the table."""
+    fix = common.arithmetic_fix()
+    mine, theirs = ([__file__, "--worker", w, "--folder", str(folder)] for w in ("ours", "trl"))
+    contenders = {
+        "ours": common.Contender(mine, preload=fix),
+        "TRL as installed": common.Contender(theirs, python=python),
+    }
+    if fix:
+        contenders["ours without fix"] = common.Contender(mine)
+        contenders["TRL with fix"] = common.Contender(theirs, python=python, preload=fix)
+    ready, results = common.alternate(contenders, rounds)
+    peak = max(r["peak"] for r in ready.values())
+    for found in results.values():
+        for row in found:
+            row["per_token"] = row["seconds"] / row["tokens"]
+            row["cpu_per_token"] = row["cpu"] / row["tokens"]
+    print(f"{common.hardware()}; {size / 1e6:.2f}M parameters; peak {peak:.0f} GFLOP/s")
+    print(f"ours: {ready['ours']['versions']}; TRL: {ready['TRL as installed']['versions']}")
+    head = ["", "step s", "sample s", "learn s", "response tokens", "ours is faster by"]
+    rows = [[*head, "by processor time"]]
+    for name, found in results.items():
+        parts = (
+            [f"{common.median(found, key):.2f}" for key in ("sample", "learn")]
+            if "sample" in found[0]
+            else ["", ""]
+        )
+        rows.append(
+            [
+                name,
+                f"{common.median(found, 'seconds'):.2f}",
+                *parts,
+                f"{common.median(found, 'tokens'):.0f}",
+                common.ratios(results["ours"], found, "per_token"),
+                common.ratios(results["ours"], found, "cpu_per_token"),
+            ]
+        )
+    common.show(rows)
+
+
+if __name__ == "__main__":
+    main()
