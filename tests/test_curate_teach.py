@@ -16,13 +16,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from acereason.chat import final_part
 from acereason.curate.teach import Teacher, teach
 from acereason.curate.wire import Garbled, Protocol, completion, payload, sample_seed
 from acereason.errors import RunError, SamplingError
-from acereason.problems import Problem, Response, read_jsonl
+from acereason.problems import Problem, Response, read_jsonl, write_jsonl
 
 pytest.importorskip("httpx2")
 PROBLEMS = [Problem(f"p{i}", "math", f"What is {i} + {i}?", str(2 * i)) for i in range(12)]
@@ -307,3 +308,27 @@ def test_killed_at_any_moment_it_goes_on(fake: Fake, tmp_path: Path) -> None:
     assert len(held) >= 4
     for name in ("responses.jsonl", "protocol.json"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_pipeline_asks_a_teacher_and_never_twice(fake: Fake, tmp_path: Path) -> None:
+    from acereason.curate.pipeline import curate
+    from acereason.curate.settings import Curation, MixSettings, SftSettings, SourceSettings
+
+    write_jsonl(tmp_path / "in.jsonl", PROBLEMS)
+    fake.plan = lambda body, _: "400" if "3 + 3" in body["messages"][-1]["content"] else "good"
+    settings = Curation(
+        sources=(SourceSettings("problems", str(tmp_path / "in.jsonl")),),
+        teacher=teacher(fake, samples=2),
+        protocol=PROTOCOL,
+        sft=SftSettings(mixes=(MixSettings("all"),)),
+        format="jsonl",
+    )
+    lines = {line.name: line for line in curate(settings, tmp_path / "out")}
+    assert lines["teacher"].reasons == {"refused or failed": 2}
+    assert len((tmp_path / "out/sft/all.responses.jsonl").read_text().splitlines()) == 22
+    fake.plan = lambda *_: "good"
+    assert curate(settings, tmp_path / "out") == list(lines.values())
+    more = msgspec.structs.replace(settings, teacher=teacher(fake, samples=3))
+    lines = {line.name: line for line in curate(more, tmp_path / "out")}
+    assert lines["teacher"].reasons == {} and set(fake.answered.values()) == {1}
+    assert len((tmp_path / "out/sft/all.responses.jsonl").read_text().splitlines()) == 36

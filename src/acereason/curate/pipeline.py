@@ -39,13 +39,20 @@ from acereason.curate.rules import by_rules, sound_tests
 from acereason.curate.select import by_difficulty, difficulty, length_balance, majority
 from acereason.curate.settings import Curation, SourceSettings
 from acereason.curate.sources import Rejected, Source, find_files, raw_rows, read_source
-from acereason.curate.steps import Done, Steps, file_key, only_one, sieve
+from acereason.curate.steps import Done, Steps, file_key, key_of, only_one, sieve
 from acereason.curate.stream import replacing
 from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
-from acereason.problems import Problem, Response, Verdict, read_jsonl
+from acereason.problems import Problem, Response, Verdict, read_jsonl, write_atomic
 
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """What the teacher was last asked for in full, and how that went."""
+
+    key: str
+    funnel: Funnel
 
 
 def curate(
@@ -266,19 +273,26 @@ def _sound(source: Path, target: Path, workers: int) -> Funnel:
 
 
 def _teach(settings: Curation, steps: Steps, asked: Done) -> Done | None:
+    """One folder per protocol: more samples or other prompts never ask again for what is there."""
     teacher, protocol = settings.teacher, settings.protocol
     if teacher is None or protocol is None:
         return None
-
-    def make(folder: Path) -> list[Funnel]:
-        problems = list(read_jsonl(asked / PROBLEMS, Problem))
-        light = [msgspec.structs.replace(p, tests=(), meta={}) for p in problems]
+    folder = steps.folder / f"teach-{key_of('teach', protocol)}"
+    marker, key = folder / "done.json", key_of(asked.key, teacher.samples)
+    if not marker.exists() or msgspec.json.decode(marker.read_bytes(), type=Asked).key != key:
+        steps.tell("teach")
+        marker.unlink(missing_ok=True)
+        light = [
+            msgspec.structs.replace(problem, tests=(), meta={})
+            for problem in read_jsonl(asked / PROBLEMS, Problem)
+        ]
         missing = teach(light, teacher, protocol, folder).refused
         total = len(light) * teacher.samples
-        return [Funnel("teacher", total, total - missing, {"refused": missing} if missing else {})]
-
-    depends = [asked.key, protocol, teacher.samples]
-    return steps.run("teach", depends, make, in_place=True)
+        reasons = {"refused or failed": missing} if missing else {}
+        done = Asked(key, Funnel("teacher", total, total - missing, reasons))
+        write_atomic(marker, msgspec.json.encode(done))
+    funnel = msgspec.json.decode(marker.read_bytes(), type=Asked).funnel
+    return Done(folder, file_key(folder / RESPONSES), [funnel])
 
 
 def _answers(

@@ -4,8 +4,8 @@ or absent.
     key = BLAKE2b(step, version of its code, its settings, keys of its inputs)
 
 A step works in a folder of another name and takes its own by one rename, so after a kill at any
-moment the next run finds each step done or not begun. A step that can itself go on (the teacher)
-works in place and is done when `done.json` is there. Files given from outside are hashed whole.
+moment the next run finds each step done or not begun. (The teacher can itself go on and does not
+work this way.) Files given from outside are hashed whole.
 """
 
 from __future__ import annotations
@@ -59,13 +59,7 @@ class Steps:
         self.folder, self.tell = folder, tell
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(
-        self,
-        name: str,
-        depends: Any,
-        make: Callable[[Path], list[Funnel]],
-        in_place: bool = False,
-    ) -> Done:
+    def run(self, name: str, depends: Any, make: Callable[[Path], list[Funnel]]) -> Done:
         """Do a step unless it is done. make(folder) writes the step's files and returns its
         funnel."""
         key = key_of(name, depends)
@@ -74,14 +68,12 @@ class Steps:
         if marker.exists():
             return Done(final, key, msgspec.json.decode(marker.read_bytes(), type=list[Funnel]))
         self.tell(name)
-        work = final if in_place else self.folder / f".{name}-{key}.unfinished"
-        if not in_place:
-            shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True, exist_ok=True)
+        work = self.folder / f".{name}-{key}.unfinished"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
         funnels = make(work)
         write_atomic(work / "done.json", msgspec.json.encode(funnels))
-        if not in_place:
-            work.rename(final)
+        work.rename(final)
         return Done(final, key, funnels)
 
 

@@ -110,20 +110,27 @@ class Breaker:
             self.closed_until = now + min(self.pause * 2**rounds, 60.0)
 
 
-def read_answers(path: Path) -> dict[str, Response]:
-    """The responses of an answers file by key; a torn last line is cut off the file."""
+class _Key(msgspec.Struct):
+    key: str
+
+
+def index_answers(path: Path) -> dict[str, tuple[int, int]]:
+    """Where the line of each key begins and ends; a torn last line is cut off the file."""
     if not path.exists():
         return {}
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-    try:
-        lines = msgspec.json.Decoder(Line).decode_lines(data[:whole])
-    except msgspec.DecodeError as error:
-        raise RunError(f"{path} is damaged before its last line: {error}") from error
-    return {line.key: line.response for line in lines}
+    found: dict[str, tuple[int, int]] = {}
+    decoder, at = msgspec.json.Decoder(_Key), 0
+    with path.open("r+b") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                file.truncate(at)
+                break
+            try:
+                found.setdefault(decoder.decode(line).key, (at, at + len(line)))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise RunError(f"{path} is damaged at byte {at:,}: {error}") from error
+            at += len(line)
+    return found
 
 
 def open_folder(folder: Path, protocol: Protocol) -> None:
@@ -161,13 +168,16 @@ def teach(
 
 def collect(problems: Sequence[Problem], samples: int, protocol: Protocol, folder: Path) -> int:
     """Write responses.jsonl in the order of problems and samples; returns how many are missing."""
-    answers, missing = read_answers(folder / "answers.jsonl"), 0
-    with replacing(folder / "responses.jsonl") as out:
+    path, missing, decoder = folder / "answers.jsonl", 0, msgspec.json.Decoder(Line)
+    places = index_answers(path)
+    with replacing(folder / "responses.jsonl") as out, path.open("rb") as answers:
         for problem, sample in asks(problems, samples):
-            response = answers.get(content_hash(protocol, problem, sample))
-            missing += response is None
-            if response is not None:
-                out.write(msgspec.json.encode(response) + b"\n")
+            place = places.get(content_hash(protocol, problem, sample))
+            missing += place is None
+            if place is not None:
+                answers.seek(place[0])
+                line = decoder.decode(answers.read(place[1] - place[0]))
+                out.write(msgspec.json.encode(line.response) + b"\n")
     return missing
 
 
@@ -187,7 +197,7 @@ class _Run:
         stack: ExitStack,
     ) -> None:  # fmt: skip
         self.teacher, self.protocol = teacher, protocol
-        self.done = set(read_answers(folder / "answers.jsonl"))
+        self.done = set(index_answers(folder / "answers.jsonl"))
         self.total = len(problems) * teacher.samples
         self.owed = (
             ask for ask in asks(problems, teacher.samples) if self.key(ask) not in self.done
