@@ -25,7 +25,7 @@ _SIGNS = {
     "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "≈": "=", "∨": "\\vee ", "ℝ": "\\mathbb{R}",
     "ℤ": "\\mathbb{Z}", "ℕ": "\\mathbb{N}", "ℚ": "\\mathbb{Q}", "ℂ": "\\mathbb{C}",
     "（": "(", "）": ")", "，": ",", "：": ":", "＝": "=", "＋": "+", "．": ".", "％": "%",
-    "⟨": "\\langle ", "⟩": "\\rangle ", "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ",
+    "⟨": "(", "⟩": ")", "⌊": "\\lfloor ", "⌋": "\\rfloor ", "⌈": "\\lceil ",
     "⌉": "\\rceil ", "∣": "|", "∼": "\\sim ", "…": "\\ldots ", "θ": "\\theta ", "α": "\\alpha ",
     "β": "\\beta ", "γ": "\\gamma ", "λ": "\\lambda ", "μ": "\\mu ", "φ": "\\phi ", "ω": "\\omega ",
     "σ": "\\sigma ", "δ": "\\delta ", "ε": "\\epsilon ", "ρ": "\\rho ", "τ": "\\tau ",
@@ -50,7 +50,8 @@ _ALIASES = {
     "leq": "le", "geq": "ge", "leqslant": "le", "geqslant": "ge", "lt": "<", "gt": ">",
     "neq": "ne", "times": "cdot", "ast": "cdot", "bullet": "cdot", "div": "/",
     "varnothing": "emptyset", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|", "lbrace": "\\{",
-    "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "approx": "=",
+    "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "lparen": "(",
+    "rparen": ")", "langle": "(", "rangle": ")", "approx": "=",
     "simeq": "=", "equiv": "=", "colon": ":", "degree": "^\\circ", "deg": "^\\circ", "lor": "vee",
     "land": "wedge", "R": "mathbb{R}", "Re": "mathbb{R}", "varphi": "phi", "varepsilon": "epsilon",
     "vartheta": "theta", "prime": "'", "percent": "%", "arccos": "acos", "arcsin": "asin",
@@ -66,6 +67,13 @@ _DIGIT_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[,!;: ]| )\d{3})+(?
 _REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
 _CURRENCY = re.compile(r"[$€£¥₹]|\bUSD\b|\bRs\.?(?=\s*\d)")
+_ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])")
+_TYPED_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt\s*(\d+(?:\.\d+)?)")
+_BLACKBOARD = re.compile(r"\\mathbb\s+([A-Z])")
+_UNIT_LETTER = re.compile(r"(?<=[\d}])\s*\\mathrm\s*\{\s*([mgshlLtNJWVAK])\s*\}")
+_LABEL = re.compile(
+    r"^\s*\\text\{\s*(?:the )?(?:final )?answer(?: is)?:?\s*\}\s*[:=]?\s*(?=.)", re.IGNORECASE
+)
 _THIN = re.compile(r"\\[,!;: ]")
 _TRAILING = re.compile(r"[\s.,;\ue000]+$")
 _OPERATORS = frozenset(
@@ -114,8 +122,9 @@ def _repeating(match: re.Match[str]) -> str:
 def clean(text: str) -> str:
     """The canonical spelling of a boxed answer or a reference."""
     if not text.isascii():
+        text = _ROOT_SIGN.sub(r"\\sqrt{\1}", text)
         text = "".join(map(_character, _scripts(text)))
-    text = text.strip()
+    text = _BLACKBOARD.sub(r"\\mathbb{\1}", _TYPED_ROOT.sub(r"\\sqrt{\1}", text)).strip()
     if text.startswith("**") and text.endswith("**") and len(text) > 4:
         text = text[2:-2].strip()
     text = text.replace("\\$", "$").replace("\\%", "%").replace("\\&", "&")
@@ -135,6 +144,8 @@ def clean(text: str) -> str:
 
 def _unwrapped(text: str) -> str:
     """Fonts dropped; a text group around the whole is dropped too."""
+    text = _LABEL.sub("", text)
+    text = _UNIT_LETTER.sub(r"\\text{\1}", text)
     for _ in range(3):
         text = _FONT_GROUP.sub(_font, text)
         text = _TEXT_GROUP.sub(lambda m: m[0] if _LETTERS.search(m[1]) else f" {m[1]} ", text)

@@ -55,6 +55,7 @@ _LONG_CHOICE = re.compile(r"\(([A-J])\)\s*(?!.*\([A-J]\)).*|([A-J])[.:)]\s+(?!.*
 _HOPELESS = re.compile(
     r"[A-Za-z]{4,}|[^\w\s\\{}()\[\]^+\-*/=<>.,:;|!%]|[^\x00-\x7f]|\d[eE][+-]?\d{5}|^%"
 )
+_SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
 
 
@@ -65,12 +66,18 @@ def decide(reference: str, answer: str) -> bool | None:
     ours, theirs = _cleaned(reference), clean(answer)
     if not theirs:
         return False
-    if ours == theirs or ours.replace(" ", "") == theirs.replace(" ", ""):
+    if _squeezed(ours) == _squeezed(theirs):
         return True
     try:
         return _decide(ours, theirs)
     except RecursionError:
         return None
+
+
+def _squeezed(text: str) -> str:
+    """Without the spaces that do not part two numbers; a single word in lower case."""
+    text = _SPACE.sub("", text)
+    return text.lower() if len(text) > 2 and text.isalpha() else text
 
 
 @lru_cache(maxsize=4096)
@@ -125,7 +132,7 @@ def _compared(ours: str, theirs: str, joined: bool) -> bool | None:
 def _hopeless(text: str) -> bool:
     """Text that no mathematical reading can make equal to a reference that has one: words, computed
     symbols that would only restate the problem, control characters."""
-    if len(text) > 400 or COMPUTED.intersection(_COMMANDS.findall(text)):
+    if len(text) > 400 or "\\text" in text or COMPUTED.intersection(_COMMANDS.findall(text)):
         return True
     return _HOPELESS.search(_COMMANDS.sub(" ", without_texts(text))) is not None
 
@@ -134,7 +141,7 @@ def same(a: Shape, b: Shape) -> bool | None:
     """Whether two shapes are the same answer."""
     try:
         return _same(a, b)
-    except (evaluate.Undefined, evaluate.TooLarge):
+    except (evaluate.Undefined, evaluate.TooLarge, ArithmeticError):
         return False
     except evaluate.Irrational:
         return None
@@ -188,7 +195,7 @@ def _assignments(group: Group, other: Shape) -> Shape:
     )
     if len(set(names)) == 1:
         return Group("list", values)
-    if isinstance(other, Group) and other.kind in ("tuple", "angle"):
+    if isinstance(other, Group) and other.kind == "tuple":
         return Group("tuple", values)
     return group
 
@@ -257,7 +264,7 @@ def _rows(shape: Shape) -> Sequence[Sequence[Shape]] | None:
     """A matrix; a tuple is a column."""
     if isinstance(shape, Matrix):
         return shape.rows
-    if isinstance(shape, Group) and shape.kind in ("tuple", "angle"):
+    if isinstance(shape, Group) and shape.kind == "tuple":
         return [[item] for item in shape.items]
     return None
 

@@ -170,7 +170,6 @@ class _Parser:
                 "cdot",
                 "rfloor",
                 "rceil",
-                "rangle",
                 "over",
                 "pm",
                 "mp",

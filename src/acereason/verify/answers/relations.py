@@ -24,15 +24,19 @@ _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
 def assigned(relation: Relation) -> Tree | None:
-    """The value in `name = value` (or `value = name`); None for any other relation."""
-    if relation.operators != ("=",):
+    """The value in `name = value`, in `value = name`, and in a chain such as `n = 2^4 = 16` whose
+    sides without a name are all equal; None for any other relation."""
+    if any(operator != "=" for operator in relation.operators):
         return None
-    left, right = relation.sides
-    if relation.names[0] and not relation.names[1]:
-        return right
-    if relation.names[1] and not relation.names[0]:
-        return left
-    return right if relation.names[0] else None
+    values = [s for s, name in zip(relation.sides, relation.names, strict=True) if not name]
+    if not values and len(relation.sides) == 2:
+        return relation.sides[1]
+    if not values or len(relation.sides) - len(values) > 1:
+        return None
+    if len(values) == len(relation.sides) and any(map(evaluate.variables, values)):
+        return None  # an equation between expressions gives no value
+    same = all(evaluate.equal(values[0], other) for other in values[1:])
+    return values[-1] if same else None
 
 
 def interval_of(relation: Relation) -> Union | None:

@@ -31,7 +31,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Several shapes: "list" and "set" without order, "tuple", "square", "angle", "ratio" with."""
+    """Several shapes: "list" and "set" without order, "tuple", "square", "ratio" with."""
 
     kind: str
     items: tuple[Shape, ...]
@@ -89,6 +89,9 @@ _AND_OR = re.compile(
     r"\\text\{\s*,?\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])|\\(vee|wedge)(?![A-Za-z])"
 )
 _MATRIX = re.compile(r"\\begin\{([pb]?matrix|array)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_IN_BRACKETS = re.compile(
+    r"[(\[]\s*\\begin\{(array|matrix)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}\s*[)\]]", re.DOTALL
+)
 _NAMES: dict[str, Shape] = {
     "\\mathbb{R}": REALS, "\\emptyset": Group("set", ()), "\\{\\}": Group("set", ()),
     "\\{ \\}": Group("set", ()), "(-\\infty,\\infty)": REALS,
@@ -99,11 +102,13 @@ _SYNONYMS = {
     "all reals": "all real numbers",
     "no real solutions": "no real solution",
 }  # fmt: skip
-_WORDS = re.compile(r"[A-Za-z][A-Za-z .'\-]*")
+_WORD = r"[A-Za-z]+(?:['\-][A-Za-z]+)*\.?"
+_WORDS = re.compile(rf"{_WORD}(?: {_WORD})*")
 _NAMED = re.compile(
     r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?|\\text\{[^{}\d]*\}"
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_POINT_NAME = re.compile(r"\(\s*[A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+\s*\)")
 _MEMBER = re.compile(r"\s*\\?[A-Za-z]+\s*(?:\\mid|[|:])\s*")
 
 
@@ -116,10 +121,10 @@ def read(text: str, joined: bool = True, depth: int = 0) -> Shape:
     words = _text(text)
     if words is not None:
         return words
-    matrix = _MATRIX.fullmatch(text)
+    matrix = _MATRIX.fullmatch(text) or _IN_BRACKETS.fullmatch(text)
     if matrix is not None:
         return _matrix(matrix[2])
-    if joined and not any(c in text for c in "([{"):
+    if joined and not any(mark in text for mark in ("(", "[", "\\{")):
         text = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
     for reader in (_union, _several, _relation, _bracketed, _ratio):
         shape = reader(text, depth)
@@ -133,6 +138,8 @@ def _text(text: str) -> Text | None:
     if not _WORDS.fullmatch(plain):
         return None
     words = plain.split()
+    if "\\text" not in text and all(len(word) < 2 for word in words):
+        return None
     if "\\text" not in text and len(words) == 1:
         try:
             parse(plain)
@@ -218,6 +225,8 @@ def _relation(text: str, depth: int) -> Shape | None:
         return None
     if operators[0] == "in" and len(operators) == 1:
         return read(sides[1], depth=depth + 1)
+    if operators == ["="] and _POINT_NAME.fullmatch(sides[0]) and sides[1].startswith("("):
+        return read(sides[1], joined=False, depth=depth + 1)  # (x, y) = (1, 2)
     if "in" in operators or not all(sides):
         raise Unparsed("half a relation")
     names = tuple(without_texts(side) if _NAMED.fullmatch(side) else "" for side in sides)
@@ -251,7 +260,7 @@ def _single(shape: Shape) -> Value:
 def _bracketed(text: str, depth: int) -> Shape | None:
     """The whole text in one pair of brackets, with commas inside or special brackets."""
     for opening, closing, kind in (
-        ("\\{", "\\}", "set"), ("\\langle", "\\rangle", "angle"), ("(", ")", "tuple"),
+        ("\\{", "\\}", "set"), ("(", ")", "tuple"),
         ("[", "]", "square"), ("(", "]", ""), ("[", ")", ""), ("]", "[", ""), ("]", "]", ""),
         ("(", "[", ""), ("[", "[", ""),
     ):  # fmt: skip
@@ -264,7 +273,7 @@ def _bracketed(text: str, depth: int) -> Shape | None:
 def _contents(inside: str, opening: str, closing: str, kind: str, depth: int) -> Shape | None:
     if inside.endswith("\\"):  # "(…\}": the closing brace is an escaped one
         return None
-    parts = [part.strip() for part in split(inside, lambda t, i: int(t[i] == ","))]
+    parts = [part.strip() for part in split(inside, lambda t, i: int(t[i] in ",;"))]
     if not all(parts) or _unbalanced(inside):
         return None
     if not kind:

@@ -24,8 +24,8 @@ class Quantity:
     scale: int = 1
 
 
-# name: (what it measures, factor to the base unit)
-_MEASURES: dict[str, tuple[str, Fraction]] = {}
+# name: (what it measures, its first spelling, factor to the base unit)
+_MEASURES: dict[str, tuple[str, str, Fraction]] = {}
 for _kind, _entries in {
     "length": "mm millimeter 1/1000, cm centimeter 1/100, dm decimeter 1/10, m meter 1,"
     " km kilometer 1000, in inch 127/5000, ft foot feet 381/1250, yd yard 1143/1250,"
@@ -41,7 +41,7 @@ for _kind, _entries in {
     for _entry in _entries.split(","):
         *_names, _factor = _entry.split()
         for _name in _names:
-            _MEASURES[_name] = (_kind, Fraction(_factor))
+            _MEASURES[_name] = (_kind, _names[0], Fraction(_factor))
 _IRREGULAR = {
     "inches": "inch",
     "metre": "meter",
@@ -73,7 +73,9 @@ _PLAIN = re.compile(
     re.DOTALL,
 )
 _DEGREES = re.compile(
-    r"(?P<number>.*?)\s*\^\s*\{?\\circ\s*\}?\s*(?:C|F|\\text\{\s*[CF]\s*\})?", re.DOTALL
+    r"(?P<number>(?:(?!sin|cos|tan|sec|csc|cot).)*?)\s*\^\s*\{?\\circ\s*\}?"
+    r"\s*(?:C|F|\\text\{\s*[CF]\s*\})?",
+    re.DOTALL,
 )
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -124,8 +126,17 @@ def _quantity(number: str, unit: str) -> Quantity:
     if words and words[0] in ("percent", "pct"):
         return Quantity(_needed(number), percent=True, scale=scale)
     power = re.search(r"\^\{?(-?\d)", unit)
-    names = " ".join(_singular(word) for word in words)
-    return Quantity(_needed(number), names + (f"^{power[1]}" if power else ""), scale=scale)
+    return Quantity(_needed(number), _canonical(words, power[1] if power else ""), scale=scale)
+
+
+def _canonical(words: list[str], power: str) -> str:
+    """One spelling of a unit: first names of measures, `square meters` as m^2, `per` left out."""
+    for prefix, exponent in (("square", "2"), ("sq", "2"), ("cubic", "3"), ("cu", "3")):
+        if words and words[0] == prefix and len(words) > 1:
+            words, power = words[1:], exponent
+    names = [_singular(word) for word in words if word != "per"]
+    names = [_MEASURES[name][1] if name in _MEASURES else name for name in names]
+    return " ".join(names) + (f"^{power}" if power else "")
 
 
 def _singular(word: str) -> str:
@@ -137,11 +148,25 @@ def _singular(word: str) -> str:
 
 
 def conversion(ours: str, theirs: str) -> Fraction | None:
-    """What a number in `theirs` is multiplied with to be one in `ours`: 1 when either has no unit
-    or neither is a known measure; None when they measure different things."""
-    a, b = _MEASURES.get(ours), _MEASURES.get(theirs)
-    if ours == theirs or a is None or b is None:
+    """What a number in `theirs` is multiplied with to be one in `ours`: 1 when either has no unit,
+    when both are the same, or when both are counting words; None when they measure different
+    things."""
+    if not ours or not theirs or ours == theirs:
         return Fraction(1)
-    if a[0] != b[0] or not a[1] or not b[1]:
+    a, b = _measure(ours), _measure(theirs)
+    if a is None and b is None:
+        return Fraction(1) if " " not in ours + theirs and "^" not in ours + theirs else None
+    if "unit" in (ours.partition("^")[0], theirs.partition("^")[0]):
+        return Fraction(1)
+    if a is None or b is None or a[:2] != b[:2] or not a[2] or not b[2]:
         return None
-    return b[1] / a[1]
+    return (b[2] / a[2]) ** a[1]
+
+
+def _measure(unit: str) -> tuple[str, int, Fraction] | None:
+    """What a unit measures, in which power, and the factor of its first power."""
+    name, _, power = unit.partition("^")
+    if name not in _MEASURES:
+        return None
+    kind, _, factor = _MEASURES[name]
+    return kind, int(power or 1), factor
