@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason.sample.native_engine import pack, panels
+from acereason.policy.decoder import pack, panels
 from acereason.sample.protocol import Request, uniform
 from acereason.sample.torch_engine import nucleus, uniforms
 from sample_models import (

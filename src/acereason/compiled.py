@@ -14,6 +14,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -56,6 +57,20 @@ def _version(compiler: str) -> str:
         [compiler, "--version"], capture_output=True, text=True, timeout=20, check=True
     )
     return shown.stdout
+
+
+def native_source(name: str) -> str:
+    """The text of a file in `native/`, with the headers beside it put in place."""
+    folder = Path(__file__).with_name("native")
+    text = (folder / name).read_text()
+    text = re.sub(r'#include "(.+)"', lambda found: (folder / found[1]).read_text(), text)
+    return text.replace("#pragma once\n", "")
+
+
+NATIVE_FLAGS = (
+    *("-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast"),
+    *("-pthread", "-Wno-psabi", "-Wno-unused-function"),
+)
 
 
 def find_compiler(language: str) -> str | None:

@@ -22,17 +22,17 @@ import torch
 from torch import nn
 
 from acereason.errors import SamplingError
+from acereason.policy.decoder import Rotation, Shape, read_shape
 from acereason.sample.native_engine import NativeEngine, open_library
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.slots import Engine, Slots
 from acereason.sample.torch_engine import TorchEngine
-from acereason.sample.weights import Rotation, Shape, read_shape
 
 log = logging.getLogger(__name__)
 
 
 class EmbeddedSampler:
-    """Answers requests from a copy of a Llama, Qwen2 or Qwen3 model (see `weights`).
+    """Answers requests from a copy of a Llama, Qwen2 or Qwen3 model (see `policy.decoder`).
 
     slots    responses written at once; more fill the processor better and hold more cache
     threads  of the native engine; by default as many as PyTorch uses

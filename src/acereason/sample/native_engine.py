@@ -14,20 +14,17 @@ import functools
 import math
 import mmap
 import os
-import re
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from acereason.compiled import build, load
+from acereason.compiled import NATIVE_FLAGS, build, load, native_source
 from acereason.errors import SamplingError
+from acereason.policy.decoder import Rotation, Shape, joined, pack, panels, read_weights
 from acereason.sample.slots import Ints, Slots
-from acereason.sample.weights import Rotation, Shape, joined, read_weights
 
-FLAGS = ("-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast", "-pthread", "-Wno-psabi")
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
 
 _pointer, _int = ctypes.c_void_p, ctypes.c_int32
@@ -65,21 +62,12 @@ class _Slots(ctypes.Structure):
     ]
 
 
-def source() -> str:
-    """The C++ text with its own headers put in place."""
-    folder = Path(__file__).with_name("native")
-    text = (folder / "decode.cpp").read_text()
-    return re.sub(r'#include "(.+)"', lambda m: (folder / m[1]).read_text(), text).replace(
-        "#pragma once", ""
-    )
-
-
 @functools.cache
 def open_library() -> tuple[ctypes.CDLL | None, str]:
     """The compiled library, or None and the reason; tried once a process."""
     if os.environ.get("ACEREASON_NATIVE") == "0":
         return None, "ACEREASON_NATIVE=0"
-    built = build("decode", source(), "c++", FLAGS)
+    built = build("decode", native_source("decode.cpp"), "c++", NATIVE_FLAGS)
     library = load(built)
     if library is None:
         return None, built.reason if built.path is None else f"{built.path} cannot be loaded"
@@ -99,20 +87,6 @@ def zeros(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.float32).reshape(size)
-
-
-def panels(rows: int, columns: int, width: int) -> Tensor:
-    """Zeros [ceil(rows / width), columns, width] for a matrix [rows, columns]."""
-    return torch.zeros(-(-rows // width), columns, width)
-
-
-def pack(matrix: Tensor, out: Tensor) -> None:
-    """Put a matrix [N, K] into panels [ceil(N / w), K, w]; lanes past N stay as they are."""
-    width, whole = out.shape[2], matrix.shape[0] // out.shape[2]
-    full = matrix[: whole * width].reshape(whole, width, matrix.shape[1])
-    out[:whole].copy_(full.transpose(1, 2))
-    if rest := matrix.shape[0] - whole * width:
-        out[whole, :, :rest].copy_(matrix[whole * width :].t())
 
 
 class NativeEngine:

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acereason.errors import SamplingError
+from acereason.policy.decoder import Rotation, Shape, joined, read_weights
 from acereason.sample.slots import Ints, Slots
-from acereason.sample.weights import Rotation, Shape, joined, read_weights
 
 CHUNK = 512  # prompt tokens at once
 LOGITS = 1 << 22  # logits held in double precision at once

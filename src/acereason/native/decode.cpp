@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "vectors.h"
+#include "matrix.h"
 #include "draw.h"
 
 struct Layer {
@@ -45,68 +46,7 @@ struct Slots {  // one entry per slot; mirrored in native.py
     int64_t eos_count;
 };
 
-static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
-
-// ---- matrix products ---------------------------------------------------------------------------------
-
-enum Epilogue { STORE, ADD, GATE };
-
-// R rows times one panel. Each output is one chain of multiply-adds over k = 0 .. K-1, in every R.
-template <int R>
-static void tile(const float* x, long ldx, int K, const float* panel, float* y, long ldy, int n, Epilogue e) {
-    V acc[R][2];
-    for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = V{};
-    for (int k = 0; k < K; k++, panel += P) {
-        const V b0 = load(panel), b1 = load(panel + W);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; r++) {
-            const float s = x[r * ldx + k];
-            acc[r][0] += s * b0;
-            acc[r][1] += s * b1;
-        }
-    }
-    for (int r = 0; r < R; r++, y += ldy) {
-        if (e == GATE) {
-            store(y + n / 2, acc[r][0] / (1.f + exp(-acc[r][0])) * acc[r][1]);
-        } else if (e == ADD) {
-            store(y + n, load(y + n) + acc[r][0]);
-            store(y + n + W, load(y + n + W) + acc[r][1]);
-        } else {
-            store(y + n, acc[r][0]);
-            store(y + n + W, acc[r][1]);
-        }
-    }
-}
-
-using Tile = void (*)(const float*, long, int, const float*, float*, long, int, Epilogue);
-static constexpr Tile TILES[] = {nullptr,  tile<1>, tile<2>, tile<3>,  tile<4>,  tile<5>, tile<6>,
-                                 tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
-
-// y[rows, N] = or += x[rows, K] times a weight packed in panels. Rows are shared evenly among tiles.
-static void product(const float* x, long ldx, int rows, int K, const float* w, int N, float* y, long ldy,
-                    Epilogue e) {
-    const int tiles = (rows + TILE - 1) / TILE;
-    for (int n = 0; n < N; n += P, w += (long)K * P)
-        for (int t = 0; t < tiles; t++) {
-            const int first = (long)rows * t / tiles, last = (long)rows * (t + 1) / tiles;
-            TILES[last - first](x + first * ldx, ldx, K, w, y + first * ldy, ldy, n, e);
-        }
-}
-
-// ---- row operations ----------------------------------------------------------------------------------
-
-static void rms_norm(const float* x, const float* weight, int n, float eps, float* y) {
-    const float scale = 1.f / std::sqrt(sum_of_squares(x, n) / n + eps);
-    for (int i = 0; i < n; i++) y[i] = weight[i] * (x[i] * scale);
-}
-
-static void rotate(float* x, const float* cos, const float* sin, int half) {
-    for (int i = 0; i < half; i++) {
-        const float a = x[i], b = x[i + half];
-        x[i] = a * cos[i] - b * sin[i];
-        x[i + half] = b * cos[i] + a * sin[i];
-    }
-}
+// ---- attention of one position ------------------------------------------------------------------------
 
 // Scores of G query heads against B blocks of W keys: s[g][block * W + lane].
 template <int G, int B>
@@ -196,11 +136,6 @@ struct Barrier {  // threads meet here between writing keys and reading them, wh
 struct Work {  // buffers of one thread
     std::vector<float> x, normed, qkv, mixed, gated, scores, logits;
 };
-
-static float* grown(std::vector<float>& v, size_t n) {  // room for n floats at a 64-byte boundary
-    if (v.size() < n + 32) v.assign(n + 32, 0.f);
-    return (float*)(((uintptr_t)v.data() + 63) & ~(uintptr_t)63);
-}
 
 struct Shape {
     int H, D, Dv, G, qkv, mixed, inter;
@@ -304,14 +239,6 @@ static bool draw_rows(const Model& m, const Shape& z, Work& w, float* x, int row
 struct Pool {
     std::vector<Work> work;
 };
-
-template <class F>
-static void in_threads(int threads, F&& body) {
-    std::vector<std::thread> others;
-    for (int t = 1; t < threads; t++) others.emplace_back(body, t);
-    body(0);
-    for (auto& other : others) other.join();
-}
 
 extern "C" {
 

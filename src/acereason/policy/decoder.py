@@ -1,4 +1,4 @@
-"""What the engines need to know of a Hugging Face model: its shape, its weights by short names, its
+"""What compiled code needs to know of a Hugging Face model: its shape, its weights by short names, its
 rotation.
 
 Llama, Qwen2 (biases on q, k, v) and Qwen3 (RMS norms on every head of q and k) decoders are
@@ -151,3 +151,17 @@ def joined(weights: Mapping[str, Tensor], layer: int, what: str) -> Tensor:
     """q, k and v ("weight" or "bias") of a layer, one under the other."""
     names = (f"layers.{layer}.self_attn.{part}_proj.{what}" for part in "qkv")
     return torch.cat([weights[name] for name in names])
+
+
+def panels(rows: int, columns: int, width: int) -> Tensor:
+    """Zeros [ceil(rows / width), columns, width] for a matrix [rows, columns]."""
+    return torch.zeros(-(-rows // width), columns, width)
+
+
+def pack(matrix: Tensor, out: Tensor) -> None:
+    """Put a matrix [N, K] into panels [ceil(N / w), K, w]; lanes past N stay as they are."""
+    width, whole = out.shape[2], matrix.shape[0] // out.shape[2]
+    full = matrix[: whole * width].reshape(whole, width, matrix.shape[1])
+    out[:whole].copy_(full.transpose(1, 2))
+    if rest := matrix.shape[0] - whole * width:
+        out[whole, :, :rest].copy_(matrix[whole * width :].t())
