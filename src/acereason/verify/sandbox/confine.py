@@ -90,13 +90,27 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _call(f"mount {target}", result)
 
 
+def knows(uid: int) -> bool:
+    """Whether this user namespace knows a uid; rootless containers often know only their root."""
+    with open("/proc/self/uid_map") as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= uid < first + count for first, _, count in ranges)
+
+
+def is_host_root() -> bool:
+    """Whether this process is root outside of every container too."""
+    with open("/proc/self/uid_map") as file:
+        return os.geteuid() == 0 and file.read().split()[1] == "0"
+
+
 def unshare() -> bool:
     """Enter new namespaces; the next child forked is process 1 there. False where it is
     forbidden."""
     uid, gid = os.geteuid(), os.getegid()
-    if libc.unshare(NEW_NAMESPACES | (0 if uid == 0 else NEW_USER)) < 0:
+    new_user = uid != 0 or not knows(NOBODY)
+    if libc.unshare(NEW_NAMESPACES | (NEW_USER if new_user else 0)) < 0:
         return False
-    if uid != 0:
+    if new_user:
         for file, text in (
             ("setgroups", "deny"),
             ("uid_map", f"{NOBODY} {uid} 1"),
@@ -138,15 +152,16 @@ def _bind(source: str, target: str) -> None:
     _mount(source, target, None, MS_BIND | MS_REC)
 
 
-def drop_root() -> None:
-    """Become an unprivileged user without groups or capabilities; checked, not assumed."""
-    if os.geteuid() == 0:
+def drop_root(can_switch: bool, host_root: bool) -> None:
+    """Become an unprivileged user without groups or capabilities; checked, not assumed. The root of
+    a container that knows no other user cannot switch; outside it is an ordinary user."""
+    if os.geteuid() == 0 and can_switch:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     header = struct.pack("<Ii", 0x20080522, 0)
     _syscall("capset", _number["capset"], ctypes.c_char_p(header), ctypes.c_char_p(bytes(24)))
-    if os.geteuid() == 0 or os.getuid() == 0:
+    if host_root and os.getuid() == 0:
         raise Refused(1, "setuid: still root")
 
 

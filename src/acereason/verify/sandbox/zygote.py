@@ -15,7 +15,9 @@ that.
 
 from __future__ import annotations
 
+import _sitebuiltins
 import array
+import builtins
 import contextlib
 import ctypes
 import gc
@@ -192,6 +194,8 @@ def move_in(options: dict[str, Any]) -> dict[str, Any]:
     confinement."""
     sys.path.extend(options["path"])
     preload(PRELOAD.split())
+    for name in ("exit", "quit"):  # what the module `site` would add
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "end of file"))
     preload(options["modules"])
     del sys.path[len(sys.path) - len(options["path"]) :]
     instructions = filters.build()
@@ -207,9 +211,11 @@ def move_in(options: dict[str, Any]) -> dict[str, Any]:
         if inside:
             _, status = os.waitpid(inside, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    can_switch, host_root = confine.knows(confine.NOBODY), confine.is_host_root()
+    if isolated:
         confine.change_root(readable)
     restricted = os.geteuid() == 0 or isolated
-    confine.drop_root()
+    confine.drop_root(can_switch, host_root)
     if isolated:
         confine.die_with_parent()
     ctypes.CDLL(None).prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)

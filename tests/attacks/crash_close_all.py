@@ -1,0 +1,6 @@
+# class: crash
+# kind: both
+# must: reject
+# note: 
+import os
+os.closerange(0, 64)

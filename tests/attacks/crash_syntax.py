@@ -1,0 +1,6 @@
+# class: crash
+# kind: both
+# must: reject
+# note: 
+def f(:
+  pass

@@ -1,0 +1,5 @@
+# class: escape
+# kind: both
+# must: reject
+# note: 
+print(open('/etc/passwd').read())

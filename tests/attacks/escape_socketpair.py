@@ -1,0 +1,6 @@
+# class: escape
+# kind: both
+# must: reject
+# note: 
+import socket
+socket.socketpair()

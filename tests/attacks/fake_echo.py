@@ -1,0 +1,6 @@
+# class: fake
+# kind: stdin
+# must: reject
+# note: 
+import sys
+print(sys.stdin.read())

@@ -1,0 +1,5 @@
+# class: fake
+# kind: call
+# must: reject
+# note: no program at all
+

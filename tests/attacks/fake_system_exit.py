@@ -1,0 +1,5 @@
+# class: fake
+# kind: both
+# must: reject
+# note: 
+raise SystemExit(0)

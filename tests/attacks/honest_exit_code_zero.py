@@ -1,0 +1,7 @@
+# class: honest
+# kind: stdin
+# must: accept
+# note: 
+a, b = map(int, input().split())
+print(a - b)
+exit()

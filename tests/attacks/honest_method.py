@@ -1,0 +1,7 @@
+# class: honest
+# kind: call
+# must: accept
+# note: 
+class Solution:
+    def difference(self, a, b):
+        return a - b

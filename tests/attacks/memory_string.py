@@ -1,0 +1,5 @@
+# class: resource
+# kind: both
+# must: reject
+# note: 
+print(len('z' * (1 << 36)))

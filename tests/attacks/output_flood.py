@@ -1,0 +1,7 @@
+# class: resource
+# kind: stdin
+# must: reject
+# note: 
+import sys
+while True:
+    sys.stdout.write('y' * (1 << 16))

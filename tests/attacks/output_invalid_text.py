@@ -1,0 +1,6 @@
+# class: output
+# kind: stdin
+# must: reject
+# note: 
+import os
+os.write(1, b'\xff\xfe\xfd')

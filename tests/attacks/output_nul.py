@@ -1,0 +1,5 @@
+# class: output
+# kind: stdin
+# must: reject
+# note: 
+print('\0' * 100)

@@ -1,0 +1,8 @@
+# class: time
+# kind: call
+# must: reject
+# note: 
+class Solution:
+    def difference(self, a, b):
+        from itertools import count
+        return sum(count())

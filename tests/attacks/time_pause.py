@@ -1,0 +1,6 @@
+# class: time
+# kind: both
+# must: reject
+# note: 
+import signal
+signal.pause()

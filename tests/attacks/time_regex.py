@@ -1,0 +1,6 @@
+# class: time
+# kind: both
+# must: reject
+# note: 
+import re
+re.match(r'(a+)+$', 'a' * 64 + 'b')

@@ -1,0 +1,6 @@
+# class: time
+# kind: both
+# must: reject
+# note: 
+import time
+time.sleep(10 ** 6)

@@ -1,0 +1,89 @@
+"""Judge every program of tests/attacks and say whether each verdict is the right one.
+
+Started by test_verify_attacks.py inside an outer containment: namespaces, a read-only file system
+with a fresh /tmp, limits. Prints one JSON object. After each program a known one is judged, so a
+judge that was damaged shows; at the end processes and canaries are looked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from acereason.problems import Problem, Response, Test
+from acereason.verify import Judge
+
+HERE = Path(__file__).with_name("attacks")
+PAIRS = ((987654, 123457), (44, 1000), (7, 7))
+KNOWN = "a, b = map(int, input().split())\nprint(a - b)  # {}"
+
+
+def problem(kind: str) -> Problem:
+    """Given two integers, give their difference."""
+    if kind == "call":
+        tests = [Test("functional", f"[{a}, {b}]", str(a - b)) for a, b in PAIRS]
+    else:
+        tests = [Test("stdin", f"{a} {b}\n", f"{a - b}\n") for a, b in PAIRS]
+    function = "difference" if kind == "call" else None
+    return Problem(
+        f"difference-{kind}", "code", "", tests=tuple(tests), function=function,
+        time_limit=0.5, memory_limit=256,
+    )  # fmt: skip
+
+
+def response(code: str) -> Response:
+    return Response("difference", 0, f"</think>\n```python\n{code}\n```")
+
+
+def programs() -> Iterator[tuple[str, str, str, str]]:
+    for path in sorted(HERE.glob("*.py")):
+        code = path.read_text()
+        header = dict(line[2:].split(": ", 1) for line in code.splitlines()[:3])
+        for kind in ("stdin", "call") if header["kind"] == "both" else (header["kind"],):
+            yield path.stem, kind, header["must"], code
+
+
+def processes() -> set[str]:
+    """Processes that are not merely waiting to be reaped (nobody reaps orphans in here)."""
+    found = set()
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{entry}/stat").read_text().rpartition(") ")[2][0] != "Z":
+                found.add(entry)
+    return found
+
+
+def canaries() -> list[str]:
+    places = ("/tmp", "/dev/shm", "/var/tmp", "/", os.getcwd())
+    return [f"{place}/{name}" for place in places for name in os.listdir(place) if "canary" in name]
+
+
+def main() -> None:
+    before = processes()
+    wrong: list[str] = []
+    count = 0
+    with Judge(1, namespaces=sys.argv[1] == "namespaces") as judge:
+        for name, kind, must, code in programs():
+            verdict = judge.verify(problem(kind), response(code))
+            known = judge.verify(problem("stdin"), response(KNOWN.format(f"{name} {kind}")))
+            count += 1
+            if (verdict.outcome == "correct") != (must == "accept") or verdict.reward is None:
+                wrong.append(f"{name} ({kind}): {verdict.outcome}, {verdict.detail}")
+            if not verdict.detail.isprintable():
+                wrong.append(f"{name} ({kind}): control characters in the detail")
+            if known.outcome != "correct":
+                wrong.append(f"after {name} ({kind}) a known program was {known.outcome}")
+        lost = judge.counters["lost"]
+    time.sleep(1)
+    left = len(processes() - before)
+    print(json.dumps({"count": count, "wrong": wrong, "lost": lost, "left": left,
+                      "canaries": canaries()}))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
