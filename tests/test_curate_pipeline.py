@@ -291,3 +291,38 @@ def test_tables_return_what_was_written(tmp_path: Path) -> None:
     assert list(read_table(tmp_path / "r.parquet", Response)) == responses
     with pytest.raises(DataError, match="missing"):
         list(read_table(tmp_path / "r.parquet", Problem))
+
+
+ORPHANS = """
+import sys, time
+from acereason.curate.stream import in_order
+if __name__ == "__main__":
+    print("started", flush=True)
+    list(in_order(time.sleep, [0.01] * 100_000, 2))
+"""
+
+
+def _alive(group: int) -> list[str]:
+    found = subprocess.run(["ps", "-o", "pid=", "-g", str(group)], capture_output=True, text=True)
+    return found.stdout.split()
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(ORPHANS)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "main.py")],
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
+    for _ in range(1000):
+        if len(_alive(process.pid)) >= 3:
+            break
+        time.sleep(0.02)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for _ in range(1000):
+        if not _alive(process.pid):
+            return
+        time.sleep(0.02)
+    pytest.fail(f"workers live on: {_alive(process.pid)}")

@@ -170,7 +170,7 @@ class _Hashes(dict[str, int]):
 
     def __missing__(self, raw: str) -> int:
         value = token_hash(_SPACES.sub("", raw))
-        if len(self) < 1 << 20:
+        if len(self) < 1 << 18:
             self[raw] = value
         return value
 
