@@ -8,9 +8,9 @@ root, enters namespaces where it may, and then serves one job at a time over a s
 socket. It holds no expected output and reads neither programs nor answers: only clocks.
 
 Time: a test may use `cpu` seconds of processor time, read from the kernel's clock of the child. The
-wall clock only backs that up: past `wall` seconds a child that used less than a twentieth of them
-is asleep and is killed; a child that is merely starved by other work is left alone until five times
-that.
+wall clock only backs that up: past `wall` seconds a child that used next to nothing in the last
+half of them is asleep and is killed; one that is merely starved by other work goes on, up to five
+times that.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ typing unicodedata unittest urllib.parse urllib.request uuid warnings weakref xm
 zlib zoneinfo
 """
 KILL = b"kill"
-ASLEEP = 0.05  # share of a processor below which a child past its wall time counts as asleep
+ASLEEP = 0.002  # share of a processor below which a child counts as asleep
 PATIENCE = 5  # times the wall time that a starved child is given
 
 
@@ -76,24 +76,25 @@ class Watch:
     def __init__(self, pid: int, frames: int, job: dict[str, Any]) -> None:
         self.pid, self.cpu, self.wall = pid, job["cpu"], job["wall"]
         self.page = mmap.mmap(frames, runner.PAGE, prot=mmap.PROT_READ)
-        self.test, self.wall_start, self.wall_cpu = -1, time.monotonic(), 0.0
+        self.test, self.started = -1, time.monotonic()
+        self.seen, self.seen_cpu = self.started, 0.0
 
     def overrun(self) -> tuple[str, float]:
         """("", seconds until it is worth looking again) or (which limit was passed, 0)."""
         now, used = time.monotonic(), processor_time(self.pid)
         test, began = struct.unpack_from("<qq", self.page)
         if test != self.test:
-            self.test, self.wall_start, self.wall_cpu = test, now, used
+            self.test, self.started, self.seen, self.seen_cpu = test, now, now, used
         in_test = used - min(max(began / 1e9, 0.0), used)
-        waited = now - self.wall_start
         if in_test >= self.cpu:
             return "cpu", 0.0
-        if waited >= self.wall:
-            starved = used - self.wall_cpu >= ASLEEP * waited
-            if not starved or waited >= PATIENCE * self.wall:
+        if now - self.seen >= self.wall / 2:
+            asleep = used - self.seen_cpu < ASLEEP * (now - self.seen)
+            self.seen, self.seen_cpu = now, used
+            waited = now - self.started
+            if waited >= PATIENCE * self.wall or (asleep and waited >= self.wall * 0.99):
                 return "wall", 0.0
-            return "", max(0.002, min(self.cpu - in_test, 0.5))
-        return "", max(0.002, min(self.cpu - in_test, self.wall - waited))
+        return "", max(0.002, min(self.cpu - in_test, self.seen + self.wall / 2 - now))
 
 
 def run_child(descriptors: list[int], job: dict[str, Any], setup: dict[str, Any]) -> None:
