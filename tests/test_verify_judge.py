@@ -265,6 +265,25 @@ def test_a_domain_by_dotted_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         domains.domain("my_domain:MISSING")
 
 
+DOCUMENT = Path(__file__).parents[1] / "docs" / "add-a-domain.md"
+
+
+def test_the_documented_domain_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = DOCUMENT.read_text().split("```python\n")[1].split("```")[0]
+    (tmp_path / "my_domains.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["pear", "fig", "apple"]
+    problem = Problem("s1", "my_domains:SORTING", " ".join(words), meta={"words": words})
+    with Judge(1) as judge:
+        for text, outcome in (
+            ("</think>Answer: apple fig pear", "correct"),
+            ("</think>Answer: fig apple pear", "wrong"),
+            ("</think>apple fig pear", "no_answer"),
+        ):
+            assert judge.verify(problem, Response("s1", 0, text)).outcome == outcome
+    assert "alphabetical" in domains.domain("my_domains:SORTING").instruction(problem)
+
+
 # --- files
 
 
