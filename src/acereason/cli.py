@@ -9,7 +9,7 @@ import json
 import sys
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, cast, get_args
 
 import msgspec
 import typer
@@ -281,7 +281,7 @@ def _policy(model: str, format: str) -> tuple[Any, Any]:
 
     if format not in get_args(Format):
         raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
-    policy = Policy(models.load_model(model), models.load_tokenizer(model), format)
+    policy = Policy(models.load_model(model), models.load_tokenizer(model), cast(Format, format))
     return policy, EmbeddedSampler(policy.model, eos_ids=policy.end_ids)
 
 

@@ -22,6 +22,7 @@ from acereason.problems import Problem, Response
 from acereason.procedural import (
     chain,
     check,
+    climb,
     columns,
     count,
     expression,
@@ -44,6 +45,8 @@ FAMILIES: dict[str, Family] = {
     for family in (
         chain.FAMILY,
         search.LINEAR,
+        climb.CLIMB,
+        climb.LARGEST,
         search.SQUARE,
         count.FAMILY,
         columns.FAMILY,

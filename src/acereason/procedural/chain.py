@@ -1,10 +1,11 @@
-"""Chain: two to seven small operations in a row, every result kept modulo a round number.
+"""Chain: two to seven small operations in a row, every result kept modulo 50.
 
-    Start with 17. Add 8, times 3, minus 9. Keep every result modulo 40. What is the end?
+    Start with 17. Add 8, times 2, minus 9. Keep every result modulo 50. What is the end?
 
 The work is to carry a value through many steps without a slip. Level L has L+1 operations. Ways
-of answering: `lines` (one step a line), `row` (all in one line), `reduced` (the modulus taken on
-a line of its own) and `short` (the value that a step starts from is not written again).
+of answering: `lines` (one step a line), `row` (all in one line), `reduced` (the modulus taken on a
+line of its own) and `named` (each step announced by its number). A wrong response loses the sign of a negative result, or stops reducing once it
+should have; where nothing is to be reduced it leaves an operation out.
 """
 
 from __future__ import annotations
@@ -13,30 +14,29 @@ import random
 import re
 
 from acereason.problems import Problem
-from acereason.procedural.family import Family, boxed, new_problem, slipped, thinking_of
+from acereason.procedural.family import Family, boxed, new_problem, thinking_of
 
 WORDS = {"+": "add", "-": "minus", "*": "times"}
-STYLES = ("lines", "row", "reduced", "short")
+STYLES = ("lines", "row", "reduced", "named")
+MODULUS = 50
 
 
 def problem(rng: random.Random, level: int) -> Problem:
-    modulus = rng.choice((20, 30, 40, 50))
-    start = rng.randrange(2, modulus)
+    start = rng.randrange(2, MODULUS)
     steps: list[tuple[str, int]] = []
     for _ in range(level + 1):
-        sign = rng.choice("+++--**")
-        steps.append((sign, rng.randint(2, 3) if sign == "*" else rng.randint(2, 9)))
+        sign = rng.choice("+++--*")
+        steps.append((sign, 2 if sign == "*" else rng.randint(2, 9)))
     value = start
     for sign, operand in steps:
-        value = apply(value, sign, operand) % modulus
+        value = apply(value, sign, operand) % MODULUS
     words = ", ".join(f"{WORDS[sign]} {operand}" for sign, operand in steps)
     return new_problem(
         "chain",
         level,
         f"Start with {start}. {words[0].upper()}{words[1:]}. "
-        f"Keep every result modulo {modulus}. What is the end?",
+        f"Keep every result modulo {MODULUS}. What is the end?",
         answer=value,
-        modulus=modulus,
         start=start,
         steps=steps,
     )
@@ -48,43 +48,68 @@ def apply(value: int, sign: str, operand: int) -> int:
     return value + operand if sign == "+" else value - operand
 
 
-def step_text(value: int, sign: str, operand: int, raw: int, modulus: int, style: str) -> str:
-    """`25*3=75-60=15`; `reduced` puts the second half on its own line, `short` omits the 25."""
-    text = f"{sign}{operand}={raw}" if style == "short" else f"{value}{sign}{operand}={raw}"
-    if 0 <= raw < modulus:
+def step_text(value: int, sign: str, operand: int, end: int, style: str) -> str:
+    """`25*2=50-50=0`; `reduced` puts the second half on its own line."""
+    raw = apply(value, sign, operand)
+    text = f"{value}{sign}{operand}={raw}"
+    if raw == end:
         return text
     joint = f"\n{raw}" if style == "reduced" else ""
     if raw < 0:
-        return f"{text}{joint}+{modulus}={raw % modulus}"
-    return f"{text}{joint}-{raw // modulus * modulus}={raw % modulus}"
+        return f"{text}{joint}+{MODULUS}={end}" if end == raw % MODULUS else f"{text[: -len(str(raw))]}{end}"
+    return f"{text}{joint}-{MODULUS}={end}"
 
 
-def trace(problem: Problem, style: str, rng: random.Random, slip_at: int | None) -> tuple[str, int]:
-    """The written steps and their end; the step number `slip_at` goes wrong."""
-    modulus, value = problem.meta["modulus"], problem.meta["start"]
-    lines: list[str] = []
-    for number, (sign, operand) in enumerate(problem.meta["steps"]):
+def walk(problem: Problem, rng: random.Random, wrong: bool) -> list[tuple[int, str, int, int]]:
+    """(value, sign, operand, end) of every step, the wrong ones with the mistakes of the docstring."""
+    steps = list(problem.meta["steps"])
+    value, found, unreduced = problem.meta["start"], [], False
+    if wrong and not _reductions(problem):
+        del steps[rng.randrange(len(steps))]
+    for sign, operand in steps:
         raw = apply(value, sign, operand)
-        if number == slip_at:
-            raw = slipped(max(raw, 0), rng)
-        lines.append(step_text(value, sign, operand, raw, modulus, style))
-        value = raw % modulus
-    return (";" if style == "row" else "\n").join(lines), value
+        if wrong and raw < 0:
+            end = -raw
+        elif wrong and (unreduced or raw >= MODULUS):
+            end, unreduced = raw, True
+        else:
+            end = raw % MODULUS
+        found.append((value, sign, operand, end))
+        value = end
+    return found
+
+
+def _reductions(problem: Problem) -> int:
+    """How many steps leave the range 0 … modulus - 1."""
+    value, count = problem.meta["start"], 0
+    for sign, operand in problem.meta["steps"]:
+        raw = apply(value, sign, operand)
+        count += not 0 <= raw < MODULUS
+        value = raw % MODULUS
+    return count
 
 
 def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
     style = rng.choice(STYLES)
-    while True:
-        slip_at = rng.randrange(len(problem.meta["steps"])) if wrong else None
-        text, value = trace(problem, style, rng, slip_at)
-        if wrong == (str(value) != problem.answer):
-            return boxed(text, value)
+    for _ in range(20):
+        found = walk(problem, rng, wrong)
+        if wrong == (str(found[-1][3]) != problem.answer):
+            return _written(found, style)
+    value, sign, operand, end = found[-1]  # mistakes that cancelled each other: a last one on top
+    return _written([*found[:-1], (value, sign, operand, end + 1)], style)
+
+
+def _written(found: list[tuple[int, str, int, int]], style: str) -> str:
+    texts = [step_text(*step, style) for step in found]
+    if style == "named":
+        texts = [f"{number}:{text}" for number, text in enumerate(texts, 1)]
+    return boxed((";" if style == "row" else "\n").join(texts), found[-1][3])
 
 
 def mode(problem: Problem, text: str) -> str:
     thinking = thinking_of(text)
-    if re.match(r"[-+*]\d=-?\d", thinking):
-        return "short"
+    if re.match(r"1:\d", thinking):
+        return "named"
     if not re.match(r"\d+[-+*]\d=-?\d", thinking):
         return "other"
     if ";" in thinking:

@@ -47,9 +47,7 @@ def end_of(steps: list[str]) -> int:
     return int(steps[-1].rpartition("=")[2])
 
 
-def check(
-    numbers: list[int], total: int, rng: random.Random, fudge: bool
-) -> tuple[list[str], bool]:
+def check(numbers: list[int], total: int, rng: random.Random, fudge: bool) -> tuple[list[str], bool]:
     """A second way to a claimed total, and whether it agrees; `fudge` makes it agree."""
     if rng.random() < 0.5:
         steps, goal = running(numbers[-1], numbers[-2::-1], rng), total
@@ -67,9 +65,7 @@ def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
         slip_at = rng.randrange(len(numbers) - 1) if slips else -1
         first = running(numbers[0], numbers[1:], rng, slip_at)
         steps, agrees = check(numbers, end_of(first), rng, fudge=wrong)
-        if all("=-" not in step for step in steps) and slips == (
-            str(end_of(first)) != problem.answer
-        ):
+        if all("=-" not in step for step in steps) and slips == (str(end_of(first)) != problem.answer):
             break
     lines = [separator.join(first), f"check {separator.join(steps)} {'yes' if agrees else 'no'}"]
     if not agrees:

@@ -50,9 +50,7 @@ def value_of(tokens: Tokens, at: int) -> int:
     return {"+": left + right, "-": left - right, "*": left * right}[tokens[at]]
 
 
-def reductions(
-    tokens: Tokens, rng: random.Random, slip_at: int = -1
-) -> list[tuple[Tokens, str, int]]:
+def reductions(tokens: Tokens, rng: random.Random, slip_at: int = -1) -> list[tuple[Tokens, str, int]]:
     """Every reduction: the expression before it, the operation, its value. `slip_at` goes wrong."""
     found: list[tuple[Tokens, str, int]] = []
     while len(tokens) > 1:

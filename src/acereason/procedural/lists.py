@@ -66,8 +66,7 @@ def ask(spec: Spec) -> str:
     stages = ", then ".join(map(stage_words, spec["stages"]))
     empty = f", or {spec['empty']} if none is left" if "empty" in spec else ""
     return (
-        f"Write f(a) for a list of numbers. {stages[0].upper()}{stages[1:]}. "
-        f"Return the {spec['out']}{empty}."
+        f"Write f(a) for a list of numbers. {stages[0].upper()}{stages[1:]}. Return the {spec['out']}{empty}."
     )
 
 
@@ -124,9 +123,7 @@ def return_lines(spec: Spec, name: str, guard: bool) -> list[str]:
 
 def comprehensions(spec: Spec) -> list[str]:
     return [
-        f"a=[x for x in a if {code(stage)}]"
-        if stage[0] in CONDITIONS
-        else f"a=[{code(stage)} for x in a]"
+        f"a=[x for x in a if {code(stage)}]" if stage[0] in CONDITIONS else f"a=[{code(stage)} for x in a]"
         for stage in spec["stages"]
     ]
 
@@ -159,7 +156,5 @@ def mode(text: str) -> str:
     return "guard" if "if not a:" in text else "inline"
 
 
-KIND = Kind(
-    "lists", ("inline", "guard", "loop"), draw, ask, run, edges, sample, mistakes, write, mode
-)
+KIND = Kind("lists", ("inline", "guard", "loop"), draw, ask, run, edges, sample, mistakes, write, mode)
 FAMILY = family(KIND, range(1, 4), slip=0.35)

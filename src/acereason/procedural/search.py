@@ -1,14 +1,14 @@
 """Search: guess, compute, compare, and guess again, at most four times.
 
-    linear   Find the whole number x with 7x + 15 = 134.
+    linear   Find the whole number x with 7x + 5 = 89.
     square   Find the whole number x with x*x + 3x + 20 = 108.
 
-Every try computes the left side and says by how much it is low or high. The teacher's first guess
-scatters about the solution and each next one moves by the error it saw, with noise; the scatter
-grows with the level, so hard problems take more tries and more often stay unsolved. After four
-misses the closest guess is answered. What a learner can improve is the quality of the guesses: no
-way of answering is better than another. Ways of answering: `direct` (the left side at once),
-`parts` (its terms added up), `worded` (the guess announced).
+Every try computes the left side and says whether it is low or high. The teacher's first guess scatters
+about the solution and each next one about what is still possible; the scatter grows with the level, so hard
+problems take more tries and more often stay unsolved. After four misses the closest guess is
+answered. What a learner can improve is the quality of the guesses: no way of answering is better
+than another. Ways of answering: `parts` (a try a line), `row` (all in one line), `worded` (the guess
+announced).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from acereason.problems import Problem
 from acereason.procedural.family import Family, boxed, new_problem, thinking_of
 
 TRIES = 4
-STYLES = ("direct", "parts", "worded")
+STYLES = ("parts", "worded", "row")
 FIRST_SPREAD = 2.2  # per level: standard deviation of the first guess, in units of x
 MOVE_NOISE, MOVE_FLOOR = 1.1, 1.2  # of the next guesses: share of the distance, and at least
 
 
 def linear(rng: random.Random, level: int) -> Problem:
     factor = rng.randint(2, 9)
-    x, constant = rng.randint(2, (30 + 20 * level) // factor), rng.randint(1, 40)
+    x, constant = rng.randint(2, 20), rng.choice((-1, 1)) * rng.randint(10 * level - 9, 10 * level)
     total = factor * x + constant
     return new_problem(
         "search",
         level,
-        f"Find the whole number x with {factor}x + {constant} = {total}.",
+        f"Find the whole number x with {factor}x {'-' if constant < 0 else '+'} {abs(constant)} = {total}.",
         answer=x,
         total=total,
         terms=[0, factor, constant],
@@ -80,13 +80,10 @@ def guesses(problem: Problem, rng: random.Random) -> list[int]:
 
 def try_text(problem: Problem, x: int, style: str, claimed: int) -> str:
     """One try: what the left side is at x, and how it compares."""
-    second, first, constant = problem.meta["terms"]
-    formula = f"{x}*{x}+{first}*{x}+{constant}" if second else f"{first}*{x}+{constant}"
-    parts = "+".join(map(str, left_side(problem, x)))
-    left = {"direct": formula, "parts": f"{x}:{parts}", "worded": f"try {x}:{parts}"}[style]
+    parts = "".join(f"{part:+d}" for part in left_side(problem, x)).lstrip("+")
+    left = {"parts": f"{x}:{parts}", "worded": f"try {x}:{parts}", "row": f"{x}:{parts}"}[style]
     error = problem.meta["total"] - claimed
-    verdict = "yes" if error == 0 else f"low {error}" if error > 0 else f"high {-error}"
-    return f"{left}={claimed} {verdict}"
+    return f"{left}={claimed} {'yes' if error == 0 else 'low' if error > 0 else 'high'}"
 
 
 def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
@@ -105,16 +102,16 @@ def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
         errors = [abs(problem.meta["total"] - value) for value in values]
         answer = tried[errors.index(min(errors))]
     lines = [try_text(problem, x, style, value) for x, value in zip(tried, values, strict=True)]
-    return boxed("\n".join(lines), answer)
+    return boxed((";" if style == "row" else "\n").join(lines), answer)
 
 
 def mode(problem: Problem, text: str) -> str:
     thinking = thinking_of(text)
     if thinking.startswith("try "):
         return "worded"
-    if re.match(r"\d+:\d", thinking):
-        return "parts"
-    return "direct" if re.match(r"\d+\*\d", thinking) else "other"
+    if not re.match(r"\d+:\d", thinking):
+        return "other"
+    return "row" if ";" in thinking else "parts"
 
 
 def _family(name: str, problem: Callable[[random.Random, int], Problem]) -> Family:
