@@ -18,6 +18,7 @@ import pytest
 from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.decontaminate import Boilerplate, decontaminate
 from acereason.curate.dedup import exact, near
+from acereason.curate.extras import need
 from acereason.curate.funnel import Funnel
 from acereason.curate.pipeline import curate
 from acereason.curate.settings import Curation
@@ -26,6 +27,7 @@ from acereason.curate.tables import read_table, write_table
 from acereason.errors import ConfigError, DataError, RunError
 from acereason.problems import Problem, Response, Test, read_jsonl, write_jsonl
 
+pytest.importorskip("pyarrow")
 LIST = "farmer garden bottle river letter engine window market purple train violin orange tower"
 WORDS = LIST.split()
 
@@ -36,19 +38,13 @@ def prompts(count: int, seed: int = 0) -> list[str]:
     out = []
     for i in range(count):
         text = " ".join(state.choices(WORDS, k=60)) + f" What is {i} + {state.randrange(9)}?"
-        out += (
-            [text]
-            if i % 10
-            else [text, text.replace("?", " ?"), text.replace("river", "stream", 1)]
-        )
+        out += [text] if i % 10 else [text, text.replace("?", " ?"), text.replace("river", "stream", 1)]
         out.append(f"What is {i} + {i}, if {i} is a number?")
     return [*out, f"Now tell me: {leak(3)}", leak(4)]
 
 
 def leak(i: int) -> str:
-    return (
-        f"Benchmark question {i} asks how many purple violins fit in the orange tower of size {i}."
-    )
+    return f"Benchmark question {i} asks how many purple violins fit in the orange tower of size {i}."
 
 
 def build(folder: Path, count: int = 60) -> Curation:
@@ -59,9 +55,7 @@ def build(folder: Path, count: int = 60) -> Curation:
     for text in prompts(count):
         for k in range(3):
             right = state.random() < 0.6
-            said = (
-                f"<think>\n{'so ' * state.randrange(20)}{k}</think>\n\\boxed{{{1 if right else 2}}}"
-            )
+            said = f"<think>\n{'so ' * state.randrange(20)}{k}</think>\n\\boxed{{{1 if right else 2}}}"
             rows.append({"q": text, "a": "1", "r": said})
     rows[5] = {"q": None, "a": "1", "r": "x"}
     lines = [json.dumps(row) for row in rows]
@@ -241,9 +235,7 @@ def test_files_are_decided_as_lists_are(
     assert funnels == [first, second]
     pairs = list(read_jsonl(merged, tuple[str, str]))
     left = {p.id for p in unique}
-    assert {a for a, _ in pairs} == {p.id for p in problems} - left and {
-        b for _, b in pairs
-    } <= left
+    assert {a for a, _ in pairs} == {p.id for p in problems} - left and {b for _, b in pairs} <= left
     for mode in ({}, {"min_share": 0.5, "boilerplate": Boilerplate(0.0, 3)}):
         kept, report, funnel = decontaminate(unique, {"b": [leak(i) for i in range(9)]}, 9, **mode)  # type: ignore[arg-type]
         written = decontaminate_file(
@@ -277,12 +269,9 @@ def test_in_order_keeps_order() -> None:
 
 
 def test_tables_return_what_was_written(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     problems = [
         Problem("a", "math", "q", "1", difficulty=0.5, meta={"x": [1, {"y": None}]}),
-        Problem(
-            "b", "code", "é", tests=(Test("stdin", "1", "2"),), time_limit=2.0, memory_limit=64
-        ),
+        Problem("b", "code", "é", tests=(Test("stdin", "1", "2"),), time_limit=2.0, memory_limit=64),
     ]
     assert write_table(tmp_path / "p.parquet", problems * 3000, Problem) == 6000
     assert list(read_table(tmp_path / "p.parquet", Problem)) == problems * 3000
@@ -326,3 +315,8 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
             return
         time.sleep(0.02)
     pytest.fail(f"workers live on: {_alive(process.pid)}")
+
+
+def test_a_missing_library_names_the_extra() -> None:
+    with pytest.raises(ConfigError, match=r"pip install 'acereason\[data\]'"):
+        need("pyarrow_that_is_not_there", "data")

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from acereason.curate.extras import need
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
 
@@ -98,9 +99,7 @@ def _download(where: str, pattern: str, revision: str | None) -> Path:
 
     patterns = [f"{pattern}{suffix}" for suffix in ("", *SUFFIXES)]
     try:
-        found = snapshot_download(
-            where, repo_type="dataset", revision=revision, allow_patterns=patterns
-        )
+        found = snapshot_download(where, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the library raises a dozen kinds, none of ours
         raise DataError(
             f"{where}: no such file or folder here, and as a data set of the hub it cannot be "
@@ -148,9 +147,7 @@ def _broken(line: bytes) -> bool:
 
 
 def _parquet(path: Path) -> Iterator[Read]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = need("pyarrow", "data"), need("pyarrow.parquet", "data")
     try:
         file = pq.ParquetFile(path)
     except pa.ArrowInvalid as error:

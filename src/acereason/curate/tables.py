@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from acereason.curate.extras import need
 from acereason.curate.steps import batches
 from acereason.curate.stream import replacing
 from acereason.errors import DataError
@@ -48,8 +49,7 @@ _PACKED = ("tests", "meta")
 
 
 def _schema(kind: type) -> Any:
-    import pyarrow as pa
-
+    pa = need("pyarrow", "data")
     make = {"string": pa.string, "double": pa.float64, "int64": pa.int64}
     return pa.schema([(name, make[of]()) for name, of in _TYPES[kind].items()])
 
@@ -62,9 +62,7 @@ def _cell(record: object, name: str) -> Any:
 def write_table(path: Path, records: Iterable[Record], kind: type[Record]) -> int:
     """Write records to a Parquet file, atomically; returns their number. Tokens, log-probabilities
     and entropies of responses are not written."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = need("pyarrow", "data"), need("pyarrow.parquet", "data")
     count, schema = 0, _schema(kind)
     with replacing(path) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for part in batches(records, ROWS):
@@ -76,15 +74,11 @@ def write_table(path: Path, records: Iterable[Record], kind: type[Record]) -> in
 
 def read_table(path: Path, kind: type[Record]) -> Iterator[Record]:
     """The records of such a file; DataError when its columns are others."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = need("pyarrow", "data"), need("pyarrow.parquet", "data")
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path}: expected a Parquet file of {kind.__name__} records, {error}"
-        ) from error
+        raise DataError(f"{path}: expected a Parquet file of {kind.__name__} records, {error}") from error
     if missing := sorted(set(_TYPES[kind]) - set(file.schema_arrow.names)):
         raise DataError(f"{path}: expected the columns of {kind.__name__}, missing: {missing}")
     for batch in file.iter_batches(batch_size=ROWS, columns=list(_TYPES[kind])):

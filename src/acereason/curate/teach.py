@@ -27,6 +27,7 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from acereason.curate.draw import chance
+from acereason.curate.extras import need
 from acereason.curate.stream import replacing
 from acereason.curate.wire import (
     Busy,
@@ -146,9 +147,7 @@ def open_folder(folder: Path, protocol: Protocol) -> None:
         )
 
 
-def teach(
-    problems: Sequence[Problem], teacher: Teacher, protocol: Protocol, folder: Path
-) -> Summary:
+def teach(problems: Sequence[Problem], teacher: Teacher, protocol: Protocol, folder: Path) -> Summary:
     """Ask for `samples` responses to every problem that does not have them yet. Blocks until
     done."""
     if not teacher.urls or teacher.samples < 1 or teacher.concurrency < 1:
@@ -199,9 +198,7 @@ class _Run:
         self.teacher, self.protocol = teacher, protocol
         self.done = set(index_answers(folder / "answers.jsonl"))
         self.total = len(problems) * teacher.samples
-        self.owed = (
-            ask for ask in asks(problems, teacher.samples) if self.key(ask) not in self.done
-        )
+        self.owed = (ask for ask in asks(problems, teacher.samples) if self.key(ask) not in self.done)
         self.found = sum(self.key(ask) in self.done for ask in asks(problems, teacher.samples))
         self.arrived = self.tokens = 0
         self.load = dict.fromkeys(teacher.urls, 0)
@@ -220,9 +217,7 @@ class _Run:
         return content_hash(self.protocol, *ask)
 
     async def all(self) -> None:
-        import httpx2
-
-        teacher = self.teacher
+        httpx2, teacher = need("httpx2", "server"), self.teacher
         key = os.environ.get(teacher.api_key or "", "")
         many = httpx2.Limits(max_connections=None, max_keepalive_connections=teacher.concurrency)
         async with httpx2.AsyncClient(
@@ -280,8 +275,7 @@ class _Run:
         return float(min(self.teacher.pause * 2 ** (attempt - 1), 60.0) * jitter)
 
     async def once(self, client: Any, ask: Ask) -> Response:
-        import httpx2
-
+        httpx2 = need("httpx2", "server")
         url = min(self.load, key=self.load.__getitem__)
         self.load[url] += 1
         try:
