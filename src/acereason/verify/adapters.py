@@ -30,8 +30,7 @@ def trl_reward(judge: Judge | None = None, thinking: bool = True) -> Reward:
         prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
         rows = [
-            {name: columns[name][i] for name in _COLUMNS if name in columns}
-            for i in range(len(completions))
+            {name: columns[name][i] for name in _COLUMNS if name in columns} for i in range(len(completions))
         ]
         texts = [_text(completion) for completion in completions]
         problems = [_problem(row, _text(prompt)) for row, prompt in zip(rows, prompts, strict=True)]

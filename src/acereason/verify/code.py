@@ -164,9 +164,7 @@ class Examiner:
         functional = tests[0].type == "functional"
         cpu = problem.time_limit or DEFAULT_SECONDS
         limits = Limits(cpu, 3 * cpu + 1, problem.memory_limit or DEFAULT_MEBIBYTES)
-        job = job_bytes(
-            code, [t.input for t in tests], problem.function if functional else None, lenient
-        )
+        job = job_bytes(code, [t.input for t in tests], problem.function if functional else None, lenient)
         marking = Marking(tests, cpu)
         run = zygote.run(job, len(tests), limits, marking.failed_already)
         if run.killed or run.status:

@@ -121,9 +121,7 @@ def _math(problem: Problem, answer: str, tools: Tools) -> Verdict:
     reference = problem.answer or ""
     if not available():
         if readable(reference):
-            return Verdict(
-                "wrong", 0, detail="not shown to be equal (math-verify is not installed)"
-            )
+            return Verdict("wrong", 0, detail="not shown to be equal (math-verify is not installed)")
         return _unreadable(problem)
     found = tools.math.ask(reference, answer)
     if found in ("timeout", "died"):
@@ -135,9 +133,7 @@ def _math(problem: Problem, answer: str, tools: Tools) -> Verdict:
 
 
 def _unreadable(problem: Problem) -> Verdict:
-    return Verdict(
-        "unjudged", None, detail=f"the reference of problem {problem.id} is not readable"
-    )
+    return Verdict("unjudged", None, detail=f"the reference of problem {problem.id} is not readable")
 
 
 def _code(problem: Problem, answer: str, tools: Tools) -> Verdict:

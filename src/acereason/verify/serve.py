@@ -179,9 +179,7 @@ class RemoteJudge:
 
     def verify(self, problem: Problem, response: Response) -> Verdict:
         """The verdict on one response; waits for it."""
-        short = Response(
-            response.problem_id, response.sample, response.text, finish=response.finish
-        )
+        short = Response(response.problem_id, response.sample, response.text, finish=response.finish)
         body = msgspec.json.encode(Item(problem, short))
         reason = ""
         for attempt in range(self._retries):

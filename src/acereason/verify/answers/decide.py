@@ -47,14 +47,10 @@ from acereason.verify.answers.shapes import (
 from acereason.verify.answers.units import conversion
 
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,30})")
-_MODULUS = re.compile(
-    r"\s*\(?\s*\\?(?:\\text\{\s*|p|b)?mod(?:ulo)?(?:\s*\})?\s*\{?\s*(\w+)\s*\}?\s*\)?$"
-)
+_MODULUS = re.compile(r"\s*\(?\s*\\?(?:\\text\{\s*|p|b)?mod(?:ulo)?(?:\s*\})?\s*\{?\s*(\w+)\s*\}?\s*\)?$")
 _CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
 _LONG_CHOICE = re.compile(r"\(([A-J])\)\s*(?!.*\([A-J]\)).*|([A-J])[.:)]\s+(?!.*\b[A-J][.:)]).*")
-_HOPELESS = re.compile(
-    r"[A-Za-z]{4,}|[^\w\s\\{}()\[\]^+\-*/=<>.,:;|!%]|[^\x00-\x7f]|\d[eE][+-]?\d{5}|^%"
-)
+_HOPELESS = re.compile(r"[A-Za-z]{4,}|[^\w\s\\{}()\[\]^+\-*/=<>.,:;|!%]|[^\x00-\x7f]|\d[eE][+-]?\d{5}|^%")
 _SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
 
@@ -190,9 +186,7 @@ def _as_values(shape: Shape, other: Shape) -> Shape:
 
 def _assignments(group: Group, other: Shape) -> Shape:
     names = [item.names[0] for item in group.items if isinstance(item, Relation)]
-    values = tuple(
-        Value(assigned(item) or ()) for item in group.items if isinstance(item, Relation)
-    )
+    values = tuple(Value(assigned(item) or ()) for item in group.items if isinstance(item, Relation))
     if len(set(names)) == 1:
         return Group("list", values)
     if isinstance(other, Group) and other.kind == "tuple":
@@ -222,9 +216,7 @@ def _values(a: Value, b: Value) -> bool:
 
 def _united(a: Shape, b: Shape) -> bool | None:
     """Intervals, unions and inequalities against one another; None when neither side is one."""
-    if not any(
-        isinstance(shape, (Interval, Union, Relation)) or _inequalities(shape) for shape in (a, b)
-    ):
+    if not any(isinstance(shape, (Interval, Union, Relation)) or _inequalities(shape) for shape in (a, b)):
         return None
     ours, theirs = _interval(a), _interval(b)
     if ours is None or theirs is None:

@@ -192,9 +192,7 @@ class _Parser:
 
     def postfixed(self, tree: Tree) -> Tree:
         while mark := self.accept("!", "%"):
-            tree = (
-                ("fn", "factorial", tree) if mark == "!" else ("div", tree, ("num", Fraction(100)))
-            )
+            tree = ("fn", "factorial", tree) if mark == "!" else ("div", tree, ("num", Fraction(100)))
         return tree
 
     def exponent(self) -> Tree:

@@ -47,9 +47,7 @@ def interval_of(relation: Relation) -> Union | None:
         sides = tuple(reversed(sides))
         operators = tuple(_TURNED[operator] for operator in reversed(operators))
     variable = next((side for side in sides if side[0] == "var"), None)
-    if variable is None or any(
-        variable[1] in evaluate.variables(s) for s in sides if s != variable
-    ):
+    if variable is None or any(variable[1] in evaluate.variables(s) for s in sides if s != variable):
         return None
     closed = [operator in ("<=", ">=") for operator in operators]
     if len(sides) == 3 and sides[1] == variable and all(o in ("<", "<=") for o in operators):
@@ -59,9 +57,7 @@ def interval_of(relation: Relation) -> Union | None:
     bound = sides[1] if sides[0] == variable else sides[0]
     operator = operators[0] if sides[0] == variable else _TURNED[operators[0]]
     if operator == "!=":
-        return Union(
-            (Interval(MINUS_INFINITY, bound, False, False), Interval(bound, INFINITY, False, False))
-        )
+        return Union((Interval(MINUS_INFINITY, bound, False, False), Interval(bound, INFINITY, False, False)))
     if operator == "=":
         return None
     if operator in ("<", "<="):

@@ -104,9 +104,7 @@ _SYNONYMS = {
 }  # fmt: skip
 _WORD = r"[A-Za-z]+(?:['\-][A-Za-z]+)*\.?"
 _WORDS = re.compile(rf"{_WORD}(?: {_WORD})*")
-_NAMED = re.compile(
-    r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?|\\text\{[^{}\d]*\}"
-)
+_NAMED = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?|\\text\{[^{}\d]*\}")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _POINT_NAME = re.compile(r"\(\s*[A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+\s*\)")
 _MEMBER = re.compile(r"\s*\\?[A-Za-z]+\s*(?:\\mid|[|:])\s*")
@@ -246,9 +244,7 @@ def _side(text: str, name: str) -> tuple[Tree, ...]:
         if name:
             return (("var", name),)
         raise
-    return tuple(
-        _single(item).tree for item in (shape.items if isinstance(shape, Group) else (shape,))
-    )
+    return tuple(_single(item).tree for item in (shape.items if isinstance(shape, Group) else (shape,)))
 
 
 def _single(shape: Shape) -> Value:

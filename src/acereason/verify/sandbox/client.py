@@ -217,9 +217,7 @@ class Zygote:
     close = kill
 
 
-def job_bytes(
-    code: str, inputs: Sequence[str], function: str | None, lenient: bool = False
-) -> bytes:
+def job_bytes(code: str, inputs: Sequence[str], function: str | None, lenient: bool = False) -> bytes:
     """A job: a program, and for each test its standard input or its JSON list of arguments."""
     job: dict[str, Any] = {
         "code": code, "inputs": list(inputs), "function": function, "lenient": lenient,

@@ -21,9 +21,7 @@ from typing import Any
 
 NOBODY = 65534
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE = 1, 38, 4
-NEW_NAMESPACES = (
-    0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
-)  # mnt pid net ipc uts
+NEW_NAMESPACES = 0x00020000 | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000  # mnt pid net ipc uts
 NEW_USER = 0x10000000
 MS_RDONLY, MS_NOSUID, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 32, 4096, 16384, 1 << 18
 MNT_DETACH = 2
@@ -239,10 +237,7 @@ def readable_paths(extra: list[str]) -> list[str]:
     """What the interpreter needs to read: its standard library, its shared libraries, and
     `extra`."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    found = [
-        os.path.join(base, sys.platlibdir, version)
-        for base in {sys.base_prefix, sys.base_exec_prefix}
-    ]
+    found = [os.path.join(base, sys.platlibdir, version) for base in {sys.base_prefix, sys.base_exec_prefix}]
     found += [*SYSTEM_PATHS, *extra]
     with open("/proc/self/maps") as maps:
         mapped = {line.split(maxsplit=5)[5].strip() for line in maps if ".so" in line}

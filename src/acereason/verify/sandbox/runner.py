@@ -49,9 +49,7 @@ def prelude_names() -> dict[str, Any]:
     return names
 
 
-def run_tests(
-    job: dict[str, Any], output: int, frames: int, saved_input: int, names: dict[str, Any]
-) -> None:
+def run_tests(job: dict[str, Any], output: int, frames: int, saved_input: int, names: dict[str, Any]) -> None:
     """Run every test of `job`; stop after the first that raises. Returns when all have run."""
     page = mmap.mmap(frames, PAGE)
     position = PAGE

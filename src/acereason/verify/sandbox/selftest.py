@@ -44,9 +44,7 @@ def self_test(zygote: Zygote) -> None:
         try:
             run = zygote.run(job_bytes(program, [""], None), 1, limits)
         except Lost as error:
-            raise SandboxUnavailable(
-                f"the sandbox died in its self-test ({name}): {error}"
-            ) from error
+            raise SandboxUnavailable(f"the sandbox died in its self-test ({name}): {error}") from error
         if run.output != b"held\n":
             zygote.kill()
             raise SandboxUnavailable(

@@ -43,15 +43,18 @@ else:
     del sys.path[0]
 
 PRELOAD = """
-abc argparse array ast asyncio atexit base64 bisect bz2 calendar cmath cmd codecs collections
-collections.abc colorsys contextlib copy csv ctypes dataclasses datetime decimal difflib dis email
-encodings.idna encodings.latin_1 encodings.ascii enum errno fractions functools gc getpass glob gzip
-hashlib heapq hmac html importlib inspect io ipaddress itertools json keyword linecache locale
-logging lzma math mmap multiprocessing numbers operator os pathlib pdb pickle platform posixpath
-pprint queue random re resource sched secrets select selectors shlex shutil signal socket sqlite3
-stat statistics string struct subprocess sys tempfile textwrap threading time timeit traceback types
-typing unicodedata unittest urllib.parse urllib.request uuid warnings weakref xml.etree.ElementTree
-zlib zoneinfo
+array ast bisect cmath collections collections.abc contextlib copy ctypes dataclasses datetime
+decimal enum fractions functools heapq io itertools json math numbers operator os queue random re
+resource statistics string struct sys textwrap threading time traceback types typing
+"""
+# where the library cannot be read after root is given up, what is not loaded now never will be
+REST = """
+abc argparse asyncio base64 binascii bz2 calendar codecs colorsys csv difflib dis email
+encodings.ascii encodings.idna encodings.latin_1 errno fcntl gc getpass glob gzip hashlib hmac html
+importlib inspect ipaddress keyword linecache locale logging lzma mmap multiprocessing pathlib pickle
+platform posixpath pprint sched secrets select selectors shlex shutil signal socket sqlite3 stat
+subprocess tempfile timeit unicodedata unittest urllib.parse urllib.request uuid warnings wave weakref
+xml.etree.ElementTree zlib zoneinfo
 """
 KILL = b"kill"
 ASLEEP = 0.002  # share of a processor below which a child counts as asleep
@@ -63,6 +66,18 @@ def preload(modules: list[str]) -> None:
     for name in modules:
         with contextlib.suppress(ImportError):
             __import__(name)
+
+
+def load(options: dict[str, Any], everything: bool) -> None:
+    """Everything that programs shall find loaded."""
+    sys.path.extend(options["path"])
+    preload(PRELOAD.split())
+    if everything:
+        preload(REST.split())
+    for name in ("exit", "quit"):  # what the module `site` would add
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "end of file"))
+    preload(options["modules"])
+    del sys.path[len(sys.path) - len(options["path"]) :]
 
 
 def processor_time(pid: int) -> float:
@@ -191,27 +206,22 @@ def main() -> None:
 
 
 def move_in(options: dict[str, Any]) -> dict[str, Any]:
-    """Load modules, enter namespaces, change the root directory, drop root, prepare the
+    """Enter namespaces, load modules, change the root directory, drop root, prepare the
     confinement."""
-    sys.path.extend(options["path"])
-    preload(PRELOAD.split())
-    for name in ("exit", "quit"):  # what the module `site` would add
-        setattr(builtins, name, _sitebuiltins.Quitter(name, "end of file"))
-    preload(options["modules"])
-    del sys.path[len(sys.path) - len(options["path"]) :]
     instructions = filters.build()
     if instructions is None:
         raise OSError(f"no seccomp table for {os.uname().machine}")
     if confine.landlock_version() < 1:
         raise OSError("Landlock (kernel 5.13 or newer, and enabled)")
-    mapped = mapped_bytes()
-    readable = confine.readable_paths(options["readable"])
     isolated = options["namespaces"] and confine.unshare()
     if isolated:
         inside = os.fork()
         if inside:
             _, status = os.waitpid(inside, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    load(options, everything=not isolated and os.geteuid() == 0)
+    mapped = mapped_bytes()
+    readable = confine.readable_paths(options["readable"])
     can_switch, host_root = confine.knows(confine.NOBODY), confine.is_host_root()
     if isolated:
         confine.change_root(readable)
