@@ -262,6 +262,10 @@ def test_a_file_cut_off_in_a_line_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_bytes(b'{"id": "a", "domain": "math", "question": "x"}\n{"id"')
     with pytest.raises(DataError, match="the last line has no end"):
         dedup_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    (tmp_path / "in.jsonl").write_bytes(b'{"id": "a", "domain": "math"}\n')
+    with pytest.raises(DataError, match="expected problems, Object missing required field"):
+        dedup_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_in_order_keeps_order() -> None:

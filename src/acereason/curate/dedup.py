@@ -1,15 +1,13 @@
-"""Duplicates: exact ones by a hash of the tokens, near ones by MinHash with every candidate
-confirmed.
+"""Duplicates: exact ones by a hash of tokens, near ones by MinHash with every candidate confirmed.
 
     exact   equal token sequences (see `text.py` for what a token is)
-    near    equal *decisive* tokens in equal order (numbers, operators, single letters, words such
-            as "maximum", "not", "two") and Jaccard similarity of the sets of word 5-grams >=
-            threshold
+    near    Jaccard similarity of the sets of word 5-grams >= threshold, and equal *decisive* tokens
+            in equal order: numbers, operators, single letters, names in capitals, short quotes,
+            words such as "maximum", "not", "two"
 
 Two problems that differ in one constant therefore stay two, however long they are. Candidates come
-from MinHash (84 values in 14 bands of 6: a pair at Jaccard 0.85 is found with probability 0.998,
-at 0.8 with
-0.985), and the hash of the decisive tokens is part of every band's key, so the instances of a
+from 84 MinHash values in 14 bands of 6: a pair at Jaccard 0.85 is found with probability 0.998, at
+0.8 with 0.986. The hash of the decisive tokens is part of every band's key, so the instances of a
 template never meet. Confirmed pairs are joined into clusters (union-find). Of each cluster stays
 the member with a checked answer (`meta["answer_checked"]`), then any answer, then the most tests,
 then the longest question, then the smallest (id, content). Which records stay does not depend on
@@ -39,6 +37,7 @@ CROWD = 32  # in a larger bucket each member meets only this many neighbours
 _multipliers = mix(np.arange(1, BANDS * ROWS + 1, dtype=np.uint64)) | np.uint64(1)
 _band_salts = mix(np.arange(1001, 1001 + BANDS, dtype=np.uint64))
 _NAME = re.compile(r"\b[A-Z]{2,4}\b")
+_QUOTED = re.compile(r"""[`"“]([^\s`"“”][^`"“”\n]{0,28})[`"”]""")
 
 
 def rank(problem: Problem) -> tuple[int, int, int]:
@@ -178,12 +177,13 @@ def candidates(columns: Iterable[U64], tie: U64) -> I64:
     return np.stack(np.divmod(codes, count), axis=1)
 
 
-Features = tuple[frozenset[int], int, list[str]]  # 5-grams, decisive tokens, names in capitals
+Features = tuple[frozenset[int], int, list[str]]  # 5-grams, decisive tokens, names and quotes
 
 
 def _features(text: str) -> Features:
     encoded = encode([text])
     names = _NAME.findall(text) if not text.isupper() else []
+    names += _QUOTED.findall(text)
     decisive = int(sequence_hashes(encoded, only_decisive=True)[0])
     return frozenset(shingles(encoded)[0].tolist()), decisive, names
 

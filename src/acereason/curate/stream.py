@@ -98,11 +98,15 @@ class replacing:
 
 
 def read_part(part: Part) -> list[Problem]:
-    """The problems of a run of lines."""
+    """The problems of a run of lines; DataError when a line holds none."""
     path, start, end = part
     with open(path, "rb") as file:
         file.seek(start)
-        return _decoder.decode_lines(file.read(end - start))
+        data = file.read(end - start)
+    try:
+        return _decoder.decode_lines(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}, bytes {start:,}-{end:,}: expected problems, {error}") from error
 
 
 _function: Callable[[Any], Any]
@@ -126,9 +130,7 @@ def _call(job: Any) -> Any:
     return _function(job)
 
 
-def in_order(
-    function: Callable[[Job], Result], jobs: Iterable[Job], workers: int
-) -> Iterator[Result]:
+def in_order(function: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
     """`map(function, jobs)` with `workers` processes and a bounded number of results waiting.
 
     With more than one worker, `function` travels once to each of these fresh interpreters, by
