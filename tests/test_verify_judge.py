@@ -229,6 +229,20 @@ def test_lcb_mode_provides_its_imports_and_strict_does_not() -> None:
             assert judge.verify(ECHO, program(code)).outcome == outcome
 
 
+def test_lcb_mode_keeps_state_and_tells_inner_tuples_from_lists() -> None:
+    tests = tuple(Test("functional", "[1]", out) for out in ("[[1, 2]]", "[[1, 2]]"))
+    problem = Problem("t", "code", "", tests=tests, function="f")
+    inner, outer = "def f(x): return [(1, 2)]", "def f(x): return ([1, 2],)"
+    once = "n = 0\ndef f(x):\n  global n\n  n += 1\n  return [[n, n + 1]]"
+    for mode, expected in (
+        ("lcb", ("wrong", "correct", "wrong")),
+        ("strict", ("correct", "correct", "correct")),
+    ):
+        with Judge(1, mode=mode) as judge:
+            found = tuple(judge.verify(problem, program(c)).outcome for c in (inner, outer, once))
+            assert found == expected, mode
+
+
 # --- a third domain
 
 

@@ -72,10 +72,9 @@ def final_part(text: str) -> str | None:
     """What stands after the last `</think>`; None when the thinking was not closed.
 
     `text` is a response to a prompt that already opened `<think>`."""
-    _, found, tail = text.rpartition(END_THINK)
-    if not found or THINK in tail:
-        return None
-    return tail
+    end = text.rfind(END_THINK)
+    tail = text[end + len(END_THINK) :]
+    return None if end < 0 or THINK in tail else tail
 
 
 def boxed_answer(text: str | None) -> str | None:

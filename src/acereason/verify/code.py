@@ -111,7 +111,8 @@ class Examiner:
         self._zygotes.clear()
 
     def judge(self, problem: Problem, code: str, lenient: bool = False) -> Verdict:
-        """Judge one program. `lenient` runs it as LiveCodeBench would. Never raises for the
+        """Judge one program. `lenient` runs it as LiveCodeBench would: one process, tests in order,
+        the first failure counts. Never raises for the
         program; a zygote lost twice gives "unjudged"."""
         fault = unusable(problem)
         if fault:
@@ -128,7 +129,7 @@ class Examiner:
     def _judge(self, problem: Problem, code: str, lenient: bool) -> Verdict:
         total = len(problem.tests)
         seen = self._caught.setdefault((problem.id, hash(problem.tests)), [0] * total)
-        order = sorted(range(total), key=lambda i: (-seen[i], i))
+        order = sorted(range(total), key=lambda i: (0 if lenient else -seen[i], i))
         for kind in ("functional", "stdin"):
             pending = [i for i in order if problem.tests[i].type == kind]
             found = self._first_failure(problem, code, pending, lenient)
@@ -147,6 +148,8 @@ class Examiner:
             tests = [problem.tests[i] for i in pending]
             passed, failure = self._run(problem, code, tests, lenient)
             pending = pending[passed:]
+            if failure is not None and lenient:
+                return pending[0], failure
             if failure is None or passed:
                 second_look = False
             elif failure.signalled and not second_look:
