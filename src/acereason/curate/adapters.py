@@ -2,15 +2,12 @@
 
 | set | trap |
 |---|---|
-| OpenMathReasoning | pass rates are strings, "n/a" among them; other inference modes than cot are
-not traces |
+| OpenMathReasoning | pass rates are strings, "n/a" among them; only cot responses are traces |
 | NuminaMath-1.5 | answers "proof" and "notfound"; validity is the string "Yes" |
 | OpenCodeReasoning | split_1 holds "-" for the question: rejoined by (dataset, split, index) |
-| TACO, APPS | tests and solutions are JSON in strings, empty strings among them; limits are
-phrases |
-| DeepCoder | tests in two shapes; lcbv5's test split lies in the evaluation window and is refused |
-| Eurus-2 | instructions appended to every question, one of them with a `\\boxed{}` that is not an
-answer |
+| TACO, APPS | tests and solutions are JSON in strings, some empty; limits are phrases |
+| DeepCoder | tests in two shapes; lcbv5/test lies in the evaluation window and is refused |
+| Eurus-2 | instructions appended to every question, one with a `\\boxed{}` that is no answer |
 | SYNTHETIC-2 | one pair of columns per model; its mean rewards are ready pass rates |
 | codeforces | incomplete official tests; generated checkers for problems of several answers |
 
@@ -104,9 +101,7 @@ def open_math(row: Row, _: Any) -> Item:
     )  # fmt: skip
     if row["inference_mode"] != "cot" or not row["generated_solution"]:
         return Item(problem, [])
-    return Item(
-        problem, [trace(problem, text(row, "generated_solution"), model=row["generation_model"])]
-    )
+    return Item(problem, [trace(problem, text(row, "generated_solution"), model=row["generation_model"])])
 
 
 def numina(row: Row, _: Any) -> Item:

@@ -1,9 +1,7 @@
-"""Deduplication and decontamination of files larger than memory, decision by decision those of
-`dedup.py` and `decontaminate.py`.
+"""Files larger than memory: the decisions of `dedup.py` and `decontaminate.py`, in parallel.
 
-One pass computes the keys of every prompt (in parallel), the bands' keys go to scratch files, and
-one band at a time comes back. In memory stay about 60 bytes a prompt, plus what is a duplicate or a
-hit.
+One pass computes the keys of every prompt, the bands' keys go to scratch files, and one band at a
+time comes back. In memory stay about 60 bytes a prompt, plus what is a duplicate or a hit.
 """
 
 from __future__ import annotations

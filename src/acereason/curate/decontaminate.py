@@ -133,9 +133,7 @@ def join_hits(parts: Sequence[Hits]) -> Hits:
         return Hits(*(np.zeros(0, np.int64) for _ in Hits._fields))
     offsets = np.cumsum([0] + [len(part.sizes) for part in parts])
     shifted = [part.prompt + offset for part, offset in zip(parts, offsets, strict=False)]
-    return Hits(
-        np.concatenate(shifted), *(np.concatenate(x) for x in list(zip(*parts, strict=True))[1:])
-    )
+    return Hits(np.concatenate(shifted), *(np.concatenate(x) for x in list(zip(*parts, strict=True))[1:]))
 
 
 class Decision(NamedTuple):

@@ -217,7 +217,7 @@ def clusters(pairs: I64, text: Callable[[int], str], threshold: float) -> list[l
     for left, right in pairs.tolist():
         if (a := root(left)) == (b := root(right)):
             continue
-        if len(features) > 100_000:  # a bound on memory; pairs are sorted, so little is lost
+        if len(features) > 2_000:  # a bound on memory; pairs are sorted, so little is lost
             features.clear()
         for i in (left, right):
             if i not in features:

@@ -38,9 +38,7 @@ def nested_prompts(problems: Iterable[Problem], seed: int) -> list[Problem]:
 
 def nested_responses(responses: Iterable[Response], seed: int) -> list[Response]:
     """The responses to one problem in the order in which mixes take them."""
-    return sorted(
-        responses, key=lambda r: (chance(seed, "mix", r.problem_id, r.sample), r.sample, r.text)
-    )
+    return sorted(responses, key=lambda r: (chance(seed, "mix", r.problem_id, r.sample), r.sample, r.text))
 
 
 def mix(

@@ -1,8 +1,9 @@
 """The whole of curation: sources in, SFT mixes, RL sets, funnel, reports, manifest and card out.
 
     gather ─▶ dedup ─▶ decontaminate ─┬─▶ responses (published, teacher) ─▶ judge ─▶ SFT mixes
-                                      └─▶ rules ─▶ sound tests ─▶ majority, difficulty, length ─▶ RL
-                                      stages
+                                      │                                       │
+                                      └─▶ rules ─▶ sound tests ─▶ majority, difficulty, length
+                                                                   ─▶ RL stages
 
 Every arrow is a step of `steps.py`: done once, redone only when something that it depends on
 changes, whole or absent after a kill. What is published therefore is the same to the byte however
@@ -55,9 +56,7 @@ class Asked(msgspec.Struct, frozen=True):
     funnel: Funnel
 
 
-def curate(
-    settings: Curation, out: Path, tell: Callable[[str], None] = lambda _: None
-) -> list[Funnel]:
+def curate(settings: Curation, out: Path, tell: Callable[[str], None] = lambda _: None) -> list[Funnel]:
     """Run what is not done yet and publish; returns the whole funnel. `tell` hears which step
     begins."""
     check(settings)
@@ -95,9 +94,7 @@ def check(settings: Curation) -> None:
         if len(set(names)) < len(names):
             raise ConfigError(f"every {kind} needs a name of its own, found {', '.join(names)}")
         if bad := [name for name in names if not name.replace("-", "").replace(".", "").isalnum()]:
-            raise ConfigError(
-                f"a {kind}'s name names files: letters, digits, - and ., not {bad[0]!r}"
-            )
+            raise ConfigError(f"a {kind}'s name names files: letters, digits, - and ., not {bad[0]!r}")
 
 
 def _source(settings: SourceSettings) -> Source | None:
@@ -200,9 +197,7 @@ def _decontaminate(settings: Curation, steps: Steps, unique: Done) -> Done:
         asked = {b.name: list(questions(b.path, b.column)) for b in settings.benchmarks}
         if empty := [name for name, texts in asked.items() if not texts]:
             raise DataError(f"benchmark {empty[0]}: no question in its column; name it by `column`")
-        urls = [
-            u for b in settings.benchmarks if b.url_column for u in questions(b.path, b.url_column)
-        ]
+        urls = [u for b in settings.benchmarks if b.url_column for u in questions(b.path, b.url_column)]
         report: list[Overlap] = []
 
         def source_rule(part: list[Problem]) -> tuple[list[Problem], Funnel]:
@@ -238,9 +233,7 @@ def _decontaminate(settings: Curation, steps: Steps, unique: Done) -> Done:
 
 def _lengths(path: Path, rule: Any) -> list[tuple[str, int]]:
     domains = sorted({problem.domain for problem in read_jsonl(path, Problem)})
-    return [
-        (d, rule.math if d == "math" else rule.code if d == "code" else rule.other) for d in domains
-    ]
+    return [(d, rule.math if d == "math" else rule.code if d == "code" else rule.other) for d in domains]
 
 
 def _rules(settings: Curation, steps: Steps, clean: Done) -> Done:
@@ -300,9 +293,7 @@ def _answers(
 ) -> Done:
     def make(folder: Path) -> list[Funnel]:
         files = [gathered / RESPONSES] + ([asked / RESPONSES] if asked else [])
-        funnel = collect_answers(
-            files, unique / "merged.jsonl", clean / PROBLEMS, folder / RESPONSES
-        )
+        funnel = collect_answers(files, unique / "merged.jsonl", clean / PROBLEMS, folder / RESPONSES)
         judge_answers(
             clean / PROBLEMS, folder / RESPONSES, folder / "counted.jsonl", settings.judge,
             settings.tokenizer, settings.characters_per_token, settings.workers,
@@ -342,13 +333,9 @@ def _selections(
     settings: Curation, counted: Mapping[str, list[Counted]], lengths: Mapping[str, float]
 ) -> Iterable[tuple[str, Callable[[list[Problem]], tuple[list[Problem], Funnel]]]]:
     rl = settings.rl
-    verdicts = {
-        name: [c.verdict for c in rows if c.verdict is not None] for name, rows in counted.items()
-    }
+    verdicts = {name: [c.verdict for c in rows if c.verdict is not None] for name, rows in counted.items()}
     if rl.majority:
-        attempts = {
-            name: [(v.extracted, v) for v in found] for name, found in verdicts.items() if found
-        }
+        attempts = {name: [(v.extracted, v) for v in found] for name, found in verdicts.items() if found}
         yield "majority answer", lambda part: majority(part, attempts, rl.agreement)
     low, high = rl.difficulty
     yield (

@@ -40,9 +40,7 @@ def publish(
     funnels: list[Funnel],
 ) -> list[Funnel]:
     """Write everything unless it stands there; returns the funnel with stages and mixes added."""
-    key = key_of(
-        settings_for_hash(settings), [done.key for done in (clean, answers, chosen, *reports)]
-    )
+    key = key_of(settings_for_hash(settings), [done.key for done in (clean, answers, chosen, *reports)])
     if (there := _published(out, key)) is not None:
         return there
     counted = read_counted(answers / "counted.jsonl")
@@ -199,9 +197,7 @@ def _mix(
     problems = (p for p in read_jsonl(clean / "problems.jsonl", Problem) if p.id in ids)
     writer.records(f"sft/{wanted.name}.problems", problems, Problem)
     responses = (
-        r
-        for r in read_jsonl(answers / "responses.jsonl", Response)
-        if (r.problem_id, r.sample) in chosen
+        r for r in read_jsonl(answers / "responses.jsonl", Response) if (r.problem_id, r.sample) in chosen
     )
     writer.records(f"sft/{wanted.name}.responses", responses, Response)
     writer.mixes[wanted.name] = manifest

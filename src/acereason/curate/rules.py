@@ -1,5 +1,4 @@
-r"""The published rule filters for RL prompts: what cannot be asked alone or judged by one answer or
-by tests.
+"""The published rule filters for RL prompts: what cannot be asked alone or judged by one answer.
 
 Math (AceReason-Nemotron 1.0, section 3.1): several parts, multiple choice, true/false, proofs,
 figures, other languages, over-short prompts, over-long answers; here also missing answers and

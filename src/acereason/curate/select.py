@@ -1,5 +1,4 @@
-"""Which prompts are worth training on: by the length of the teacher's answer, by difficulty, by
-agreement.
+"""Which prompts are worth training on: by teacher length, by difficulty, by agreement.
 
     length_balance   a random share of each band of teacher lengths (paper: prompts of under 2,000
                      tokens dropped or thinned, 2,000-4,000 thinned; the shares are unpublished)
@@ -72,9 +71,7 @@ def length_balance(
     id."""
     for first, second in itertools.pairwise(bands):
         if first.high is None or second.low < first.high:
-            raise ConfigError(
-                f"length bands must rise without overlap: {first} stands before {second}"
-            )
+            raise ConfigError(f"length bands must rise without overlap: {first} stands before {second}")
 
     def why(problem: Problem) -> str | None:
         length = tokens.get(problem.id)
@@ -83,17 +80,13 @@ def length_balance(
         for band in bands:
             inside = band.low <= length and (band.high is None or length < band.high)
             if inside and chance(seed, "length", problem.id) >= band.keep:
-                return (
-                    f"teacher length {band.low:,}-{band.high or 'more'}: thinned to {band.keep:.0%}"
-                )
+                return f"teacher length {band.low:,}-{band.high or 'more'}: thinned to {band.keep:.0%}"
         return None
 
     return _filter(problems, "length balance", why)
 
 
-def difficulty(
-    problems: Iterable[Problem], verdicts: Mapping[str, Sequence[Verdict]]
-) -> list[Problem]:
+def difficulty(problems: Iterable[Problem], verdicts: Mapping[str, Sequence[Verdict]]) -> list[Problem]:
     """The problems with `difficulty` set from judged attempts (failures / attempts) and the counts
     in `meta`; a problem without judged attempts stays as it is."""
     out = []
@@ -102,9 +95,7 @@ def difficulty(
         if rewards:
             failures = len(rewards) - sum(rewards)
             meta = {**problem.meta, "attempts": len(rewards), "failures": failures}
-            problem = msgspec.structs.replace(
-                problem, difficulty=failures / len(rewards), meta=meta
-            )
+            problem = msgspec.structs.replace(problem, difficulty=failures / len(rewards), meta=meta)
         out.append(problem)
     return out
 
@@ -165,9 +156,7 @@ def stage_set(
     """The prompts of one RL stage, in the order of the input. tokens: teacher's mean length by
     id."""
 
-    def bound(
-        value: float | None, bounds: tuple[float | None, float | None], what: str
-    ) -> str | None:
+    def bound(value: float | None, bounds: tuple[float | None, float | None], what: str) -> str | None:
         if bounds == (None, None) or (value is None and stage.unknown):
             return None
         if value is None:

@@ -1,5 +1,4 @@
-"""What `curate` is told: sources, benchmarks, filters, the teacher, stages and mixes, as typed
-data.
+"""What `curate` is told: sources, benchmarks, filters, the teacher, stages and mixes as typed data.
 
 Numbers of the paper are the defaults where it prints them (9- and 14-grams, pass rates); what it
 leaves open is off or neutral by default, and named here, so nothing is thinned that a recipe does

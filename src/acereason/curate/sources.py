@@ -1,15 +1,12 @@
 """Published data sets, or anyone's JSON Lines and Parquet files, as problems and responses.
 
-    rows of a file ──adapter──▶ (Problem, responses)     or a rejected row with its reason, set
-    aside
+    rows of a file ──adapter──▶ (Problem, responses), or a rejected row with its reason, set aside
 
 `PUBLISHED` (in `adapters.py`) pins, for each set, its id, columns and number of rows; missing
-columns or another
-number fail with the difference. Rows that do not fit (missing fields, invalid UTF-8, absurd
-lengths, tests that
-are not JSON, a pickle that is not a plain string) are counted and set aside, never fatal, never
-executed.
-Files are read row by row or in small batches, so a set of 90 GB needs little memory.
+columns or another number fail with the difference. Rows that do not fit (missing fields, invalid
+UTF-8, absurd lengths, tests that are not JSON, a pickle that is not a plain string) are counted and
+set aside, never fatal, never executed. Files are read row by row or in small batches, so a set of
+90 GB needs little memory.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""The teacher: several responses per problem from OpenAI-compatible servers, killed and resumed
-without loss.
+"""The teacher: several responses per problem from OpenAI-compatible servers, resumed without loss.
 
-    folder/protocol.json     what the responses depend on; another protocol in the folder is refused
+    folder/protocol.json     what the responses depend on; another protocol is refused here
     folder/answers.jsonl     a line per response, appended as it arrives, named by a hash of all
-    that was sent folder/refused.jsonl     requests that the server would not answer; owed again on
-    the next start folder/responses.jsonl   all responses in the order (problem, sample), written at
-    the end
+                             that was sent
+    folder/refused.jsonl     requests that the server would not answer; owed again on the next start
+    folder/responses.jsonl   all responses in the order (sample, problem), written at the end
 
 A response that has arrived is never asked for again; a torn last line is cut off and owed again. At
 most `concurrency` requests are under way, each with a finite deadline. `Busy` servers are asked

@@ -5,18 +5,18 @@ before it*: `Find $x^2 + y = 5$` is `find x ^2 +y =5`. So n-grams are counted ov
 people count words, while `3 + 5` and `3 - 5` stay different. The normalisation, in order:
 
 1. lower case; Unicode by NFKC after `x²` became `x^2`; minus signs, primes and quotes to ASCII;
-2. LaTeX by meaning: `\dfrac`, `\tfrac` → `\frac`, `\frac{1}{2}` → `1/2`, `\left( … \right)` → `( …
-   )`, `\cdot`, `\times` → `*`, `\le` → `<=`, `\text{…}` → its content, spacing commands → a space,
-   `x^{2}` → `x^2`;
+2. LaTeX by meaning: `\dfrac`, `\tfrac` → `\frac`, `\frac{1}{2}` → `1/2`, `\left( … \right)` →
+   `( … )`, `\cdot`, `\times` → `*`, `\le` → `<=`, `\text{…}` → its content, spacing commands →
+   a space, `x^{2}` → `x^2`;
 3. `1,000`, `1{,}000` and `1\,000` → `1000`; a hyphen between words → a space; Markdown emphasis
    dropped; a numbering such as `12.` or `Problem 3:` at the start dropped;
-4. `. , : ; ? ' " $ # @` and backticks vanish; `!` stays after an operand (a
-   factorial).
+4. `. , : ; ? ' " $ # @` and backticks vanish; `!` stays after an operand (a factorial).
 
 Chinese, Japanese and Korean characters are one token each. Token hashes are the first 8 bytes of
 BLAKE2b, so decisions are equal on every machine; the lowest bit says whether the token is
 *decisive*: anything but an ordinary word. Two texts whose decisive tokens differ ask different
-things."""
+things.
+"""
 
 from __future__ import annotations
 
@@ -70,9 +70,7 @@ _NUMBERING = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:,|\{,\}|\\,)\d{3})+(?![\d,])")
 _HYPHEN = re.compile(r"(?<=[a-z]{2})-(?=[a-z]{2})")
-_EMPHASIS = re.compile(
-    r"(?<![\w)\]])\*{1,3}(?=[a-z]{2}[^*\n]{0,200}\*)|(?<=[a-z:.?!)])\*{2,3}(?!\d)"
-)
+_EMPHASIS = re.compile(r"(?<![\w)\]])\*{1,3}(?=[a-z]{2}[^*\n]{0,200}\*)|(?<=[a-z:.?!)])\*{2,3}(?!\d)")
 _PRIME = re.compile(r"(?:(?<=\b[a-z])|(?<=\)))'+(?!s\b)")
 _SUPERSCRIPTS = re.compile("[⁰¹²³⁴-⁹⁺⁻ⁿⁱ]+")
 _ASCII = str.maketrans(

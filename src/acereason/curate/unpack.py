@@ -45,9 +45,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
     stream = zlib.decompressobj()
     out = stream.decompress(data, limit)
     if not stream.eof:
-        raise DataError(
-            f"expected at most {limit:,} bytes of tests, found more or a cut-off stream"
-        )
+        raise DataError(f"expected at most {limit:,} bytes of tests, found more or a cut-off stream")
     return out
 
 

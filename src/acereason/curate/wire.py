@@ -117,9 +117,7 @@ def route(protocol: Protocol) -> str:
 
 def content_hash(protocol: Protocol, problem: Problem, sample: int) -> str:
     """What names a sample: everything that is sent, so nothing else is taken for it on resume."""
-    body = msgspec.json.encode(
-        [route(protocol), payload(protocol, problem, sample)], order="sorted"
-    )
+    body = msgspec.json.encode([route(protocol), payload(protocol, problem, sample)], order="sorted")
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
