@@ -45,9 +45,7 @@ def test_any_hit_and_share_equal_naive(
         return max(shares)
 
     kept, report, funnel = decontaminate(problems(*prompts), {"b": questions}, n, min_share=share)
-    dropped = {
-        str(i): worst(p) for i, p in enumerate(prompts) if worst(p) > 0 and worst(p) >= share
-    }
+    dropped = {str(i): worst(p) for i, p in enumerate(prompts) if worst(p) > 0 and worst(p) >= share}
     assert {row.prompt: row.share for row in report} == {
         name: round(value, 6) for name, value in dropped.items()
     }
@@ -60,9 +58,7 @@ def test_any_hit_and_share_equal_naive(
 
 @given(TEXTS, TEXTS, st.integers(1, 3), st.integers(0, 3))
 @settings(max_examples=200, deadline=None)
-def test_boilerplate_equals_naive(
-    prompts: list[str], questions: list[str], n: int, floor: int
-) -> None:
+def test_boilerplate_equals_naive(prompts: list[str], questions: list[str], n: int, floor: int) -> None:
     everywhere = [gram for prompt in prompts for gram in _grams(prompt, n)]
     stock = {gram for gram in everywhere if everywhere.count(gram) > floor}
     expected = set()
@@ -84,9 +80,7 @@ def test_procedural_templates_survive_and_equal_prompts_do_not() -> None:
 
     def ask() -> str:
         a, b, c, d = (state.randrange(10) for _ in range(4))
-        return (
-            f"Start with {a}, then add {b}, then multiply by {c}, and take the result modulo {d}."
-        )
+        return f"Start with {a}, then add {b}, then multiply by {c}, and take the result modulo {d}."
 
     test = [ask() for _ in range(200)]
     train = problems(*(ask() for _ in range(3000)))

@@ -96,9 +96,7 @@ def test_code_needs_tests_and_no_checker() -> None:
     assert code_reason(few, CodeRules(min_tests=3)) == "fewer than 3 tests"
     checked = Problem("p", "code", "Add.", tests=TESTS, meta={"checker": "int main"})
     assert code_reason(checked, CodeRules()) == SPECIAL
-    kept, funnel = by_rules(
-        [checked, few, Problem("s", "science", "Why?")], MathRules(), CodeRules()
-    )
+    kept, funnel = by_rules([checked, few, Problem("s", "science", "Why?")], MathRules(), CodeRules())
     assert [p.id for p in kept] == ["p", "s"]
     assert funnel.reasons == {f"code: {SPECIAL}": 1}
 

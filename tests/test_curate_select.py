@@ -97,9 +97,7 @@ def test_majority() -> None:
 
 
 def test_stage_sets() -> None:
-    everything = difficulty(
-        problems(16), {str(i): [RIGHT] * i + [WRONG] * (16 - i) for i in range(16)}
-    )
+    everything = difficulty(problems(16), {str(i): [RIGHT] * i + [WRONG] * (16 - i) for i in range(16)})
     hard = Stage("math-24k", "math", difficulty=(10 / 16, None))  # pass rate <= 6/16
     kept, _ = stage_set(everything, hard, {}, 0)
     assert [p.id for p in kept] == [str(i) for i in range(7)]
@@ -121,9 +119,7 @@ def test_unsolved() -> None:
 
 def test_mixes_are_nested_along_both_axes() -> None:
     everything = problems(60)
-    responses = {
-        p.id: [Response(p.id, k, f"{p.id}:{k}") for k in range(int(p.id) % 5)] for p in everything
-    }
+    responses = {p.id: [Response(p.id, k, f"{p.id}:{k}") for k in range(int(p.id) % 5)] for p in everything}
     sets = {}
     for p in (1, 7, 30, None):
         for r in (1, 2, 3, None):

@@ -138,9 +138,7 @@ def test_deepcoder(tmp_path: Path) -> None:
 def test_eurus(tmp_path: Path) -> None:
     tail = "\n\nPresent the answer in LaTex format: \\boxed{Your answer}"
     system = {"role": "system", "content": "When tackling complex reasoning tasks"}
-    math = row(
-        "eurus-2", ability="math", prompt=[system, {"role": "user", "content": "2+2?" + tail}]
-    )
+    math = row("eurus-2", ability="math", prompt=[system, {"role": "user", "content": "2+2?" + tail}])
     math["reward_model"] = {"ground_truth": "4", "style": "rule"}
     code = row("eurus-2", ability="code", prompt=[{"role": "user", "content": "Double it."}])
     code["reward_model"] = {"ground_truth": IO, "style": "rule"}
@@ -180,9 +178,7 @@ def test_codeforces(tmp_path: Path) -> None:
 
 
 def test_traces(tmp_path: Path) -> None:
-    rows = [
-        {"category": "code", "source": "s", "input": "q", "output": "<think>\na</think>\nb"}
-    ] * 2
+    rows = [{"category": "code", "source": "s", "input": "q", "output": "<think>\na</think>\nb"}] * 2
     items, _ = read(tmp_path, "acereason-1.1-sft", rows)
     assert items[0].problem.domain == "code" and items[0].responses[0].text == "a</think>\nb"
     turns = [
@@ -210,9 +206,7 @@ def test_generic_parquet_and_jsonl_give_the_same(tmp_path: Path) -> None:
 
 
 def test_wrong_columns_and_counts_name_the_difference(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"missing: answer; unexpected: reply; expected: answer, pr"
-    ):
+    with pytest.raises(DataError, match=r"missing: answer; unexpected: reply; expected: answer, pr"):
         read(tmp_path, "acereason-math", [{"problem": "x", "reply": "y"}])
     path = write(tmp_path, [{"problem": "What is 2?", "answer": "2"}])
     with pytest.raises(DataError, match=r"expected the 49,585 rows .* found 1 \(-49,584\)"):

@@ -98,9 +98,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send(200, data[:20], length=len(data))
                 self.close_connection = True
             case "fields":
-                self.send(
-                    200, b'{"choices": [{"message": {"words": "x"}, "finish_reason": "stop"}]}'
-                )
+                self.send(200, b'{"choices": [{"message": {"words": "x"}, "finish_reason": "stop"}]}')
             case "garbage":
                 self.send(200, b"<html>\xff")
             case "finish":
@@ -133,16 +131,12 @@ def responses(folder: Path) -> list[Response]:
 
 
 @pytest.mark.parametrize("mode", ["chat", "completion"])
-def test_every_sample_is_asked_once_with_all_parameters(
-    fake: Fake, tmp_path: Path, mode: Any
-) -> None:
+def test_every_sample_is_asked_once_with_all_parameters(fake: Fake, tmp_path: Path, mode: Any) -> None:
     protocol = Protocol("fake", mode=mode, max_tokens=100)
     summary = teach(PROBLEMS, teacher(fake), protocol, tmp_path)
     assert (summary.asked, summary.refused, summary.tokens) == (36, 0, 180)
     found = responses(tmp_path)
-    assert [(r.problem_id, r.sample) for r in found] == [
-        (p.id, k) for k in range(3) for p in PROBLEMS
-    ]
+    assert [(r.problem_id, r.sample) for r in found] == [(p.id, k) for k in range(3) for p in PROBLEMS]
     assert all(r.text.startswith("think</think>") and final_part(r.text) for r in found)
     assert set(fake.asked.values()) == {1}
     assert len({body["seed"] for body in fake.bodies}) == 36
@@ -205,9 +199,7 @@ def test_a_dead_server_trips_the_breaker(fake: Fake, tmp_path: Path) -> None:
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    nobody = Teacher(
-        ("http://127.0.0.1:9/v1",), pause=0.01, patience=0.2, attempts=99, progress=False
-    )
+    nobody = Teacher(("http://127.0.0.1:9/v1",), pause=0.01, patience=0.2, attempts=99, progress=False)
     with pytest.raises(SamplingError, match="no response for 0 s"):
         teach(PROBLEMS[:2], nobody, PROTOCOL, tmp_path)
 

@@ -31,9 +31,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SERVER, reason="set ACEREASON_TEST_SERVER to a server's /v1 address"),
 ]
-PROTOCOL = Protocol(
-    "demo", mode="completion", format="plain", temperature=1.0, top_p=1.0, max_tokens=96
-)
+PROTOCOL = Protocol("demo", mode="completion", format="plain", temperature=1.0, top_p=1.0, max_tokens=96)
 SCRIPT = """
 import sys
 from pathlib import Path
