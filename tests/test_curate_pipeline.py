@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from acereason.curate.decontaminate import Boilerplate, decontaminate
 from acereason.curate.dedup import exact, near
 from acereason.curate.extras import need
 from acereason.curate.funnel import Funnel
-from acereason.curate.pipeline import curate
+from acereason.curate.pipeline import check, curate
 from acereason.curate.settings import Curation
 from acereason.curate.stream import in_order
 from acereason.curate.tables import read_table, write_table
@@ -148,7 +149,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 import msgspec
-from acereason.curate.pipeline import curate
+from acereason.curate.pipeline import check, curate
 from acereason.curate.settings import Curation
 curate(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Curation), Path(sys.argv[2]))
 """
@@ -324,3 +325,9 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
 def test_a_missing_library_names_the_extra() -> None:
     with pytest.raises(ConfigError, match=r"pip install 'acereason\[data\]'"):
         need("pyarrow_that_is_not_there", "data")
+
+
+def test_the_documented_example_can_be_meant() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "curation.md").read_text()
+    example = text.split("```toml\n")[1].split("```")[0]
+    check(msgspec.convert(tomllib.loads(example), Curation))
