@@ -215,6 +215,28 @@ def test_verdicts_are_the_same_from_every_kind_of_caller(judge: Judge) -> None:
     assert sorted((i, v.outcome) for i, v in judge.stream(pairs)) == list(enumerate(here))
 
 
+def test_text_that_no_file_can_hold_is_judged(judge: Judge, server: str) -> None:
+    broken = [(HALF, box("\ud8005")), (SUM, program("x = '\udcff'\ndef add(a, b): return x"))]
+    for problem, response in broken:
+        verdict = judge.verify(problem, response)
+        assert verdict.outcome == "wrong"
+        json.dumps(verdict.extracted).encode()
+        verdict.extracted.encode()  # type: ignore[union-attr]
+        with RemoteJudge(server, token="secret") as remote:
+            assert remote.verify(problem, response).outcome == "wrong"
+
+
+def test_an_error_abandons_what_has_not_begun() -> None:
+    slow = "import time\ndef add(a, b):\n  time.sleep(0.3)\n  return {}"
+    with pytest.raises(KeyboardInterrupt), Judge(1) as judge:
+        futures = [judge.submit(SUM, program(slow.format(i))) for i in range(20)]
+        futures[0].result()
+        raise KeyboardInterrupt
+    assert "unjudged" in {future.result().outcome for future in futures}
+    with pytest.raises(RuntimeError, match="closed"):
+        judge.submit(HALF, box("1"))
+
+
 def test_an_unknown_mode_or_domain_is_named() -> None:
     with pytest.raises(ConfigError, match="strict"):
         Judge(mode="lenient")

@@ -61,8 +61,8 @@ class Judge:
     def __enter__(self) -> Judge:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(abandon=kind is not None)
 
     def submit(self, problem: Problem, response: Response) -> Future[Verdict]:
         """The verdict on one response, when it is there. The future raises SandboxUnavailable when
@@ -108,16 +108,28 @@ class Judge:
             for position in positions[future]:
                 yield position, future.result()
 
-    def close(self) -> None:
-        """Finish what was submitted, then end every process."""
+    def close(self, abandon: bool = False) -> None:
+        """Finish what was submitted, or `abandon` what has not begun ("unjudged"); then end every
+        process."""
         with self._lock:
             if self._closed:
                 return
             self._closed = True
+        if abandon:
+            self._drop_waiting()
         for _ in self._threads:
             self._queue.put(None)
         for thread in self._threads:
             thread.join()
+
+    def _drop_waiting(self) -> None:
+        while True:
+            try:
+                work = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if work is not None:
+                work[3].set_result(Verdict("unjudged", None, detail="the judge was closed"))
 
     def _at_once(self, verdict: Verdict) -> Future[Verdict]:
         self._count(verdict.outcome)
@@ -197,6 +209,11 @@ class Judge:
         tools.close()
 
 
+def encodable(text: str) -> str:
+    """Text without lone surrogates, which no JSON file can hold."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 def _key(problem: Problem, answer: str) -> Any:
     """What a verdict depends on."""
     judged_by = (problem.answer, problem.tests, problem.function)
@@ -206,7 +223,7 @@ def _key(problem: Problem, answer: str) -> Any:
 
 
 def _completed(verdict: Verdict, answer: str, seconds: float) -> Verdict:
-    shown = verdict.extracted or answer[:LONGEST_ANSWER]
+    shown = encodable(verdict.extracted or answer[:LONGEST_ANSWER])
     return msgspec.structs.replace(verdict, extracted=shown, seconds=seconds)
 
 

@@ -25,7 +25,7 @@ import msgspec
 
 from acereason.errors import AceReasonError, ConfigError
 from acereason.problems import Problem, Response, Verdict
-from acereason.verify.judge import Judge
+from acereason.verify.judge import Judge, encodable
 
 MAX_BODY = 64 << 20
 PENDING = 4096
@@ -179,7 +179,8 @@ class RemoteJudge:
 
     def verify(self, problem: Problem, response: Response) -> Verdict:
         """The verdict on one response; waits for it."""
-        short = Response(response.problem_id, response.sample, response.text, finish=response.finish)
+        text = encodable(response.text)
+        short = Response(response.problem_id, response.sample, text, finish=response.finish)
         body = msgspec.json.encode(Item(problem, short))
         reason = ""
         for attempt in range(self._retries):
