@@ -4,6 +4,7 @@ text."""
 from __future__ import annotations
 
 import json
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_a_worker_that_hangs_is_replaced() -> None:
         assert worker.ask("5", "9^{9^{9^{9}}}", seconds=0.5) == "timeout"
         assert worker.ask("x+1", "1+x", seconds=30) == "equal"
         assert worker.ask("x+1", "2+x", seconds=30) == "different"
+    finally:
+        worker.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp")
+def test_the_worker_is_confined() -> None:
+    pytest.importorskip("math_verify")
+    worker = MathWorker()
+    try:
+        assert worker.ask("x+1", "1+x", seconds=30) == "equal"
+        assert worker._process is not None
+        status = Path(f"/proc/{worker._process.pid}/status").read_text()
+        assert "Seccomp:\t2" in status and "NoNewPrivs:\t1" in status
     finally:
         worker.close()
 

@@ -11,11 +11,21 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
-import socket
 import sys
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from acereason.verify.sandbox import confine, filters
+else:
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "sandbox"))
+    import confine
+    import filters
+
+    del sys.path[0]
 
 MEMORY = 1 << 30  # bytes of address space
 WARM_UP = (
@@ -49,20 +59,29 @@ def answered(compare: Callable[[str, str], str], reference: str, answer: str) ->
         return "different"
 
 
+def confine_self() -> None:
+    """On Linux: no writing of files, no processes, no network from here on, whatever the parser of
+    model text might be talked into. Elsewhere the process is merely limited in memory."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    instructions = filters.build()
+    if sys.platform == "linux" and instructions is not None:
+        confine.no_new_privileges()
+        confine.install_filter(instructions)
+
+
 def main() -> None:
     """`math_worker.py DESCRIPTOR PATH…`: serve until the other side closes."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
     sys.path[:0] = sys.argv[2:]
     compare = comparer()
     for reference, answer in WARM_UP:
         answered(compare, reference, answer)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    with channel.makefile("rwb", buffering=0) as file:
-        file.write(b'"ready"\n')
-        for line in iter(file.readline, b""):
-            file.write(json.dumps(answered(compare, *json.loads(line))).encode() + b"\n")
+    confine_self()
+    with open(int(sys.argv[1]), "r+b", buffering=0) as channel:
+        channel.write(b'"ready"\n')
+        while line := channel.readline():
+            reply = answered(compare, *json.loads(line))
+            channel.write(json.dumps(reply).encode() + b"\n")
 
 
 if __name__ == "__main__":
