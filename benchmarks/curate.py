@@ -163,10 +163,15 @@ def score(labels: Path, deduped: set[str], clean: set[str]) -> dict[str, float]:
     }
 
 
-def peak_gib(workers: int) -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss if workers > 1 else 0
-    return (own + workers * child) / 2**20
+def peak_gib(workers: int) -> dict[str, float]:
+    """Largest resident memory: of this process, of the largest worker, and of all together."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20 if workers > 1 else 0.0
+    return {
+        "peak GiB, main": own,
+        "peak GiB, a worker": child,
+        "peak GiB, all processes": own + workers * child,
+    }
 
 
 def processor() -> float:
@@ -192,7 +197,7 @@ def run(folder: Path, path: Path, labels: Path, workers: int) -> dict[str, float
         "dedup seconds": middle - start,
         "dedup processor seconds": used,
         "decontaminate seconds": end - middle,
-        "peak GiB, all processes": memory,
+        **memory,
         **score(labels, *ids),
     }
 
