@@ -33,9 +33,7 @@ CODE_REQUEST = (
     "format:\n```python\n# Your solution code here\n```"
 )
 FENCE = "```python"
-STARTER_REQUEST = (
-    "Solve the problem starting with the provided function header.\n\nFunction header:\n"
-)
+STARTER_REQUEST = "Solve the problem starting with the provided function header.\n\nFunction header:\n"
 
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
@@ -62,9 +60,7 @@ def prompt(problem: Problem, format: Format) -> str:
         case "plain":
             return f"{problem.question}\n{THINK}\n"
         case _:
-            raise ConfigError(
-                f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}"
-            )
+            raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
     return f"{system}{TURN}user\n{instruction(problem)}{END_TURN}\n{TURN}assistant\n{THINK}\n"
 
 
