@@ -105,7 +105,7 @@ class Worker:
         environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         if contender.preload:
             environment["LD_PRELOAD"] = contender.preload
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(
             [contender.python, *contender.arguments],
             stdin=subprocess.PIPE,
@@ -157,9 +157,7 @@ def alternate(
     return {name: worker.ready for name, worker in workers.items()}, results
 
 
-def ratios(
-    ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], key: str
-) -> str:
+def ratios(ours: Sequence[Mapping[str, float]], theirs: Sequence[Mapping[str, float]], key: str) -> str:
     """Their `key` over ours within each round: median (lowest to highest)."""
     found = [b[key] / a[key] for a, b in zip(ours, theirs, strict=True)]
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
@@ -189,9 +187,7 @@ def hardware() -> str:
         model = f"{model}, {widest}"
     except (OSError, StopIteration):
         pass
-    return (
-        f"{model}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
-    )
+    return f"{model}, {len(os.sched_getaffinity(0))} cores, {platform.system()} {platform.release()}"
 
 
 def arithmetic_fix() -> str | None:

@@ -66,9 +66,7 @@ def ours(folder: Path) -> Callable[[], dict[str, float]]:
         problems = [Problem(str(i), "math", "") for i in range(PROMPTS)]
         begun = time.perf_counter()
         requests = (
-            Request(
-                asked[(PROMPTS * number + i) % 64], BUDGET, 1.0, draw_seed(number, i, j), key=(i, j)
-            )
+            Request(asked[(PROMPTS * number + i) % 64], BUDGET, 1.0, draw_seed(number, i, j), key=(i, j))
             for i in range(PROMPTS)
             for j in range(GROUP)
         )
@@ -115,9 +113,7 @@ def trl(folder: Path) -> None:
         def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
             assert self.clock is not None
             timed = self.clock.read()
-            common.answer(
-                common.ready() if state.global_step == 1 else timed | {"tokens": sum(seen)}
-            )
+            common.answer(common.ready() if state.global_step == 1 else timed | {"tokens": sum(seen)})
 
     texts = [" ".join(f"t{i}" for i in prompt) for prompt in models.prompts(64)]
     settings = GRPOConfig(
@@ -150,9 +146,7 @@ def trl(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--trl", type=Path, default=TRL, help="the Python that has TRL")
     parser.add_argument("--worker", choices=["ours", "trl"], help=argparse.SUPPRESS)

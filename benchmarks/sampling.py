@@ -62,9 +62,7 @@ def generate(count: int) -> Callable[[], dict[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--requests", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--worker", choices=["native", "torch", "generate"], help=argparse.SUPPRESS)
@@ -113,9 +111,7 @@ def report(count: int, rounds: int) -> None:
             ]
         )
     common.show(rows)
-    print(
-        f"fix: {fix or 'not available'} (see acereason.fastmath; the native engine does not use it)"
-    )
+    print(f"fix: {fix or 'not available'} (see acereason.fastmath; the native engine does not use it)")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""What compiled code needs to know of a Hugging Face model: its shape, its weights by short names, its
-rotation.
+"""What compiled code needs to know of a Hugging Face model: shape, weights by name, rotation.
 
 Llama, Qwen2 (biases on q, k, v) and Qwen3 (RMS norms on every head of q and k) decoders are
 understood, with tied or separate embeddings, grouped key-value heads and static rotary scaling.
@@ -82,11 +81,7 @@ def _unsupported(config: Any, shape: Shape) -> str | None:
             f" {shape.head_dim}; the heads must divide and the dimension be even"
         )
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    return (
-        f"rope_type {rope!r}, whose angles change with the length"
-        if rope in _CHANGING_ROTATIONS
-        else None
-    )
+    return f"rope_type {rope!r}, whose angles change with the length" if rope in _CHANGING_ROTATIONS else None
 
 
 class Rotation:

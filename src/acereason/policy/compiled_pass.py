@@ -1,0 +1,425 @@
+"""Log-probabilities of a pack and their gradient by compiled code (`native/learn.cpp`), in float32
+on CPU.
+
+    logprobs(model, pack, T) -> (log π_T [M], H_T [M])   as `policy.model.logprobs`, or None
+
+The whole model is one autograd function: its forward pass is fused and keeps little, its backward
+pass gives every parameter's gradient. Prompts that several responses of a pack share are computed
+once, and the last token of a response, from which nothing is predicted, not at all; so put
+responses to one prompt into one pack (`packs_by_prompt`). None means that the caller has to take
+PyTorch: no compiler, ACEREASON_NATIVE=0, a model that is not Llama, Qwen2 or Qwen3, or not float32
+on the processor.
+
+Threads take prompts with their responses, so a pack needs several responses to use several threads.
+Gradients are added in the order of threads and are the same in every run with as many threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acereason.compiled import NATIVE_FLAGS, build, load, native_source
+from acereason.errors import SamplingError
+from acereason.policy import decoder
+from acereason.policy.packing import Example, Pack, pack, packs
+
+_pointer, _int, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
+_WEIGHTS = (
+    *("norm1", "qkv", "qkv_t", "qkv_bias", "q_norm", "k_norm", "o", "o_t"),
+    *("norm2", "up", "up_t", "down", "down_t"),
+)
+_GRADIENTS = ("norm1", "qkv", "qkv_bias", "q_norm", "k_norm", "o", "norm2", "up", "down")
+_BATCH = (
+    *("token", "position", "q_start", "q_count", "k_start", "k_count"),
+    *("row", "target", "place", "temperature", "row_end", "segment_end", "target_end"),
+)
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _pointer) for name in _WEIGHTS),
+        *((f"d_{name}", _long) for name in _GRADIENTS),
+    ]
+
+
+class _Net(ctypes.Structure):
+    _fields_ = [
+        *((n, _int) for n in ("layers", "hidden", "heads", "kv_heads", "dim", "inter", "vocab")),
+        ("threads", _int),
+        ("eps", ctypes.c_float),
+        ("padding", _int),
+        ("layer", ctypes.POINTER(_Layer)),
+        *((name, _pointer) for name in ("embed", "norm", "head", "head_t", "cos", "sin")),
+        *((name, _long) for name in ("d_embed", "d_norm", "d_head", "total")),
+    ]
+
+
+class _Batch(ctypes.Structure):
+    _fields_ = [(name, _pointer) for name in _BATCH]
+
+
+@functools.cache
+def open_library() -> ctypes.CDLL | None:
+    """The compiled library; tried once a process."""
+    if os.environ.get("ACEREASON_NATIVE") == "0":
+        return None
+    library = load(build("learn", native_source("learn.cpp"), "c++", NATIVE_FLAGS))
+    if library is not None:
+        library.acereason_tape.restype = _pointer
+        library.acereason_free.argtypes = [_pointer]
+        library.acereason_forward.argtypes = [_pointer] * 5
+        library.acereason_backward.argtypes = [_pointer] * 5
+    return library
+
+
+def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
+    """All examples as packs of about `budget` tokens, responses to one prompt side by side.
+
+    A prompt counts once; a pack holds at least one response."""
+    by_prompt: dict[tuple[int, ...], list[Example]] = {}
+    for example in examples:
+        by_prompt.setdefault(tuple(example.prompt), []).append(example)
+    found: list[list[Example]] = []
+    room = 0
+    for prompt, members in by_prompt.items():
+        fresh = True
+        for example in members:
+            cost = len(example.response) + (len(prompt) if fresh else 0)
+            if not found or cost > room:
+                found.append([])
+                room, cost = budget, len(example)
+            found[-1].append(example)
+            room, fresh = room - cost, False
+    return [pack(members) for members in found]
+
+
+def packs_for(model: Any, examples: Sequence[Example], budget: int) -> list[Pack]:
+    """Packs as suits the way they will be computed: by prompt in compiled code, by length in PyTorch."""
+    return (packs if _passes(model) is None else packs_by_prompt)(examples, budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The arrays of `Batch` in learn.cpp, each thread's part after the one before."""
+
+    arrays: dict[str, np.ndarray[Any, Any]]
+    longest: int
+
+    def struct(self) -> _Batch:
+        return _Batch(*(self.arrays[name].ctypes.data for name in _BATCH))
+
+
+def lay_out(pack: Pack, temperature: Tensor, threads: int) -> Layout | None:
+    """A pack as trunks and branches, trunks dealt to threads; None when a response has gaps."""
+    trunks = _trunks(pack)
+    if trunks is None:
+        return None
+    order = sorted(_pieces(trunks, threads), key=lambda item: -_rows(item))
+    loads, shares = [0] * threads, [[] for _ in range(threads)]  # type: ignore[var-annotated]
+    for item in order:
+        least = loads.index(min(loads))
+        loads[least] += _rows(item)
+        shares[least].append(item)
+    lists: dict[str, list[Any]] = {name: [] for name in _BATCH}
+    for end in ("row_end", "segment_end", "target_end"):
+        lists[end].append(0)
+    for share in shares:
+        for prompt, branches in share:
+            _add_trunk(lists, prompt, branches)
+        lists["row_end"].append(len(lists["token"]))
+        lists["segment_end"].append(len(lists["q_start"]))
+        lists["target_end"].append(len(lists["row"]))
+    lists["temperature"] = [0.0]
+    arrays = {name: np.array(values, np.int32) for name, values in lists.items()}
+    arrays["temperature"] = temperature.numpy()[arrays["place"]].astype(np.float32)
+    return Layout(arrays, int(arrays["position"].max()) + 1)
+
+
+_Branch = tuple[list[int], int]  # a response, and the place of its first target in the pack
+
+
+def _trunks(pack: Pack) -> dict[tuple[int, ...], list[_Branch]] | None:
+    """The pack's responses by prompt."""
+    tokens, predictors = pack.tokens.tolist(), pack.predictors.numpy()
+    trunks: dict[tuple[int, ...], list[_Branch]] = {}
+    for block in pack.blocks:
+        for i in range(block.count):
+            start = block.start + i * block.length
+            a, b = np.searchsorted(predictors, (start, start + block.length)).tolist()
+            if a == b:
+                continue
+            first, last = int(predictors[a]), int(predictors[b - 1])
+            if last - first != b - a - 1:
+                return None
+            response = [*tokens[first + 1 : last + 1], int(pack.targets[b - 1])]
+            trunks.setdefault(tuple(tokens[start : first + 1]), []).append((response, a))
+    return trunks
+
+
+def _pieces(
+    trunks: dict[tuple[int, ...], list[_Branch]], threads: int
+) -> list[tuple[tuple[int, ...], list[_Branch]]]:
+    """Trunks with their branches, cut (and the prompt computed again) where one is a large part of
+    what a thread should get."""
+    if threads == 1:
+        return list(trunks.items())
+    most = sum(_rows(item) for item in trunks.items()) / (2 * threads)
+    pieces: list[tuple[tuple[int, ...], list[_Branch]]] = []
+    for prompt, branches in trunks.items():
+        pieces.append((prompt, []))
+        for branch in branches:
+            if pieces[-1][1] and _rows((prompt, [*pieces[-1][1], branch])) > most:
+                pieces.append((prompt, []))
+            pieces[-1][1].append(branch)
+    return pieces
+
+
+def _rows(item: tuple[tuple[int, ...], list[_Branch]]) -> int:
+    return len(item[0]) + sum(len(response) - 1 for response, _ in item[1])
+
+
+def _add_trunk(lists: dict[str, list[Any]], prompt: tuple[int, ...], branches: list[_Branch]) -> None:
+    start, length = len(lists["token"]), len(prompt)
+
+    def segment(tokens: Sequence[int], before: int) -> int:
+        first = len(lists["token"])
+        lists["token"].extend(tokens)
+        lists["position"].extend(range(before, before + len(tokens)))
+        for name, value in zip(_BATCH[2:6], (first, len(tokens), start, before), strict=True):
+            lists[name].append(value)
+        return first
+
+    segment(prompt, 0)
+    for response, place in branches:
+        first = segment(response[:-1], length) if len(response) > 1 else 0
+        lists["row"].extend([start + length - 1, *range(first, first + len(response) - 1)])
+        lists["target"].extend(response)
+        lists["place"].extend(range(place, place + len(response)))
+
+
+class CompiledPass:
+    """The compiled passes of one model, with its weights as panels."""
+
+    def __init__(self, model: Any, library: ctypes.CDLL) -> None:
+        self.shape = decoder.read_shape(model.config)
+        self.names = [name for name, _ in model.named_parameters()]
+        self._library, self._rotation = library, decoder.Rotation(model)
+        self._lock = threading.Lock()
+        self._buffers: dict[str, Tensor] = {}
+        self._layers = (_Layer * self.shape.layers)()
+        self._net = self._make_net()
+        self._tables(0)
+        self._tapes: list[int] = []
+
+    def __del__(self) -> None:
+        for tape in getattr(self, "_tapes", ()):
+            self._library.acereason_free(tape)
+
+    def _ld(self, n: int) -> int:
+        return int(self._library.acereason_width(n))
+
+    def _make_net(self) -> _Net:
+        """The network's numbers and where each gradient lies; pointers come with the weights."""
+        s, self._places = self.shape, dict[str, tuple[int, int, int]]()
+        hidden, queries = self._ld(s.hidden), self._ld(s.heads * s.head_dim)
+        inter, joint = self._ld(s.intermediate), (s.heads + 2 * s.kv_heads) * s.head_dim
+        at = 0
+
+        def place(name: str, rows: int, width: int) -> int:
+            nonlocal at
+            self._places[name] = (at, rows, width)
+            at += -(-rows * width // 16) * 16
+            return self._places[name][0]
+
+        for i, layer in enumerate(self._layers):
+            sizes = {
+                "norm1": (1, hidden), "norm2": (1, hidden), "qkv": (joint, hidden),
+                "qkv_bias": (1, joint), "q_norm": (1, s.head_dim), "k_norm": (1, s.head_dim),
+                "o": (s.hidden, queries), "up": (2 * inter, hidden), "down": (s.hidden, inter),
+            }  # fmt: skip
+            for name, size in sizes.items():
+                setattr(layer, f"d_{name}", place(f"{i}.{name}", *size))
+        ends = (place("embed", s.vocab, hidden), place("norm", 1, hidden))
+        numbers = (s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.intermediate, s.vocab)
+        net = _Net(*numbers, 1, s.eps, 0, self._layers)
+        net.d_embed, net.d_norm = ends
+        net.d_head = ends[0] if s.tied else place("head", s.vocab, hidden)
+        net.total = at
+        return net
+
+    def _tables(self, length: int) -> None:
+        self._length = max(256, 2 * length)
+        self._cos, self._sin = self._rotation.tables(self._length)
+        self._net.cos, self._net.sin = self._cos.data_ptr(), self._sin.data_ptr()
+
+    def _renew(self, parameters: dict[str, Tensor]) -> None:
+        """Pack the weights. Every time: a fused optimiser leaves no mark on what it has written."""
+        s = self.shape
+        given = decoder.read_weights(parameters, s)
+        for i in range(s.layers):
+            at = f"layers.{i}."
+            self._vector(f"{i}.norm1", given[at + "input_layernorm.weight"])
+            self._vector(f"{i}.norm2", given[at + "post_attention_layernorm.weight"])
+            self._matrix(f"{i}.qkv", decoder.joined(given, i, "weight"))
+            self._matrix(f"{i}.o", given[at + "self_attn.o_proj.weight"])
+            halves = [given[f"{at}mlp.{half}_proj.weight"] for half in ("gate", "up")]
+            fill = self._ld(s.intermediate) - s.intermediate
+            padded = [torch.nn.functional.pad(half, (0, 0, 0, fill)) for half in halves]
+            self._matrix(f"{i}.up", torch.cat(padded))
+            down = given[at + "mlp.down_proj.weight"]
+            self._matrix(f"{i}.down", down, torch.nn.functional.pad(down.t(), (0, 0, 0, fill)))
+            if s.qkv_bias:
+                self._vector(f"{i}.qkv_bias", decoder.joined(given, i, "bias"))
+            if s.qk_norm:
+                self._vector(f"{i}.q_norm", given[at + "self_attn.q_norm.weight"])
+                self._vector(f"{i}.k_norm", given[at + "self_attn.k_norm.weight"])
+        self._vector("embed", given["embed_tokens.weight"])
+        self._vector("norm", given["norm.weight"])
+        self._matrix("head", given["head"])
+        self._point()
+
+    def _vector(self, name: str, values: Tensor) -> None:
+        if name in self._buffers:
+            self._buffers[name].copy_(values)
+        else:
+            self._buffers[name] = values.detach().clone()
+
+    def _matrix(self, name: str, values: Tensor, turned: Tensor | None = None) -> None:
+        panel = 2 * self._library.acereason_lanes()
+        for key, matrix in ((name, values), (f"{name}_t", values.t() if turned is None else turned)):
+            if key not in self._buffers:
+                self._buffers[key] = decoder.panels(matrix.shape[0], matrix.shape[1], panel)
+            decoder.pack(matrix, self._buffers[key])
+
+    def _point(self) -> None:
+        for i, layer in enumerate(self._layers):
+            for name in _WEIGHTS:
+                buffer = self._buffers.get(f"{i}.{name}")
+                setattr(layer, name, buffer.data_ptr() if buffer is not None else None)
+        for name in ("embed", "norm", "head", "head_t"):
+            setattr(self._net, name, self._buffers[name].data_ptr())
+
+    def forward(self, parameters: dict[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor, int]:
+        """log-probabilities and entropies [M] and the tape of the pass."""
+        with self._lock:
+            self._renew(parameters)
+            if layout.longest > self._length:
+                self._tables(layout.longest)
+            tape = self._tapes.pop() if self._tapes else self._library.acereason_tape()
+            self._net.threads = len(layout.arrays["row_end"]) - 1
+            out = torch.empty(2, len(layout.arrays["row"]))
+            self._call(self._library.acereason_forward, layout, tape, out[0], out[1])
+        return out[0], out[1], tape
+
+    def backward(self, layout: Layout, tape: int, d_logprob: Tensor) -> dict[str, Tensor]:
+        """Gradients by parameter name."""
+        with self._lock:
+            threads = len(layout.arrays["row_end"]) - 1
+            self._net.threads = threads
+            grad = torch.zeros(threads, self._net.total)
+            self._call(self._library.acereason_backward, layout, tape, d_logprob, grad)
+        total = grad[0] if threads == 1 else grad.sum(0)
+        return self._gradients({n: self._part(total, n) for n in self._places})
+
+    def release(self, tape: int) -> None:
+        """Take a tape back for the next pass. Without the lock: the garbage collector calls this."""
+        self._tapes.append(tape)
+
+    def _call(self, function: Any, layout: Layout, tape: int, *out: Tensor) -> None:
+        net, batch = ctypes.addressof(self._net), layout.struct()
+        function(net, ctypes.addressof(batch), tape, *(tensor.data_ptr() for tensor in out))
+
+    def _part(self, total: Tensor, name: str) -> Tensor:
+        at, rows, width = self._places[name]
+        return total[at : at + rows * width].view(rows, width)
+
+    def _gradients(self, d: dict[str, Tensor]) -> dict[str, Tensor]:
+        s, found = self.shape, dict[str, Tensor]()
+        queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
+        found["model.embed_tokens.weight"] = d["embed"][:, : s.hidden]
+        found["model.norm.weight"] = d["norm"][0, : s.hidden]
+        if not s.tied:
+            found["lm_head.weight"] = d["head"][:, : s.hidden]
+        for i in range(s.layers):
+            at, inter = f"model.layers.{i}.", self._ld(s.intermediate)
+            found[at + "input_layernorm.weight"] = d[f"{i}.norm1"][0, : s.hidden]
+            found[at + "post_attention_layernorm.weight"] = d[f"{i}.norm2"][0, : s.hidden]
+            bounds = zip("qkv", (0, queries, queries + keys), (queries, keys, keys), strict=True)
+            for part, start, rows in bounds:
+                own = slice(start, start + rows)
+                name = f"{at}self_attn.{part}_proj."
+                found[name + "weight"] = d[f"{i}.qkv"][own, : s.hidden]
+                found[name + "bias"] = d[f"{i}.qkv_bias"][0, own]
+            found[at + "self_attn.q_norm.weight"] = d[f"{i}.q_norm"][0]
+            found[at + "self_attn.k_norm.weight"] = d[f"{i}.k_norm"][0]
+            found[at + "self_attn.o_proj.weight"] = d[f"{i}.o"][:, :queries]
+            found[at + "mlp.gate_proj.weight"] = d[f"{i}.up"][: s.intermediate, : s.hidden]
+            up = d[f"{i}.up"][inter : inter + s.intermediate]
+            found[at + "mlp.up_proj.weight"] = up[:, : s.hidden]
+            found[at + "mlp.down_proj.weight"] = d[f"{i}.down"][:, : s.intermediate]
+        return found
+
+
+class _Function(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, passes: CompiledPass, layout: Layout, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        named = dict(zip(passes.names, parameters, strict=True))
+        logprob_M, entropy_M, tape = passes.forward(named, layout)
+        ctx.passes, ctx.layout, ctx.tape = passes, layout, tape
+        ctx.finalizer = weakref.finalize(ctx, passes.release, tape)
+        ctx.mark_non_differentiable(entropy_M)
+        return logprob_M, entropy_M
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        d_logprob = gradients[0].contiguous()
+        found = ctx.passes.backward(ctx.layout, ctx.tape, d_logprob)
+        return None, None, *(found[name] for name in ctx.passes.names)
+
+
+_made: weakref.WeakKeyDictionary[Any, CompiledPass | None] = weakref.WeakKeyDictionary()
+
+
+def logprobs(
+    model: Any, pack: Pack, temperature: float | Tensor = 1.0, threads: int | None = None
+) -> tuple[Tensor, Tensor] | None:
+    """log π_T of every predicted token [M], with gradient, and H_T in nats [M], without; or None."""
+    passes = _passes(model)
+    if passes is None or pack.tokens.device.type != "cpu":
+        return None
+    parameters = [p for _, p in model.named_parameters()]
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
+        return None
+    T_M = torch.as_tensor(temperature, dtype=torch.float32).expand(len(pack.targets))
+    layout = lay_out(pack, T_M, threads or torch.get_num_threads())
+    if layout is None:
+        return None
+    found: tuple[Tensor, Tensor] = _Function.apply(passes, layout, *parameters)  # type: ignore[no-untyped-call]
+    return found
+
+
+def available(model: Any) -> bool:
+    """Whether `logprobs` will run compiled code for this model on CPU in float32."""
+    floats = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
+    return floats and _passes(model) is not None
+
+
+def _passes(model: Any) -> CompiledPass | None:
+    if model not in _made:
+        library = open_library()
+        try:
+            _made[model] = CompiledPass(model, library) if library is not None else None
+        except SamplingError:  # an architecture that compiled code does not know
+            _made[model] = None
+    return _made[model]
