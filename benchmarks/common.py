@@ -36,6 +36,7 @@ class Contender:
     arguments: Sequence[str]
     python: str = sys.executable
     preload: str | None = None
+    environment: Mapping[str, str] | None = None
 
 
 # ---- in the worker ----------------------------------------------------------------------------------
@@ -103,6 +104,7 @@ class Worker:
     def __init__(self, contender: Contender, core: int) -> None:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment |= contender.environment or {}
         if contender.preload:
             environment["LD_PRELOAD"] = contender.preload
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115

@@ -32,7 +32,7 @@ from torch import Tensor
 from acereason.compiled import NATIVE_FLAGS, build, load, native_source
 from acereason.errors import SamplingError
 from acereason.policy import decoder
-from acereason.policy.packing import Example, Pack, pack, packs
+from acereason.policy.packing import Example, Pack, pack
 
 _pointer, _int, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _WEIGHTS = (
@@ -102,11 +102,6 @@ def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
             found[-1].append(example)
             room, fresh = room - cost, False
     return [pack(members) for members in found]
-
-
-def packs_for(model: Any, examples: Sequence[Example], budget: int) -> list[Pack]:
-    """Packs as suits the way they will be computed: by prompt in compiled code, by length in PyTorch."""
-    return (packs if _passes(model) is None else packs_by_prompt)(examples, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,12 +390,9 @@ def logprobs(
     model: Any, pack: Pack, temperature: float | Tensor = 1.0, threads: int | None = None
 ) -> tuple[Tensor, Tensor] | None:
     """log π_T of every predicted token [M], with gradient, and H_T in nats [M], without; or None."""
-    passes = _passes(model)
-    if passes is None or pack.tokens.device.type != "cpu":
+    if not available(model):
         return None
-    parameters = [p for _, p in model.named_parameters()]
-    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in parameters):
-        return None
+    passes, parameters = _made[model], [p for _, p in model.named_parameters()]
     T_M = torch.as_tensor(temperature, dtype=torch.float32).expand(len(pack.targets))
     layout = lay_out(pack, T_M, threads or torch.get_num_threads())
     if layout is None:
@@ -415,11 +407,14 @@ def available(model: Any) -> bool:
     return floats and _passes(model) is not None
 
 
-def _passes(model: Any) -> CompiledPass | None:
+def available(model: Any) -> bool:
+    """Whether compiled code can do this model's passes."""
+    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
+        return False
     if model not in _made:
         library = open_library()
         try:
             _made[model] = CompiledPass(model, library) if library is not None else None
         except SamplingError:  # an architecture that compiled code does not know
             _made[model] = None
-    return _made[model]
+    return _made[model] is not None
