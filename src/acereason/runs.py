@@ -190,11 +190,13 @@ def _different(a: Any, b: Any, where: str = "") -> Iterator[str]:
 def _lock(path: Path) -> Any:
     try:
         file = (path / ".lock").open("w")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunError(f"another process is working in {path}; wait for it or stop it") from error
     except OSError as error:
         raise RunError(f"cannot open the run's folder {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise RunError(f"another process is working in {path}; wait for it or stop it") from error
     return file
 
 

@@ -18,9 +18,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import logging as transformers_logging
 
 from acereason.errors import CheckpointError
-from acereason.policy import attention
+from acereason.policy import attention, compiled_pass
 from acereason.policy.head import tempered_logprobs
-from acereason.policy.packing import Pack
+from acereason.policy.packing import Example, Pack, packs
 
 Model = Any  # a transformers PreTrainedModel for causal language modelling
 Tokenizer = Any  # a transformers PreTrainedTokenizerFast
@@ -100,7 +100,12 @@ def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
 
 
 def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
-    """log π_T of every predicted token of the pack [M] with gradient, and H_T in nats [M] without."""
+    """log π_T of every predicted token of the pack [M] with gradient, and H_T in nats [M] without.
+
+    By compiled code where that is possible (small float32 models on CPU), else by PyTorch."""
+    compiled = compiled_pass.logprobs(model, pack, temperature)
+    if compiled is not None:
+        return compiled
     output = model.base_model(
         input_ids=pack.tokens[None],
         position_ids=pack.positions[None],
@@ -110,6 +115,13 @@ def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tup
     hidden_ME = output.last_hidden_state[0, pack.predictors]
     weight_VE = model.get_output_embeddings().weight
     return tempered_logprobs(hidden_ME, weight_VE, pack.targets, temperature)
+
+
+def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> list[Pack]:
+    """All examples as packs of about `budget` tokens, laid out as suits what `logprobs` will run."""
+    if compiled_pass.available(model):
+        return compiled_pass.packs_by_prompt(examples, budget)
+    return packs(examples, budget)
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -40,11 +40,12 @@ def climb_steps(problem: Problem, wrong: bool) -> list[str]:
     if wrong and met:
         strict = not strict
     steps, value = [], start
-    while value < bound or (strict and value == bound):
-        steps.append(f"{value}+{step}={value + step}")
+    late = wrong and not met
+    while value < bound or (strict and value == bound) or late:
+        late = late and (value < bound or (strict and value == bound))
         value += step
-    if wrong and not met:
-        steps.append(f"{value}+{step}={value + step}")
+        done = not (value < bound or (strict and value == bound) or late)
+        steps.append(f"{value - step}+{step}={value} for {bound} {'yes' if done else 'low'}")
     return steps
 
 
@@ -77,10 +78,10 @@ STEPS = {"climb": climb_steps, "largest": largest_steps}
 def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
     style = rng.choice(STYLES)
     steps = STEPS[problem.meta["family"]](problem, wrong)
-    answer = re.split(r"[= ]", steps[-1])[-1]
+    answer = re.findall(r"=(\d+)|st (\d+)", steps[-1])[-1]
     if style == "named":
         steps = [f"{number}:{step}" for number, step in enumerate(steps, 1)]
-    return boxed((";" if style == "row" else "\n").join(steps), int(answer))
+    return boxed((";" if style == "row" else "\n").join(steps), int(answer[0] or answer[1]))
 
 
 def mode(problem: Problem, text: str) -> str:

@@ -3,7 +3,7 @@
     linear   Find the whole number x with 7x + 5 = 89.
     square   Find the whole number x with x*x + 3x + 20 = 108.
 
-Every try computes the left side and says whether it is low or high. The teacher's first guess scatters
+Every try computes the left side, puts what is wanted beside it and says whether it is low or high. The teacher's first guess scatters
 about the solution and each next one about what is still possible; the scatter grows with the level, so hard
 problems take more tries and more often stay unsolved. After four misses the closest guess is
 answered. What a learner can improve is the quality of the guesses: no way of answering is better
@@ -83,7 +83,8 @@ def try_text(problem: Problem, x: int, style: str, claimed: int) -> str:
     parts = "".join(f"{part:+d}" for part in left_side(problem, x)).lstrip("+")
     left = {"parts": f"{x}:{parts}", "worded": f"try {x}:{parts}", "row": f"{x}:{parts}"}[style]
     error = problem.meta["total"] - claimed
-    return f"{left}={claimed} {'yes' if error == 0 else 'low' if error > 0 else 'high'}"
+    verdict = "yes" if error == 0 else "low" if error > 0 else "high"
+    return f"{left}={claimed} for {problem.meta['total']} {verdict}"
 
 
 def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:

@@ -16,8 +16,8 @@ from typing import Any
 
 from acereason.config import Sft
 from acereason.errors import TrainingError
-from acereason.policy.model import logprobs
-from acereason.policy.packing import Example, packs
+from acereason.policy.model import logprobs, micro_batches
+from acereason.policy.packing import Example
 from acereason.sample.protocol import draw_seed
 from acereason.train import optimizers
 
@@ -58,7 +58,7 @@ def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
     """Accumulate the gradient of the mean loss over the batch; returns that loss in nats per token."""
     total = sum(len(e.response) for e in batch)
     loss = 0.0
-    for pack in packs(batch, micro_tokens):
+    for pack in micro_batches(model, batch, micro_tokens):
         logprob, _ = logprobs(model, pack)
         part = -logprob.sum() / total
         part.backward()  # type: ignore[no-untyped-call]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from acereason.config import Rl, Stage
-from acereason.policy.model import logprobs
-from acereason.policy.packing import Example, Pack, packs
+from acereason.policy.model import logprobs, micro_batches
+from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer
 from acereason.sample.temperature import entropy_of
@@ -90,7 +90,7 @@ def _update(
     ]
     total = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, max |d|, Σ k3
     tokens = 0
-    for pack in packs(examples, settings.micro_tokens):
+    for pack in micro_batches(policy.model, examples, settings.micro_tokens):
         total = _accumulate(policy, pack, answers, weights, settings, total)
         tokens += len(pack.targets)
     loss, difference, largest, k3 = total.tolist()

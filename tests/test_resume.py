@@ -1,0 +1,133 @@
+"""Exact resume: a run killed with SIGKILL again and again ends with the same bytes as one left alone."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_run
+
+from acereason import config, program, runs
+from acereason.errors import CheckpointError, RunError
+from acereason.progress import Quiet
+from acereason.train import checkpoint
+
+SCRIPT = Path(__file__).with_name("tiny_run.py")
+
+
+def without_times(value: Any) -> Any:
+    """Metrics less what a clock measured."""
+    if isinstance(value, dict):
+        return {k: without_times(v) for k, v in value.items() if k != "seconds"}
+    return value
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything that must not depend on interruptions."""
+    rows = [without_times(r) for r in runs.read_metrics(folder)]
+    files = [*(folder / "models").rglob("*.safetensors"), *(folder / "responses").glob("*.jsonl")]
+    summary = json.loads((folder / "summary.json").read_text())
+    return {
+        "metrics": rows,
+        "files": {str(f.relative_to(folder)): runs.file_hash(f) for f in sorted(files)},
+        "summary": without_times(summary),
+    }
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    tiny_run.main(folder, resume=False)
+    return folder
+
+
+def test_a_run_is_complete_and_its_numbers_agree(reference: Path) -> None:
+    found = outcome(reference)
+    assert [s["name"] for s in found["summary"]["stages"]] == ["sft", "math", "code"]
+    steps = [r for r in found["metrics"] if r["kind"] == "rl"]
+    assert [r["stage_step"] for r in steps] == [1, 2, 3, 4, 5, 1, 2, 3]
+    assert [r["step"] for r in steps] == list(range(steps[0]["step"], steps[0]["step"] + 8))
+    for row in steps:
+        assert row["logprob_difference"]["max"] < 1e-3
+    assert (reference / "report.html").exists()
+
+
+def test_the_same_recipe_gives_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+    tiny_run.main(tmp_path / "run", resume=False)
+    assert outcome(tmp_path / "run") == outcome(reference)
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_the_same(reference: Path, tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    folder, kills = tmp_path / "run", 0
+    while not (folder / "summary.json").exists():
+        resume = ["resume"] if (folder / "recipe.json").exists() else []
+        process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *resume])
+        deadline = time.monotonic() + (rng.uniform(1.5, 8.0) if kills < 4 else 300)
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        elif process.returncode:
+            shutil.rmtree(folder, ignore_errors=True)  # killed before the folder was whole
+            assert kills, "the run failed by itself"
+        process.wait()
+    assert kills >= 2
+    assert outcome(folder) == outcome(reference)
+
+
+def test_stopping_after_every_stage_changes_nothing(reference: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
+        assert program.run_all(run, Quiet(), until="sft") is None
+    with runs.resume(folder) as run:
+        assert program.run_all(run, Quiet(), until="math") is None
+    with runs.resume(folder) as run:
+        program.run_all(run, Quiet())
+    mine, theirs = outcome(folder), outcome(reference)
+    assert mine == theirs
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(reference: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
+        program.run_all(run, Quiet(), until="math")
+    newest = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name.rpartition("-")[2]))
+    weights = newest / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100] + bytes(100))
+    with runs.resume(folder) as run:
+        program.run_all(run, Quiet())
+    assert outcome(folder) == outcome(reference)
+
+
+def test_no_whole_checkpoint_is_a_clear_error(reference: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(reference, folder)
+    for position in (folder / "checkpoints").glob("*/position.json"):
+        position.write_text("{")
+    with runs.resume(folder) as run, pytest.raises(CheckpointError, match="checkpoints .* is whole"):
+        checkpoint.latest(run)
+
+
+def test_a_run_folder_refuses_what_would_spoil_it(reference: Path, tmp_path: Path) -> None:
+    recipe = config.parse(tiny_run.RECIPE)
+    with pytest.raises(RunError, match="--resume"):
+        runs.create(reference, recipe)
+    other = config.parse({**tiny_run.RECIPE, "seed": 6})
+    with pytest.raises(RunError, match=r"seed \(5 → 6\)"):
+        runs.resume(reference, other)
+    with pytest.raises(RunError, match="not a run's folder"):
+        runs.resume(tmp_path)
+    with runs.resume(reference), pytest.raises(RunError, match="another process"):
+        runs.resume(reference)
