@@ -42,8 +42,12 @@ _CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
 def instruction(problem: Problem) -> str:
     """The user turn of a math or code problem: question, starter code and what form the answer
     takes."""
-    if problem.domain != "code":
+    if problem.domain == "math":
         return f"{problem.question}\n{MATH_REQUEST}"
+    if problem.domain != "code":
+        from acereason.verify.domains import domain  # a user's own; imported late, it needs this module
+
+        return domain(problem.domain).instruction(problem)
     parts = [problem.question]
     if problem.starter_code:
         parts.append(f"{STARTER_REQUEST}```\n{problem.starter_code}\n```")

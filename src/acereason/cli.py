@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, cast, get_args
@@ -150,17 +151,41 @@ def curate(
     folder: OutFolder = Path("data"),
     settings: Settings = None,
 ) -> None:
-    """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why."""
+    """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why.
+
+    A file with a [curation] section runs the whole pipeline over published sets; see docs/curation.md."""
+    path = find_recipe(recipe)
+    if published := curation_of(path):
+        from acereason.curate import funnel, pipeline
+
+        out.print(funnel.table(pipeline.curate(published, folder, err.print)))
+        return
     from acereason.curate import tasks
 
-    chosen = config.load(find_recipe(recipe), settings or [])
-    data, funnel = tasks.make(chosen.curate, chosen.seed)
+    chosen = config.load(path, settings or [])
+    data, steps = tasks.make(chosen.curate, chosen.seed)
     folder.mkdir(parents=True, exist_ok=True)
     tasks.write(data, folder)
-    for row in funnel:
+    for row in steps:
         reasons = ", ".join(f"{count} {why}" for why, count in row.reasons.items()) or "nothing dropped"
         out.print(f"{row.name}: {row.before} → {row.after} ({reasons})", markup=False)
     out.print(f"{len(data.sft)} SFT prompts, {len(data.traces)} traces, {len(data.rl)} RL prompts", markup=False)
+
+
+def curation_of(path: Path) -> Any:
+    """The [curation] section of a TOML file, or None."""
+    try:
+        section = tomllib.loads(path.read_text()).get("curation")
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if section is None:
+        return None
+    from acereason.curate.settings import Curation
+
+    try:
+        return msgspec.convert(section, Curation)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}, [curation]: {error}") from error
 
 
 @app.command()
@@ -295,14 +320,23 @@ def report(folder: Annotated[Path, typer.Argument(help="the run's folder")]) -> 
 
 @app.command()
 def verify(
-    source: Annotated[Path, typer.Argument(help="JSON Lines: a problem's fields and `response`")],
-    target: Annotated[
-        Path, typer.Option("--out", "-o", help="JSON Lines of verdicts, one per row, in order")
-    ],
+    source: Annotated[Path | None, typer.Argument(help="JSON Lines: a problem's fields and `response`")] = None,
+    target: Annotated[Path | None, typer.Option("--out", "-o", help="verdicts, one per row, in order")] = None,
     workers: Annotated[int, typer.Option(help="judging processes")] = 2,
-    mode: Annotated[str, typer.Option(help="how to judge, see docs/verifier.md")] = "strict",
+    mode: Annotated[str, typer.Option(help="strict, lcb, math_verify or acereason; docs/verifier.md")] = "strict",
+    serve: Annotated[bool, typer.Option("--serve", help="judge over HTTP instead: JSON in, JSON out")] = False,
+    host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="where to listen")] = 8765,
+    token: Annotated[str, typer.Option(help="what callers must send as a bearer token")] = "",
 ) -> None:
     """Judge responses that were made anywhere: math answers by rule, programs by their tests in a sandbox."""
+    if serve:
+        from acereason.verify.serve import serve as listen
+
+        listen(host, port, workers, mode, token, ready=out.print)
+        return
+    if source is None or target is None:
+        raise ConfigError("give a file of responses and --out for the verdicts, or --serve")
     from acereason.verify.files import verify_file
 
     counts: dict[str, Any] = verify_file(source, target, workers, mode)

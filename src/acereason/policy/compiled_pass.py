@@ -402,12 +402,6 @@ def logprobs(
 
 
 def available(model: Any) -> bool:
-    """Whether `logprobs` will run compiled code for this model on CPU in float32."""
-    floats = all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
-    return floats and _passes(model) is not None
-
-
-def available(model: Any) -> bool:
     """Whether compiled code can do this model's passes."""
     if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
         return False

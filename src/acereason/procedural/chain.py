@@ -2,10 +2,10 @@
 
     Start with 17. Add 8, times 2, minus 9. Keep every result modulo 50. What is the end?
 
-The work is to carry a value through many steps without a slip. Level L has L+1 operations. Ways
-of answering: `lines` (one step a line), `row` (all in one line), `reduced` (the modulus taken on a
-line of its own) and `named` (each step announced by its number). A wrong response loses the sign of a negative result, or stops reducing once it
-should have; where nothing is to be reduced it leaves an operation out.
+The work is to carry a value through many steps without a slip. Level L has L+1 operations. Ways of
+answering: `lines` (one step a line), `row` (all in one line), `reduced` (the modulus taken on a line of its
+own) and `named` (each step announced by its number). A wrong response loses the sign of a negative result,
+or stops reducing once it should have; where nothing is to be reduced it leaves an operation out.
 """
 
 from __future__ import annotations

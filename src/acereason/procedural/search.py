@@ -3,11 +3,11 @@
     linear   Find the whole number x with 7x + 5 = 89.
     square   Find the whole number x with x*x + 3x + 20 = 108.
 
-Every try computes the left side, puts what is wanted beside it and says whether it is low or high. The teacher's first guess scatters
-about the solution and each next one about what is still possible; the scatter grows with the level, so hard
-problems take more tries and more often stay unsolved. After four misses the closest guess is
-answered. What a learner can improve is the quality of the guesses: no way of answering is better
-than another. Ways of answering: `parts` (a try a line), `row` (all in one line), `worded` (the guess
+Every try computes the left side, puts what is wanted beside it and says whether it is low or high. The
+teacher's first guess scatters about the solution and each next one about what is still possible; the
+scatter grows with the level, so hard problems take more tries and more often stay unsolved. After four
+misses the closest guess is answered. What a learner can improve is the quality of the guesses: no way of
+answering is better than another. Ways of answering: `parts` (a try a line), `row` (all in one line), `worded` (the guess
 announced).
 """
 
