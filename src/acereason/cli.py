@@ -153,7 +153,7 @@ def curate(
 ) -> None:
     """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why.
 
-    A file with a [curation] section runs the whole pipeline over published sets; see docs/curation.md."""
+    A file with [[sources]] runs the whole pipeline over published sets; see docs/curation.md."""
     path = find_recipe(recipe)
     if published := curation_of(path):
         from acereason.curate import funnel, pipeline
@@ -173,19 +173,19 @@ def curate(
 
 
 def curation_of(path: Path) -> Any:
-    """The [curation] section of a TOML file, or None."""
+    """The settings of a curation file, known by its [[sources]]; None for a recipe."""
     try:
-        section = tomllib.loads(path.read_text()).get("curation")
+        data = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if section is None:
+    if "sources" not in data:
         return None
     from acereason.curate.settings import Curation
 
     try:
-        return msgspec.convert(section, Curation)
+        return msgspec.convert(data, Curation)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}, [curation]: {error}") from error
+        raise ConfigError(f"{path}: {error}") from error
 
 
 @app.command()

@@ -27,7 +27,7 @@ from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
 from acereason.progress import Progress
-from acereason.runs import Run
+from acereason.runs import Run, disk_errors
 from acereason.sample.embedded import EmbeddedSampler
 from acereason.train import checkpoint, optimizers, rl, sft
 from acereason.train.checkpoint import Position
@@ -40,6 +40,11 @@ log = logging.getLogger(__name__)
 
 def run_all(run: Run, progress: Progress, until: str | None = None) -> dict[str, Any] | None:
     """Do what is left of a run, up to and with the stage named `until`; returns the summary when complete."""
+    with disk_errors(run.path):
+        return _run_all(run, progress, until)
+
+
+def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] | None:
     begun = time.perf_counter()
     recipe = run.recipe
     threads = recipe.sampling.threads or len(os.sched_getaffinity(0))

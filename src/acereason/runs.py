@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from safetensors import SafetensorError
 
 from acereason import config
 from acereason.errors import RunError
@@ -205,13 +206,14 @@ def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full or read-only disk into an error that says what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, SafetensorError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in str(error):
             raise RunError(
                 f"the disk that holds {path} is full. Free some space and continue with --resume; "
                 "everything up to the last checkpoint is kept"
             ) from error
-        raise RunError(f"cannot write into {path}: {error.strerror}") from error
+        raise RunError(f"cannot write into {path}: {error}") from error
 
 
 def _processor() -> str:

@@ -46,6 +46,8 @@ def load_model(
 
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
+    if str(path).startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
+        raise CheckpointError(f"there is no folder {path}. Expected one with config.json and *.safetensors")
     try:
         config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
         if rope_theta is not None:

@@ -109,7 +109,8 @@ def _accumulate(
     total: Tensor,
 ) -> Tensor:
     """Forward and backward of one micro-batch; returns the running totals."""
-    temperatures = torch.tensor([a.completion.request.temperature for a in answers])[pack.owners]
+    every = [a.completion.request.temperature for a in answers]
+    temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
     sampled = _per_token(pack, [a.completion.logprobs for a in answers])
     logprob, _ = logprobs(policy.model, pack, temperatures)
     weight = weights[pack.owners].to(logprob.dtype)
