@@ -9,9 +9,7 @@ from acereason.chat import boxed_answer, code_block, final_part
 from acereason.problems import Problem, Response
 
 # every digit, symbol and newline is a token, and every word with the space before it
-TOKEN = re.compile(
-    r"</?think>|```python|```|\\boxed|\n| +(?=[^A-Za-z_ ]| [A-Za-z_])| ?[A-Za-z_]+|\d|[^\s\w]"
-)
+TOKEN = re.compile(r"</?think>|```python|```|\\boxed|\n| +(?=[^A-Za-z_ ]| [A-Za-z_])| ?[A-Za-z_]+|\d|[^\s\w]")
 
 
 def tokens(text: str) -> list[str]:

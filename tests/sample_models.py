@@ -98,9 +98,7 @@ ENGINES = ["torch", *(["native"] if open_library()[0] else [])]
 
 
 def sampler(model: Any, engine: str, **settings: Any) -> EmbeddedSampler:
-    made = EmbeddedSampler(
-        model, native=engine == "native", **{"slots": 5, "threads": 2} | settings
-    )
+    made = EmbeddedSampler(model, native=engine == "native", **{"slots": 5, "threads": 2} | settings)
     assert made.engine == engine
     return made
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny_run
 
+import tiny_run
 from acereason import config
 from acereason.errors import ConfigError
 

@@ -95,9 +95,7 @@ def test_errors_are_the_spread_of_repeated_experiments() -> None:
 
 @given(tables(), st.data())
 @settings(max_examples=60)
-def test_pass_at_k_equals_enumeration_of_all_subsets(
-    table: list[list[bool]], data: st.DataObject
-) -> None:
+def test_pass_at_k_equals_enumeration_of_all_subsets(table: list[list[bool]], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(table[0])))
     rates = []
     for row in table:
@@ -161,9 +159,7 @@ def test_majority_beats_and_loses_to_the_average() -> None:
 
 @given(tables(), st.data())
 @settings(max_examples=50)
-def test_paired_difference_equals_the_textbook(
-    before: list[list[bool]], data: st.DataObject
-) -> None:
+def test_paired_difference_equals_the_textbook(before: list[list[bool]], data: st.DataObject) -> None:
     after = [[data.draw(st.booleans()) for _ in range(3)] for _ in before]
     gains = [statistics.fmean(b) - statistics.fmean(a) for a, b in zip(before, after, strict=True)]
     result = paired_difference(before, after, resamples=100)
@@ -293,9 +289,7 @@ def test_decomposition_is_antisymmetric(
 
 
 def test_decomposition_of_pure_cases() -> None:
-    within = decompose_shares(
-        {"x": (0.5, 0.2), "y": (0.5, 0.4)}, {"x": (0.5, 0.6), "y": (0.5, 0.4)}
-    )
+    within = decompose_shares({"x": (0.5, 0.2), "y": (0.5, 0.4)}, {"x": (0.5, 0.6), "y": (0.5, 0.4)})
     assert (within.within, within.shift) == (close(0.2), close(0))
     shift = decompose_shares({"x": (0.9, 0.2), "y": (0.1, 0.8)}, {"x": (0.1, 0.2), "y": (0.9, 0.8)})
     assert (shift.within, shift.shift) == (close(0, abs=1e-12), close(0.48))

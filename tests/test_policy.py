@@ -74,17 +74,11 @@ def test_packed_equals_unpacked(architecture: str, tied: bool) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(8, 200), st.floats(0, 0.5))
-def test_the_split_into_packs_does_not_change_the_gradient(
-    seed: int, budget: int, waste: float
-) -> None:
+def test_the_split_into_packs_does_not_change_the_gradient(seed: int, budget: int, waste: float) -> None:
     model, data = small("qwen3", seed=seed % 3).double(), examples(seed)
-    weights = torch.randn(
-        len(data), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
+    weights = torch.randn(len(data), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     naive = gradient(model, [pack([e], 0.0) for e in data], weights)
-    assert torch.allclose(
-        gradient(model, packs(data, budget, waste), weights), naive, rtol=0, atol=1e-10
-    )
+    assert torch.allclose(gradient(model, packs(data, budget, waste), weights), naive, rtol=0, atol=1e-10)
 
 
 def gradient(model: Any, micro_batches: list[Any], weights: Tensor) -> Tensor:
@@ -151,9 +145,7 @@ def test_head_memory_is_bounded_by_the_chunk() -> None:
     targets = torch.zeros(tokens, dtype=torch.long)
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             result = func(*args, **(kwargs or {}))
             if isinstance(result, Tensor):

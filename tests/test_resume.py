@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny_run
 
+import tiny_run
 from acereason import config, program, runs
 from acereason.errors import CheckpointError, RunError
 from acereason.progress import Quiet
@@ -66,7 +66,9 @@ def test_the_same_recipe_gives_the_same_bytes(reference: Path, tmp_path: Path) -
     assert outcome(tmp_path / "run") == outcome(reference)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_killed_at_random_moments_it_ends_the_same(reference: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     folder, kills = tmp_path / "run", 0
@@ -99,7 +101,9 @@ def test_stopping_after_every_stage_changes_nothing(reference: Path, tmp_path: P
     assert mine == theirs
 
 
-def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(reference: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
+    reference: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
     with runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
         program.run_all(run, Quiet(), until="math")
@@ -116,7 +120,7 @@ def test_no_whole_checkpoint_is_a_clear_error(reference: Path, tmp_path: Path) -
     shutil.copytree(reference, folder)
     for position in (folder / "checkpoints").glob("*/position.json"):
         position.write_text("{")
-    with runs.resume(folder) as run, pytest.raises(CheckpointError, match="checkpoints .* is whole"):
+    with runs.resume(folder) as run, pytest.raises(CheckpointError, match=r"checkpoints .* is whole"):
         checkpoint.latest(run)
 
 

@@ -157,9 +157,7 @@ def test_weights_that_diverged_are_named_and_mended(engine: str) -> None:
         ({"prompt": [-1]}, "vocabulary"),
     ],
 )
-def test_requests_that_cannot_be_answered(
-    engine: str, change: dict[str, Any], message: str
-) -> None:
+def test_requests_that_cannot_be_answered(engine: str, change: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"prompt": [1, 2], "budget": 4, "temperature": 1.0, "seed": 0}
     made = sampler(make("qwen3"), engine)
     with pytest.raises(SamplingError, match=message):

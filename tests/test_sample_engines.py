@@ -33,9 +33,7 @@ needs_native = pytest.mark.skipif("native" not in ENGINES, reason="no compiler")
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_logprobs_and_entropies_are_of_the_tempered_distribution(
-    kind: str, tied: bool, engine: str
-) -> None:
+def test_logprobs_and_entropies_are_of_the_tempered_distribution(kind: str, tied: bool, engine: str) -> None:
     model = make(kind, tied=tied)
     made = sampler(model, engine)
     for temperature in (0.4, 0.85, 1.3):
@@ -76,8 +74,7 @@ def test_long_prompt_goes_through_in_chunks(engine: str) -> None:
 def test_native_draws_the_tokens_of_torch(kind: str) -> None:
     model, requests = make(kind), group(temperature=1.1) + group(temperature=0.6, top_p=0.8)
     requests = [
-        Request(r.prompt, r.budget, r.temperature, r.seed, r.top_p, i)
-        for i, r in enumerate(requests)
+        Request(r.prompt, r.budget, r.temperature, r.seed, r.top_p, i) for i, r in enumerate(requests)
     ]
     native = answers(sampler(model, "native"), requests)
     torch_ = answers(sampler(model, "torch"), requests)

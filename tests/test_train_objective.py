@@ -19,12 +19,8 @@ from acereason.train.objective import (
 )
 
 
-def rollouts(
-    rewards: list[list[float]], tokens: list[list[int]], cut: list[list[bool]]
-) -> Rollouts:
-    return Rollouts(
-        torch.tensor(rewards, dtype=torch.float64), torch.tensor(tokens), torch.tensor(cut)
-    )
+def rollouts(rewards: list[list[float]], tokens: list[list[int]], cut: list[list[bool]]) -> Rollouts:
+    return Rollouts(torch.tensor(rewards, dtype=torch.float64), torch.tensor(tokens), torch.tensor(cut))
 
 
 @st.composite
@@ -38,9 +34,7 @@ def batches(draw: st.DrawFn) -> Rollouts:
     return rollouts(table(reward), table(st.integers(1, 50)), table(st.booleans()))  # type: ignore[arg-type]
 
 
-def naive_weights(
-    r: Rollouts, overlong: str, counts: bool, normalisation: str
-) -> list[list[float]]:
+def naive_weights(r: Rollouts, overlong: str, counts: bool, normalisation: str) -> list[list[float]]:
     """Recipe §3, response by response."""
     P, G = r.rewards.shape
     groups = []
@@ -48,11 +42,7 @@ def naive_weights(
         scores = [float(x) for x in r.rewards[p]]
         usable = not any(math.isnan(s) for s in scores)
         keep = [usable and not (overlong == "mask" and bool(r.truncated[p, g])) for g in range(G)]
-        pool = [
-            s
-            for g, s in enumerate(scores)
-            if not math.isnan(s) and (counts or (usable and keep[g]))
-        ]
+        pool = [s for g, s in enumerate(scores) if not math.isnan(s) and (counts or (usable and keep[g]))]
         A = [0.0] * G
         if pool and len(set(pool)) > 1:
             mean = sum(pool) / len(pool)
@@ -124,9 +114,7 @@ def test_clipped_loss_has_the_policy_gradient_where_old_and_new_agree() -> None:
     logprobs = torch.randn(20, dtype=torch.float64, requires_grad=True)
     weights = torch.randn(20, dtype=torch.float64)
     plain = torch.autograd.grad(policy_loss(logprobs, weights), logprobs)[0]
-    clipped = torch.autograd.grad(
-        clipped_loss(logprobs, logprobs.detach(), weights, (0.2, 0.2)), logprobs
-    )[0]
+    clipped = torch.autograd.grad(clipped_loss(logprobs, logprobs.detach(), weights, (0.2, 0.2)), logprobs)[0]
     assert torch.allclose(plain, clipped)
 
 
@@ -134,6 +122,7 @@ def test_clipping_stops_the_pull_of_what_moved_too_far() -> None:
     old = torch.zeros(2, dtype=torch.float64)
     logprobs = torch.tensor([0.5, -0.5], dtype=torch.float64, requires_grad=True)
     weights = torch.tensor([1.0, -1.0], dtype=torch.float64)  # both moved the way they were pulled
-    assert torch.autograd.grad(clipped_loss(logprobs, old, weights, (0.2, 0.2)), logprobs)[
-        0
-    ].tolist() == [0, 0]
+    assert torch.autograd.grad(clipped_loss(logprobs, old, weights, (0.2, 0.2)), logprobs)[0].tolist() == [
+        0,
+        0,
+    ]

@@ -15,7 +15,9 @@ from acereason.train.stages import PromptPool, candidates, finished, within
 
 
 def problems(n: int, domain: str = "math") -> list[Problem]:
-    return [Problem(f"{domain}-{i}", domain, f"q{i}", answer="1", meta={"level": i % 4 + 1}) for i in range(n)]
+    return [
+        Problem(f"{domain}-{i}", domain, f"q{i}", answer="1", meta={"level": i % 4 + 1}) for i in range(n)
+    ]
 
 
 @given(st.integers(1, 30), st.lists(st.integers(1, 12), min_size=1, max_size=10), st.integers(0, 9))

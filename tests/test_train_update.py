@@ -1,4 +1,4 @@
-"""One update against a naive per-response gradient, whatever the micro-batches; and what must move nothing."""
+"""One update against a naive per-response gradient, whatever the micro-batches; what must move nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from acereason.config import Rl, Stage
+from acereason.config import Rl, Sft, Stage
+from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
 from acereason.sample.protocol import Completion, Request
 from acereason.train import optimizers, sft, update
 from acereason.train.sft import schedule
-from acereason.policy.packing import Example
-from acereason.config import Sft
 
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
 
@@ -113,7 +112,8 @@ def test_nothing_to_learn_moves_nothing(qwen3: Any, rewards: Any) -> None:
 def test_a_fully_truncated_batch_is_masked_and_reported(qwen3: Any) -> None:
     batch = groups(6)
     cut = [
-        [Answer(a.problem, a.sample, Completion(*_parts(a), "length"), "", a.verdict) for a in g] for g in batch
+        [Answer(a.problem, a.sample, Completion(*_parts(a), "length"), "", a.verdict) for a in g]
+        for g in batch
     ]
     learned = update.learn(policy(qwen3), cut, optimizers.for_rl(qwen3, Rl()), STAGE, Rl())
     assert learned.learned_tokens == 0

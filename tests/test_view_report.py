@@ -49,9 +49,7 @@ def evaluation(step: int, stage: str, benchmark: str, share: float, **more: Any)
         modes["search"]["try each"] = {"share": share, "accuracy": 0.8}
     row = {"kind": "evaluation", "step": step, "stage": stage, "benchmark": benchmark, **more}
     return {**row, **accuracy(share), "truncated": 0.02, "no_answer": 0.04, "modes": modes} | {
-        "by_family": {
-            name: accuracy(share * by, 170) for name, by in (("chain", 1.1), ("search", 0.9))
-        }
+        "by_family": {name: accuracy(share * by, 170) for name, by in (("chain", 1.1), ("search", 0.9))}
     }
 
 
@@ -95,8 +93,7 @@ def rl_rows(random: np.random.Generator, first: int) -> list[Row]:
                     "logprob_difference": {"mean": 1e-6, "max": 2e-5, "k3": 0 if at % 2 else 1e-9},
                     "tokens": int(128 * mean),
                     "learned_tokens": int(100 * mean),
-                    "seconds": {"sample": 0.9, "judge": 0.1, "learn": 0.6, "publish": 0.02}
-                    | {"total": 1.62},
+                    "seconds": {"sample": 0.9, "judge": 0.1, "learn": 0.6, "publish": 0.02} | {"total": 1.62},
                 }
             )
     return rows
@@ -141,9 +138,7 @@ def metric_rows(random: np.random.Generator) -> list[Row]:
     for step in range(1, 121):
         loss = 0.4 + 1.8 * math.exp(-step / 25) + random.normal(0, 0.02)
         lr = 5e-4 * (1 + math.cos(math.pi * step / 120)) / 2
-        rows.append(
-            {"kind": "sft", "step": step, "epoch": (step + 39) // 40, "loss": loss, "lr": lr}
-        )
+        rows.append({"kind": "sft", "step": step, "epoch": (step + 39) // 40, "loss": loss, "lr": lr})
         if step % 40 == 0:
             epoch = step // 40
             about = {"epoch": epoch} if epoch < 3 else {}  # the last one is the stage's own
@@ -187,9 +182,7 @@ def make_run(folder: Path) -> Path:
             for at in (step - 1, step) if name == stage else (step,):
                 path = folder / "responses" / f"{name}-{at:06d}.jsonl"
                 path.write_text(lines(response_rows(random, stage)))
-    problems = [
-        {"id": f"math-short/{n}", "question": f"Add {n} and 42.", "answer": "42"} for n in (0, 1)
-    ]
+    problems = [{"id": f"math-short/{n}", "question": f"Add {n} and 42.", "answer": "42"} for n in (0, 1)]
     (folder / "data" / "problems.jsonl").write_text(lines(problems))
     final = [row for row in rows if row["kind"] == "evaluation" and row["step"] >= 120]
     stages = [
@@ -291,9 +284,7 @@ def test_invalid_bytes_in_a_response_are_text(run: Path) -> None:
 NAMES = ["kind", "step", "stage", "epoch", "benchmark", "modes", "reward", "points", "stages", "T"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
     max_leaves=8,
 )
 KINDS = st.sampled_from(["rl", "sft", "evaluation", "calibration", "funnel", None])
@@ -364,9 +355,7 @@ def test_the_gain_is_decomposed_from_first_to_last_stage(run: Path) -> None:
     }
     for change in changes:
         assert (change["from"], change["to"]) == ("sft", "code")
-        assert change["within"] + change["shift"] == pytest.approx(
-            change["after"] - change["before"]
-        )
+        assert change["within"] + change["shift"] == pytest.approx(change["after"] - change["before"])
 
 
 def test_the_terminal_table_has_stages_and_intervals(run: Path) -> None:

@@ -26,7 +26,6 @@ RECIPE: dict[str, Any] = {
     "curate": {
         "split": "dev",
         "overlap_share": 0.8,
-        "wrong_share": 0.2,
         "tasks": {
             "math": {
                 "families": ["largest"],
@@ -44,7 +43,13 @@ RECIPE: dict[str, Any] = {
             },
         },
     },
-    "sft": {"epochs": 4, "batch_tokens": 1280, "optimizer": "muon", "learning_rate": 5e-3, "evaluate_prompts": 2},
+    "sft": {
+        "epochs": 4,
+        "batch_tokens": 1280,
+        "optimizer": "muon",
+        "learning_rate": 5e-3,
+        "evaluate_prompts": 2,
+    },
     "stage": [
         {
             "name": "math",

@@ -32,9 +32,7 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-RecipeFile = Annotated[
-    str, typer.Argument(help="a recipe: a TOML file, or the name of one that ships: demo")
-]
+RecipeFile = Annotated[str, typer.Argument(help="a recipe: a TOML file, or the name of one that ships: demo")]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="the run's folder")]
 Settings = Annotated[
     list[str] | None,
@@ -44,9 +42,7 @@ Settings = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in the folder, exactly")]
 Force = Annotated[bool, typer.Option("--force", help="delete the run in the folder and start anew")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")
-]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")]
 Silent = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 
 
@@ -94,7 +90,7 @@ def _run(run: runs.Run, quiet: bool, until: str | None = None) -> None:
     from acereason.view.terminal import table
 
     with run:
-        run.record("start", seconds={}, **{"arithmetic": fast.detail})
+        run.record("start", seconds={}, arithmetic=fast.detail)
         summary = program.run_all(run, progress.for_terminal(quiet), until)
         if summary is not None:
             out.print(table(summary))
@@ -123,18 +119,14 @@ def demo(
 
 @app.command()
 def run(
-    recipe: Annotated[
-        str | None, typer.Argument(help="a recipe; may be left out with --resume")
-    ] = None,
+    recipe: Annotated[str | None, typer.Argument(help="a recipe; may be left out with --resume")] = None,
     folder: OutFolder = Path("runs/run"),
     settings: Settings = None,
     resume: Resume = False,
     force: Force = False,
     dry_run: DryRun = False,
     quiet: Silent = False,
-    until: Annotated[
-        str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")
-    ] = None,
+    until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights."""
     if dry_run:
@@ -169,7 +161,9 @@ def curate(
     for row in steps:
         reasons = ", ".join(f"{count} {why}" for why, count in row.reasons.items()) or "nothing dropped"
         out.print(f"{row.name}: {row.before} → {row.after} ({reasons})", markup=False)
-    out.print(f"{len(data.sft)} SFT prompts, {len(data.traces)} traces, {len(data.rl)} RL prompts", markup=False)
+    out.print(
+        f"{len(data.sft)} SFT prompts, {len(data.traces)} traces, {len(data.rl)} RL prompts", markup=False
+    )
 
 
 def curation_of(path: Path) -> Any:
@@ -320,11 +314,19 @@ def report(folder: Annotated[Path, typer.Argument(help="the run's folder")]) -> 
 
 @app.command()
 def verify(
-    source: Annotated[Path | None, typer.Argument(help="JSON Lines: a problem's fields and `response`")] = None,
-    target: Annotated[Path | None, typer.Option("--out", "-o", help="verdicts, one per row, in order")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(help="JSON Lines: a problem's fields and `response`")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="verdicts, one per row, in order")
+    ] = None,
     workers: Annotated[int, typer.Option(help="judging processes")] = 2,
-    mode: Annotated[str, typer.Option(help="strict, lcb, math_verify or acereason; docs/verifier.md")] = "strict",
-    serve: Annotated[bool, typer.Option("--serve", help="judge over HTTP instead: JSON in, JSON out")] = False,
+    mode: Annotated[
+        str, typer.Option(help="strict, lcb, math_verify or acereason; docs/verifier.md")
+    ] = "strict",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="judge over HTTP instead: JSON in, JSON out")
+    ] = False,
     host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="where to listen")] = 8765,
     token: Annotated[str, typer.Option(help="what callers must send as a bearer token")] = "",

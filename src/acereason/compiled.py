@@ -53,9 +53,7 @@ def processor() -> str:
 
 @functools.cache
 def _version(compiler: str) -> str:
-    shown = subprocess.run(
-        [compiler, "--version"], capture_output=True, text=True, timeout=20, check=True
-    )
+    shown = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=20, check=True)
     return shown.stdout
 
 
@@ -98,9 +96,7 @@ def build(name: str, source: str, language: str, flags: tuple[str, ...]) -> Buil
         return Built(None, f"compiling {name} failed: {error}")
 
 
-def _compile(
-    path: Path, compiler: str, source: str, language: str, flags: tuple[str, ...]
-) -> Built:
+def _compile(path: Path, compiler: str, source: str, language: str, flags: tuple[str, ...]) -> Built:
     """Compile beside the final place and rename, so that two processes may do it at once."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name

@@ -64,7 +64,8 @@ class Model(Struct, frozen=True):
 
 
 class Tasks(Struct, frozen=True):
-    """Procedural problems of one domain: `families`, each at levels up to `max_level`."""
+    """Procedural problems of one domain: `families`, each at levels up to `max_level`. `wrong_share` of the
+    teacher's traces hold a mistake, as unchecked traces do."""
 
     families: tuple[str, ...]
     min_level: Positive = 1
@@ -72,6 +73,7 @@ class Tasks(Struct, frozen=True):
     sft_prompts: Positive = 4000
     rl_prompts: Positive = 2000
     held_out: Positive = 512
+    wrong_share: Share = 0.0
 
 
 class Files(Struct, frozen=True):
@@ -97,7 +99,6 @@ class Curate(Struct, frozen=True):
     tasks: dict[str, Tasks] = {}
     files: Files | None = None
     responses_per_prompt: Positive = 1
-    wrong_share: Share = 0.0
     ngram: Positive = 9
     ngram_code: Positive = 14
     overlap_share: Share = 0.0
@@ -112,9 +113,7 @@ class Sft(Struct, frozen=True):
     micro_tokens: Positive = 2048
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: Rate = 5e-5
-    matrix_learning_rate: Rate = (
-        0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
-    )
+    matrix_learning_rate: Rate = 0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
     warmup: Share = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
@@ -282,9 +281,7 @@ def _assign(data: dict[str, Any], setting: str) -> None:
         if not isinstance(node, dict | list):
             raise ConfigError(f"--set {setting}: {key!r} holds a value, not a section")
     if isinstance(node, list):
-        raise ConfigError(
-            f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…"
-        )
+        raise ConfigError(f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…")
     node[last] = value
 
 
@@ -299,9 +296,7 @@ def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
 def _check_keys(data: Any, kind: Any, where: str) -> None:
     """Refuse unknown keys with the nearest known one; recurse into sections, lists and maps of sections."""
     if get_origin(kind) is not None:
-        structs = [
-            a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)
-        ]
+        structs = [a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)]
         for inner in structs:
             if isinstance(data, list):
                 for number, item in enumerate(data):
@@ -312,9 +307,7 @@ def _check_keys(data: Any, kind: Any, where: str) -> None:
             elif data is not None:
                 _check_keys(data, inner, where)
         return
-    if not (
-        isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)
-    ):
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)):
         return
     hints = get_type_hints(kind, include_extras=False)
     for key, value in data.items():

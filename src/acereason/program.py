@@ -18,7 +18,6 @@ import msgspec
 import torch
 
 from acereason import chat
-from acereason.config import Recipe
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
 from acereason.evaluate import evaluate, summary
@@ -161,16 +160,12 @@ def _phase(
     return optimizer
 
 
-def _sft(
-    shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: Any
-) -> None:
+def _sft(shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: Any) -> None:
     settings = shop.recipe.sft
     if settings is None:
         return
     problems = tasks.by_id(data.sft)
-    examples = [
-        shop.policy.example(problems[t.problem_id], t, index) for index, t in enumerate(data.traces)
-    ]
+    examples = [shop.policy.example(problems[t.problem_id], t, index) for index, t in enumerate(data.traces)]
     steps = sum(len(e) for e in sft.schedule(examples, settings, shop.recipe.seed))
     with shop.progress.task("sft", steps, position.stage_step) as advance:
 
@@ -246,13 +241,11 @@ def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int)
                 problems,
                 shop.recipe.evaluation,
                 shop.recipe.seed,
-                on_answer=lambda _: advance(1, ""),  # noqa: B023
+                on_answer=lambda _: advance(1, ""),
             )
         row = evaluate.summarise(groups)
         shop.run.record("evaluation", step=step, stage=name, benchmark=domain, **row)
-        shop.progress.say(
-            f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}"
-        )
+        shop.progress.say(f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}")
         results[domain] = summary.Result.of(groups)
         if shop.recipe.keep_responses:
             rows = [a.row() for g in groups for a in g]

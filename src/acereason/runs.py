@@ -115,9 +115,7 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
                 "choose another --out"
             )
         if not (path / "recipe.json").exists():
-            raise RunError(
-                f"{path} is not a run's folder (no recipe.json), so --force will not delete it"
-            )
+            raise RunError(f"{path} is not a run's folder (no recipe.json), so --force will not delete it")
         shutil.rmtree(path)
     with disk_errors(path):
         for folder in ("data", "responses", "checkpoints", "models"):
@@ -132,9 +130,7 @@ def resume(path: Path, recipe: config.Recipe | None = None) -> Run:
     try:
         data = json.loads((path / "recipe.json").read_text())
     except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path} is not a run's folder: recipe.json cannot be read ({error})"
-        ) from error
+        raise RunError(f"{path} is not a run's folder: recipe.json cannot be read ({error})") from error
     own = config.parse(data, f"{path}/recipe.json")
     if recipe is not None and config.digest(recipe) != config.digest(own):
         keys = sorted(_different(config.resolved(own), config.resolved(recipe)))
@@ -156,9 +152,7 @@ def manifest(recipe: config.Recipe) -> dict[str, Any]:
         "machine": {
             "platform": platform.platform(),
             "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
         "command": sys.argv[1:],
     }

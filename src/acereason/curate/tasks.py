@@ -43,7 +43,7 @@ def make(settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
     parts = [_domain(name, tasks, settings, seed) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
     traces = [
-        _trace(problem, number, settings.wrong_share, seed)
+        _trace(problem, number, settings.tasks[problem.domain].wrong_share, seed)
         for problem in sft
         for number in range(settings.responses_per_prompt)
     ]

@@ -64,8 +64,7 @@ def decompose(before: Iterable[Row], after: Iterable[Row]) -> Decompositions:
             f"expected the same families on both sides, found {sorted(first)} and {sorted(second)}"
         )
     families = {
-        family: decompose_shares(_shares(first[family]), _shares(second[family]))
-        for family in sorted(first)
+        family: decompose_shares(_shares(first[family]), _shares(second[family])) for family in sorted(first)
     }
     overall = decompose_shares(_shares(_flat(first)), _shares(_flat(second)))
     return Decompositions(overall, families)
@@ -75,9 +74,7 @@ def decompose_shares(
     before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
 ) -> Decomposition:
     """The same from {mode: (share, accuracy)} on each side; shares of a side sum to 1."""
-    modes = tuple(
-        _change(mode, before.get(mode), after.get(mode)) for mode in _order(before, after)
-    )
+    modes = tuple(_change(mode, before.get(mode), after.get(mode)) for mode in _order(before, after))
     return Decomposition(
         before=sum(share * accuracy for share, accuracy in before.values()),
         after=sum(share * accuracy for share, accuracy in after.values()),
@@ -87,9 +84,7 @@ def decompose_shares(
     )
 
 
-def _order(
-    before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]
-) -> list[str]:
+def _order(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> list[str]:
     """Modes by their larger share, the largest first."""
     absent = (0.0, 0.0)
     return sorted(
@@ -98,9 +93,7 @@ def _order(
     )
 
 
-def _change(
-    mode: str, before: tuple[float, float] | None, after: tuple[float, float] | None
-) -> ModeChange:
+def _change(mode: str, before: tuple[float, float] | None, after: tuple[float, float] | None) -> ModeChange:
     share_before, accuracy_before = before if before and before[0] > 0 else (0.0, None)
     share_after, accuracy_after = after if after and after[0] > 0 else (0.0, None)
     first = next((a for a in (accuracy_before, accuracy_after) if a is not None), 0.0)
@@ -124,9 +117,7 @@ def _by_family(rows: Iterable[Row], side: str) -> dict[str, dict[str, list[bool]
         families.setdefault(family, {}).setdefault(mode, []).append(bool(right))
     if unjudged or not families:
         found = f"{unjudged} unjudged" if families else "none"
-        raise DataError(
-            f"expected judged responses {side}, found {found}; judge or drop them first"
-        )
+        raise DataError(f"expected judged responses {side}, found {found}; judge or drop them first")
     return families
 
 
@@ -136,8 +127,4 @@ def _shares(modes: Mapping[str, list[bool]]) -> dict[str, tuple[float, float]]:
 
 
 def _flat(families: Mapping[str, Mapping[str, list[bool]]]) -> dict[str, list[bool]]:
-    return {
-        f"{family}/{mode}": right
-        for family, modes in families.items()
-        for mode, right in modes.items()
-    }
+    return {f"{family}/{mode}": right for family, modes in families.items() for mode, right in modes.items()}

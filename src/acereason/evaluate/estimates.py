@@ -141,9 +141,7 @@ def pass_at_k(
     values = pass_rates(counts.right, counts.judged, k)
     means = bootstrap_means(values, resamples, seed)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(
-        float(values.mean()), float(means.std()), float(low), float(high), len(values), k
-    )
+    return Estimate(float(values.mean()), float(means.std()), float(low), float(high), len(values), k)
 
 
 def pass_rates(right: Floats, judged: Floats, k: int) -> Floats:
@@ -172,9 +170,7 @@ def majority(
     rows, answer_rows = _rows(verdicts), _aligned(verdicts, answers)
     values = np.array([_majority_right(rows[index], answer_rows[index]) for index in kept])
     low, high = _normal(values, cut=True)
-    return Estimate(
-        float(values.mean()), _error(values), low, high, len(values), int(counts.judged.min())
-    )
+    return Estimate(float(values.mean()), _error(values), low, high, len(values), int(counts.judged.min()))
 
 
 def paired_difference(
@@ -332,7 +328,5 @@ def _pair(before: Verdicts, after: Verdicts) -> tuple[Verdicts, Verdicts]:
             )
         return before, {question: after[question] for question in before}
     if len(before) != len(after):
-        raise DataError(
-            f"expected the same questions in both tables, found {len(before)} and {len(after)}"
-        )
+        raise DataError(f"expected the same questions in both tables, found {len(before)} and {len(after)}")
     return before, after

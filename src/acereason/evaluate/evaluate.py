@@ -50,9 +50,7 @@ def evaluate(
 
 def correctness(groups: Groups) -> list[list[bool | None]]:
     """Questions × samples: right, wrong, or None where it could not be judged."""
-    return [
-        [None if a.verdict.reward is None else a.verdict.reward == 1 for a in g] for g in groups
-    ]
+    return [[None if a.verdict.reward is None else a.verdict.reward == 1 for a in g] for g in groups]
 
 
 def summarise(groups: Groups) -> dict[str, Any]:
@@ -68,16 +66,13 @@ def summarise(groups: Groups) -> dict[str, Any]:
         "n": average.n,
         "k": average.k,
         "pass_at_k": {
-            str(k): estimates.pass_at_k(verdicts, k).mean
-            for k in sorted({1, min(4, average.k), average.k})
+            str(k): estimates.pass_at_k(verdicts, k).mean for k in sorted({1, min(4, average.k), average.k})
         },
         "truncated": float(np.mean([a.completion.finish == "length" for a in answers])),
         "no_answer": float(np.mean([a.verdict.outcome == "no_answer" for a in answers])),
         "tokens_mean": float(tokens.mean()),
         "tokens_p95": float(np.percentile(tokens, 95)),
-        "by_family": {
-            family: _score(part) for family, part in sorted(_split(groups).items()) if family
-        },
+        "by_family": {family: _score(part) for family, part in sorted(_split(groups).items()) if family},
         "modes": {family: modes(part) for family, part in sorted(_split(groups).items()) if family},
     }
 

@@ -100,9 +100,7 @@ def summarise(run: Run) -> dict[str, Any]:
             after: {d: gain(results[before][d], results[after][d]) for d in domains}
             for before, after in zip(names, names[1:], strict=False)
         },
-        "decomposition": {
-            d: asdict(decompose(_mode_rows(first[d]), _mode_rows(last[d]))) for d in domains
-        },
+        "decomposition": {d: asdict(decompose(_mode_rows(first[d]), _mode_rows(last[d]))) for d in domains},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
     }
 

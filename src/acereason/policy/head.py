@@ -51,9 +51,7 @@ class _TemperedHead(torch.autograd.Function):
         d_weight = torch.zeros_like(weight_VE, dtype=logsum_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
             z = _logits(hidden_ME[rows], weight_VE, scale_M[rows])
-            d = torch.exp(
-                z - logsum_M[rows, None]
-            ).neg_()  # d log π(y) / dz = onehot(y) - softmax(z)
+            d = torch.exp(z - logsum_M[rows, None]).neg_()  # d log π(y) / dz = onehot(y) - softmax(z)
             d.scatter_add_(1, targets_M[rows, None], torch.ones_like(d[:, :1]))
             d.mul_((gradients[0][rows] * scale_M[rows])[:, None])
             d = d.to(hidden_ME.dtype)

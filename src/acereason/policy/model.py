@@ -31,9 +31,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     try:
         return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no tokenizer could be loaded from {path}: {first_line(error)}"
-        ) from error
+        raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
 
 
 def load_model(
@@ -65,9 +63,7 @@ def load_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # reported, and refused below with the tensor's name
             )
-    except (
-        Exception
-    ) as error:  # safetensors and transformers raise bare Exceptions for damaged files
+    except Exception as error:  # safetensors and transformers raise bare Exceptions for damaged files
         raise CheckpointError(
             f"no causal language model could be loaded from {path}: {first_line(error)}. Expected a "
             "Hugging Face folder with config.json and *.safetensors"
@@ -81,9 +77,7 @@ def load_model(
     return model.train()
 
 
-def new_model(
-    architecture: str, seed: int, dtype: torch.dtype = torch.float32, **shape: Any
-) -> Model:
+def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, **shape: Any) -> Model:
     """A randomly initialised model; `shape` are fields of the architecture's config, e.g. hidden_size."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

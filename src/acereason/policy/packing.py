@@ -126,7 +126,4 @@ def pack(examples: Sequence[Example], waste: float = 0.1) -> Pack:
 
 def packs(examples: Sequence[Example], budget: int, waste: float = 0.1) -> list[Pack]:
     """All examples as packs of about `budget` places (filler may exceed it by the share `waste`)."""
-    return [
-        pack([examples[i] for i in group], waste)
-        for group in split([len(e) for e in examples], budget)
-    ]
+    return [pack([examples[i] for i in group], waste) for group in split([len(e) for e in examples], budget)]

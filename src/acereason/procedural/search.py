@@ -7,8 +7,8 @@ Every try computes the left side, puts what is wanted beside it and says whether
 teacher's first guess scatters about the solution and each next one about what is still possible; the
 scatter grows with the level, so hard problems take more tries and more often stay unsolved. After four
 misses the closest guess is answered. What a learner can improve is the quality of the guesses: no way of
-answering is better than another. Ways of answering: `parts` (a try a line), `row` (all in one line), `worded` (the guess
-announced).
+answering is better than another. Ways of answering: `parts` (a try a line), `row` (all in one line),
+`worded` (the guess announced).
 """
 
 from __future__ import annotations

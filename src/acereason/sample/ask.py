@@ -123,8 +123,7 @@ def ask(
         on_answer(len(completion.tokens))
     sampled = time.perf_counter()
     groups = [
-        [_answer(problem, j, *pending[i, j]) for j in range(samples)]
-        for i, problem in enumerate(problems)
+        [_answer(problem, j, *pending[i, j]) for j in range(samples)] for i, problem in enumerate(problems)
     ]
     return Asked(groups, sampled - begun, time.perf_counter() - sampled)
 

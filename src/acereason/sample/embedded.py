@@ -141,9 +141,7 @@ class EmbeddedSampler:
         )
 
 
-def _engine(
-    model: nn.Module, shape: Shape, slots: int, threads: int | None, native: bool
-) -> Engine:
+def _engine(model: nn.Module, shape: Shape, slots: int, threads: int | None, native: bool) -> Engine:
     device = next(model.parameters()).device
     rotation = Rotation(model)
     if native and device.type == "cpu":
@@ -178,9 +176,7 @@ def _check(request: Request, shape: Shape) -> None:
             " max_position_embeddings"
         )
     if not 0 < request.temperature < float("inf"):
-        raise SamplingError(
-            f"the temperature is {request.temperature}; a number above 0 was expected"
-        )
+        raise SamplingError(f"the temperature is {request.temperature}; a number above 0 was expected")
     if not 0 < request.top_p <= 1:
         raise SamplingError(f"top_p is {request.top_p}; a number in (0, 1] was expected")
     if min(request.prompt) < 0 or max(request.prompt) >= shape.vocab:

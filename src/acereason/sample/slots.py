@@ -22,9 +22,7 @@ class Slots:
 
     def __init__(self, number: int, eos: Ints) -> None:
         self.number, self.eos = number, eos
-        self.token, self.position, self.count, self.budget = (
-            np.zeros(number, np.int32) for _ in range(4)
-        )
+        self.token, self.position, self.count, self.budget = (np.zeros(number, np.int32) for _ in range(4))
         self.temperature, self.top_p = np.ones(number, np.float32), np.ones(number, np.float32)
         self.seed = np.zeros(number, np.uint64)
         self.out_token = np.zeros((number, 0), np.int32)

@@ -42,9 +42,7 @@ class Position(msgspec.Struct, kw_only=True):
     hashes: dict[str, str] = {}
 
 
-def save(
-    run: Run, model: Any, optimizers: Iterable[torch.optim.Optimizer], position: Position
-) -> None:
+def save(run: Run, model: Any, optimizers: Iterable[torch.optim.Optimizer], position: Position) -> None:
     """Write a checkpoint of this moment and drop all but the newest two."""
     number = max((int(p.name.rpartition("-")[2]) for p in _folders(run)), default=0) + 1
     temporary = run.checkpoints / f".tmp-{number}"
@@ -98,9 +96,7 @@ def load_weights(folder: Path, model: Any) -> None:
         raise CheckpointError(f"cannot read the weights in {folder}: {error}") from error
     own = _weights(model)
     if own.keys() != tensors.keys() or any(own[k].shape != tensors[k].shape for k in own):
-        raise CheckpointError(
-            f"{folder} holds the weights of another model than the recipe describes"
-        )
+        raise CheckpointError(f"{folder} holds the weights of another model than the recipe describes")
     for name, tensor in own.items():
         tensor.copy_(tensors[name])
 

@@ -150,9 +150,7 @@ def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: 
         f"{stage.name}: H_T = {found.check.H:.3f} ± {found.check.se:.3f} at T = {found.T:.3f}"
         f" (target {rule.target})"
     )
-    return Tracker(
-        found.T, rule.target, rule.gain if rule.rule == "track" else 0.0, found.elasticity
-    )
+    return Tracker(found.T, rule.target, rule.gain if rule.rule == "track" else 0.0, found.elasticity)
 
 
 def _step(

@@ -24,9 +24,7 @@ def candidates(problems: Sequence[Problem], domain: str, rule: Filter, seed: int
     return sorted(chosen, key=lambda p: draw_seed(seed, "candidates", p.id))
 
 
-def within(
-    problems: Sequence[Problem], pass_rates: Mapping[str, float], rule: Filter
-) -> list[Problem]:
+def within(problems: Sequence[Problem], pass_rates: Mapping[str, float], rule: Filter) -> list[Problem]:
     """Those whose measured pass rate lies in [low, high]; an unmeasured problem is out."""
     return [p for p in problems if p.id in pass_rates and rule.low <= pass_rates[p.id] <= rule.high]
 

@@ -46,10 +46,7 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
     """[P, G] the weight of each response in the loss."""
     rollouts = Rollouts(
         rewards=torch.tensor(
-            [
-                [float("nan") if a.verdict.reward is None else a.verdict.reward for a in g]
-                for g in groups
-            ],
+            [[float("nan") if a.verdict.reward is None else a.verdict.reward for a in g] for g in groups],
             dtype=torch.float64,
         ),
         tokens=torch.tensor([[len(a.completion.tokens) for a in g] for g in groups]),
@@ -127,7 +124,7 @@ def _accumulate(
 
 
 def _per_token(pack: Pack, values: Sequence[Any]) -> Tensor:
-    """Per-response arrays laid out as the pack's targets are: each owner's tokens stand together, in order."""
+    """Per-response arrays laid out as the pack's targets are: an owner's tokens stand together, in order."""
     owners = list(dict.fromkeys(pack.owners.tolist()))
     return torch.from_numpy(np.concatenate([values[i] for i in owners]))
 

@@ -86,9 +86,7 @@ def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
         notes.append(f"{path.name}: the last line is not complete; it is left out")
         broken.pop()
     if broken:
-        notes.append(
-            f"{path.name}: {len(broken)} unreadable lines left out, first line {broken[0]}"
-        )
+        notes.append(f"{path.name}: {len(broken)} unreadable lines left out, first line {broken[0]}")
 
 
 def columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
