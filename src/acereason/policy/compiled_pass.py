@@ -22,16 +22,15 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from acereason.compiled import NATIVE_FLAGS, build, load, native_source
 from acereason.errors import SamplingError
 from acereason.policy import decoder
+from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.packing import Example, Pack, pack
 
 _pointer, _int, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
@@ -40,10 +39,6 @@ _WEIGHTS = (
     *("norm2", "up", "up_t", "down", "down_t"),
 )
 _GRADIENTS = ("norm1", "qkv", "qkv_bias", "q_norm", "k_norm", "o", "norm2", "up", "down")
-_BATCH = (
-    *("token", "position", "q_start", "q_count", "k_start", "k_count"),
-    *("row", "target", "place", "temperature", "row_end", "segment_end", "target_end"),
-)
 
 
 class _Layer(ctypes.Structure):
@@ -66,7 +61,7 @@ class _Net(ctypes.Structure):
 
 
 class _Batch(ctypes.Structure):
-    _fields_ = [(name, _pointer) for name in _BATCH]
+    _fields_ = [(name, _pointer) for name in ARRAYS]
 
 
 @functools.cache
@@ -102,105 +97,6 @@ def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
             found[-1].append(example)
             room, fresh = room - cost, False
     return [pack(members) for members in found]
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The arrays of `Batch` in learn.cpp, each thread's part after the one before."""
-
-    arrays: dict[str, np.ndarray[Any, Any]]
-    longest: int
-
-    def struct(self) -> _Batch:
-        return _Batch(*(self.arrays[name].ctypes.data for name in _BATCH))
-
-
-def lay_out(pack: Pack, temperature: Tensor, threads: int) -> Layout | None:
-    """A pack as trunks and branches, trunks dealt to threads; None when a response has gaps."""
-    trunks = _trunks(pack)
-    if trunks is None:
-        return None
-    order = sorted(_pieces(trunks, threads), key=lambda item: -_rows(item))
-    loads, shares = [0] * threads, [[] for _ in range(threads)]  # type: ignore[var-annotated]
-    for item in order:
-        least = loads.index(min(loads))
-        loads[least] += _rows(item)
-        shares[least].append(item)
-    lists: dict[str, list[Any]] = {name: [] for name in _BATCH}
-    for end in ("row_end", "segment_end", "target_end"):
-        lists[end].append(0)
-    for share in shares:
-        for prompt, branches in share:
-            _add_trunk(lists, prompt, branches)
-        lists["row_end"].append(len(lists["token"]))
-        lists["segment_end"].append(len(lists["q_start"]))
-        lists["target_end"].append(len(lists["row"]))
-    lists["temperature"] = [0.0]
-    arrays = {name: np.array(values, np.int32) for name, values in lists.items()}
-    arrays["temperature"] = temperature.numpy()[arrays["place"]].astype(np.float32)
-    return Layout(arrays, int(arrays["position"].max()) + 1)
-
-
-_Branch = tuple[list[int], int]  # a response, and the place of its first target in the pack
-
-
-def _trunks(pack: Pack) -> dict[tuple[int, ...], list[_Branch]] | None:
-    """The pack's responses by prompt."""
-    tokens, predictors = pack.tokens.tolist(), pack.predictors.numpy()
-    trunks: dict[tuple[int, ...], list[_Branch]] = {}
-    for block in pack.blocks:
-        for i in range(block.count):
-            start = block.start + i * block.length
-            a, b = np.searchsorted(predictors, (start, start + block.length)).tolist()
-            if a == b:
-                continue
-            first, last = int(predictors[a]), int(predictors[b - 1])
-            if last - first != b - a - 1:
-                return None
-            response = [*tokens[first + 1 : last + 1], int(pack.targets[b - 1])]
-            trunks.setdefault(tuple(tokens[start : first + 1]), []).append((response, a))
-    return trunks
-
-
-def _pieces(
-    trunks: dict[tuple[int, ...], list[_Branch]], threads: int
-) -> list[tuple[tuple[int, ...], list[_Branch]]]:
-    """Trunks with their branches, cut (and the prompt computed again) where one is a large part of
-    what a thread should get."""
-    if threads == 1:
-        return list(trunks.items())
-    most = sum(_rows(item) for item in trunks.items()) / (2 * threads)
-    pieces: list[tuple[tuple[int, ...], list[_Branch]]] = []
-    for prompt, branches in trunks.items():
-        pieces.append((prompt, []))
-        for branch in branches:
-            if pieces[-1][1] and _rows((prompt, [*pieces[-1][1], branch])) > most:
-                pieces.append((prompt, []))
-            pieces[-1][1].append(branch)
-    return pieces
-
-
-def _rows(item: tuple[tuple[int, ...], list[_Branch]]) -> int:
-    return len(item[0]) + sum(len(response) - 1 for response, _ in item[1])
-
-
-def _add_trunk(lists: dict[str, list[Any]], prompt: tuple[int, ...], branches: list[_Branch]) -> None:
-    start, length = len(lists["token"]), len(prompt)
-
-    def segment(tokens: Sequence[int], before: int) -> int:
-        first = len(lists["token"])
-        lists["token"].extend(tokens)
-        lists["position"].extend(range(before, before + len(tokens)))
-        for name, value in zip(_BATCH[2:6], (first, len(tokens), start, before), strict=True):
-            lists[name].append(value)
-        return first
-
-    segment(prompt, 0)
-    for response, place in branches:
-        first = segment(response[:-1], length) if len(response) > 1 else 0
-        lists["row"].extend([start + length - 1, *range(first, first + len(response) - 1)])
-        lists["target"].extend(response)
-        lists["place"].extend(range(place, place + len(response)))
 
 
 class CompiledPass:
@@ -332,7 +228,10 @@ class CompiledPass:
         self._tapes.append(tape)
 
     def _call(self, function: Any, layout: Layout, tape: int, *out: Tensor) -> None:
-        net, batch = ctypes.addressof(self._net), layout.struct()
+        net, batch = (
+            ctypes.addressof(self._net),
+            _Batch(*(layout.arrays[name].ctypes.data for name in ARRAYS)),
+        )
         function(net, ctypes.addressof(batch), tape, *(tensor.data_ptr() for tensor in out))
 
     def _part(self, total: Tensor, name: str) -> Tensor:
