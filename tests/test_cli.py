@@ -107,3 +107,60 @@ def test_set_reaches_stages_by_name_and_keeps_types() -> None:
         config.load(path, ["sft.epochs"])
     with pytest.raises(ConfigError, match="not a section"):
         config.load(path, ["seed.x=1"])
+
+
+@pytest.fixture(scope="module")
+def fine_tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped after SFT."""
+    folder = tmp_path_factory.mktemp("sft")
+    shown = acereason("sft", str(write_recipe(folder)), "--out", str(folder / "run"), "-q")
+    assert shown.returncode == 0, shown.stderr
+    return folder / "run"
+
+
+def test_rl_starts_from_any_checkpoint_folder(fine_tuned: Path, tmp_path: Path) -> None:
+    recipe, model = write_recipe(tmp_path), fine_tuned / "models" / "sft"
+    out = tmp_path / "run"
+    shown = acereason(
+        "rl", str(recipe), "-m", str(model), "--out", str(out), "-q", "--set", "stage.code.steps=1"
+    )
+    assert shown.returncode == 0, shown.stderr
+    summary = json.loads((out / "summary.json").read_text())
+    assert [s["steps"] for s in summary["stages"]] == [0, 5, 1]
+
+
+def test_evaluate_and_calibrate_take_a_model_and_problems(fine_tuned: Path, tmp_path: Path) -> None:
+    model, problems = str(fine_tuned / "models" / "sft"), str(fine_tuned / "data" / "held_out.jsonl")
+    common = ["-p", problems, "--budget", "24", "--format", "plain"]
+    shown = acereason("evaluate", model, *common, "-k", "2", "--json")
+    assert shown.returncode == 0, shown.stderr
+    scores = json.loads(shown.stdout)
+    assert {d: (s["n"], s["k"]) for d, s in scores.items()} == {"math": (6, 2), "code": (4, 2)}
+    shown = acereason("calibrate", model, *common, "--target", "2.0", "--candidates", "0.3,0.6,0.9")
+    assert shown.returncode == 0, shown.stderr
+    assert "target 2.0" in shown.stdout
+
+
+def test_curate_prints_its_funnel(tmp_path: Path) -> None:
+    shown = acereason("curate", str(write_recipe(tmp_path)), "--out", str(tmp_path / "data"))
+    assert shown.returncode == 0, shown.stderr
+    assert "dedup exact" in shown.stdout and "decontaminate" in shown.stdout
+    assert {p.name for p in (tmp_path / "data").glob("*.jsonl")} == {
+        "sft.jsonl",
+        "rl.jsonl",
+        "traces.jsonl",
+        "held_out.jsonl",
+    }
+
+
+def test_verify_judges_a_file(tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "domain": "math", "question": "?", "answer": "4", "response": "x</think>\\boxed{4}"},
+        {"id": "b", "domain": "math", "question": "?", "answer": "4", "response": "\\boxed{4}"},
+    ]
+    source = tmp_path / "in.jsonl"
+    source.write_text("\n".join(json.dumps(r) for r in rows))
+    shown = acereason("verify", str(source), "--out", str(tmp_path / "out.jsonl"))
+    assert shown.returncode == 0, shown.stderr
+    verdicts = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [v["outcome"] for v in verdicts] == ["correct", "no_answer"]

@@ -49,7 +49,7 @@ class NewModel(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with a tokenizer trained here."""
+    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer."""
 
     path: str | None = None
     new: NewModel | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -98,7 +99,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "gain": {d: gain(first[d], last[d]) for d in domains},
         "gain_per_stage": {
             after: {d: gain(results[before][d], results[after][d]) for d in domains}
-            for before, after in zip(names, names[1:], strict=False)
+            for before, after in pairwise(names)
         },
         "decomposition": {d: asdict(decompose(_mode_rows(first[d]), _mode_rows(last[d]))) for d in domains},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
