@@ -71,22 +71,29 @@ def test_the_same_recipe_gives_the_same_bytes(reference: Path, tmp_path: Path) -
 )
 def test_killed_at_random_moments_it_ends_the_same(reference: Path, tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
-    folder, kills = tmp_path / "run", 0
-    while not (folder / "summary.json").exists():
-        resume = ["resume"] if (folder / "recipe.json").exists() else []
-        process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *resume])
-        deadline = time.monotonic() + (rng.uniform(1.5, 8.0) if kills < 4 else 300)
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        elif process.returncode:
-            shutil.rmtree(folder, ignore_errors=True)  # killed before the folder was whole
-            assert kills, "the run failed by itself"
+    folder = tmp_path / "run"
+    total = len(list(runs.read_metrics(reference)))
+    for target in sorted(rng.sample(range(2, total - 2), 4)):  # so many rows seen, then a moment more
+        process = start(folder)
+        while process.poll() is None and rows_in(folder) < target:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.15))
+        assert process.poll() is None, "the run ended before it could be killed"
+        process.send_signal(signal.SIGKILL)
         process.wait()
-    assert kills >= 2
+    assert start(folder).wait(timeout=240) == 0
     assert outcome(folder) == outcome(reference)
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """The run in a process of its own, from its beginning or from where it is."""
+    resume = ["resume"] if (folder / "recipe.json").exists() else []
+    return subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *resume])
+
+
+def rows_in(folder: Path) -> int:
+    """Metric rows written so far."""
+    return sum(1 for _ in runs.read_metrics(folder))
 
 
 def test_stopping_after_every_stage_changes_nothing(reference: Path, tmp_path: Path) -> None:

@@ -93,5 +93,5 @@ def mode(problem: Problem, text: str) -> str:
     return "row" if ";" in thinking else "lines"
 
 
-CLIMB = Family("climb", "math", range(1, 6), climb_problem, respond, mode)
+CLIMB = Family("climb", "math", range(1, 5), climb_problem, respond, mode)
 LARGEST = Family("largest", "math", range(1, 5), largest_problem, respond, mode)
