@@ -1,0 +1,41 @@
+"""The command line: one verb, one function, a file per room. `acereason VERB --help` teaches each.
+
+An error that acereason raises on purpose is printed without a traceback and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from acereason.cli import calibrate, curate, evaluate, run, verify, view
+from acereason.cli.common import err
+from acereason.errors import AceReasonError
+
+app = typer.Typer(
+    help="Make a base language model reason: curate, fine-tune, reinforce, calibrate, evaluate.\n\n"
+    "Start with: acereason demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+for verb in (
+    *(run.demo, run.run, curate.curate, run.sft, run.rl),
+    *(calibrate.calibrate, evaluate.evaluate, verify.verify, view.report),
+):
+    app.command()(verb)
+
+
+def main() -> None:
+    """Entry point of the `acereason` command."""
+    try:
+        app(standalone_mode=True)
+    except AceReasonError as error:
+        err.print(f"[bold red]error:[/] {type(error).__name__}", style="bold")
+        err.print(str(error), markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("interrupted; a run goes on from its last checkpoint with --resume")
+        sys.exit(130)

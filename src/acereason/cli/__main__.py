@@ -1,0 +1,5 @@
+"""`python -m acereason.cli`."""
+
+from acereason.cli import main
+
+main()

@@ -1,0 +1,57 @@
+"""`curate`: from sources to SFT traces and RL prompts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from acereason import config
+from acereason.cli.common import OutFolder, RecipeFile, Settings, err, find_recipe, out
+from acereason.errors import ConfigError
+
+
+def curate(
+    recipe: RecipeFile,
+    folder: OutFolder = Path("data"),
+    settings: Settings = None,
+) -> None:
+    """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why.
+
+    A file with [[sources]] runs the whole pipeline over published sets; see docs/curation.md."""
+    path = find_recipe(recipe)
+    if published := curation_of(path):
+        from acereason.curate import funnel, pipeline
+
+        out.print(funnel.table(pipeline.curate(published, folder, err.print)))
+        return
+    from acereason.curate import tasks
+
+    chosen = config.load(path, settings or [])
+    data, steps = tasks.make(chosen.curate, chosen.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks.write(data, folder)
+    for row in steps:
+        reasons = ", ".join(f"{count} {why}" for why, count in row.reasons.items()) or "nothing dropped"
+        out.print(f"{row.name}: {row.before} → {row.after} ({reasons})", markup=False)
+    out.print(
+        f"{len(data.sft)} SFT prompts, {len(data.traces)} traces, {len(data.rl)} RL prompts", markup=False
+    )
+
+
+def curation_of(path: Path) -> Any:
+    """The settings of a curation file, known by its [[sources]]; None for a recipe."""
+    try:
+        data = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if "sources" not in data:
+        return None
+    from acereason.curate.settings import Curation
+
+    try:
+        return msgspec.convert(data, Curation)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {error}") from error

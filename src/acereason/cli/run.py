@@ -1,0 +1,118 @@
+"""`demo`, `run`, `sft`, `rl`: a recipe from beginning to end, or a part of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from acereason import config, fastmath, progress, runs
+from acereason.cli.common import (
+    DryRun,
+    Force,
+    OutFolder,
+    RecipeFile,
+    Resume,
+    Settings,
+    Silent,
+    find_recipe,
+    out,
+)
+from acereason.errors import ConfigError
+
+
+def demo(
+    folder: OutFolder = Path("runs/demo"),
+    settings: Settings = None,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    quiet: Silent = False,
+) -> None:
+    """The whole recipe on a laptop: curate, SFT, calibrate, RL on math twice and code once, evaluate.
+
+    Two CPU cores, nothing to download, about eight minutes."""
+    run("demo", folder, settings, resume, force, dry_run, quiet)
+
+
+def run(
+    recipe: Annotated[str | None, typer.Argument(help="a recipe; may be left out with --resume")] = None,
+    folder: OutFolder = Path("runs/run"),
+    settings: Settings = None,
+    resume: Resume = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    quiet: Silent = False,
+    until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
+) -> None:
+    """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights."""
+    if dry_run:
+        if recipe is None:
+            raise ConfigError("--dry-run needs a recipe")
+        _print_recipe(config.load(find_recipe(recipe), settings or []))
+        return
+    _run(_open(recipe, folder, settings, resume, force), quiet, until)
+
+
+def sft(
+    recipe: RecipeFile,
+    folder: OutFolder = Path("runs/sft"),
+    settings: Settings = None,
+    resume: Resume = False,
+    force: Force = False,
+    quiet: Silent = False,
+) -> None:
+    """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
+    _run(_open(recipe, folder, settings, resume, force), quiet, until="sft")
+
+
+def rl(
+    recipe: RecipeFile,
+    model: Annotated[Path, typer.Option("--model", "-m", help="the Hugging Face folder to start from")],
+    folder: OutFolder = Path("runs/rl"),
+    settings: Settings = None,
+    resume: Resume = False,
+    force: Force = False,
+    quiet: Silent = False,
+) -> None:
+    """The RL stages of a recipe, from a fine-tuned model of one's own instead of the recipe's SFT."""
+    if resume:
+        _run(runs.resume(folder), quiet)
+        return
+    chosen = config.load(find_recipe(recipe), settings or [])
+    start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
+    _run(runs.create(folder, msgspec.structs.replace(chosen, model=start, sft=None), force), quiet)
+
+
+def _open(
+    recipe: str | None, folder: Path, settings: list[str] | None, resume: bool, force: bool
+) -> runs.Run:
+    """The run's folder: new, or the one to go on with."""
+    if resume:
+        chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
+        return runs.resume(folder, chosen)
+    if recipe is None:
+        raise ConfigError("give a recipe, or --resume with the folder of a run")
+    return runs.create(folder, config.load(find_recipe(recipe), settings or []), force)
+
+
+def _run(run: runs.Run, quiet: bool, until: str | None = None) -> None:
+    """Do what is left of a run and print its table."""
+    fast = fastmath.enable()  # before torch is imported
+    from acereason import program
+    from acereason.view.terminal import table
+
+    with run:
+        run.record("start", seconds={}, arithmetic=fast.detail)
+        summary = program.run_all(run, progress.for_terminal(quiet), until)
+        if summary is not None:
+            out.print(table(summary))
+            out.print(f"report: {run.path / 'report.html'}", markup=False)
+
+
+def _print_recipe(recipe: config.Recipe) -> None:
+    out.print_json(json.dumps(config.resolved(recipe)))
+    out.print(f"hash {config.digest(recipe)}")

@@ -1,0 +1,43 @@
+"""`verify`: judge responses that were made anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from acereason.cli.common import out
+from acereason.errors import ConfigError
+
+
+def verify(
+    source: Annotated[
+        Path | None, typer.Argument(help="JSON Lines: a problem's fields and `response`")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--out", "-o", help="verdicts, one per row, in order")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="judging processes")] = 2,
+    mode: Annotated[
+        str, typer.Option(help="strict, lcb, math_verify or acereason; docs/verifier.md")
+    ] = "strict",
+    serve: Annotated[
+        bool, typer.Option("--serve", help="judge over HTTP instead: JSON in, JSON out")
+    ] = False,
+    host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="where to listen")] = 8765,
+    token: Annotated[str, typer.Option(help="what callers must send as a bearer token")] = "",
+) -> None:
+    """Judge responses that were made anywhere: math answers by rule, programs by their tests in a sandbox."""
+    if serve:
+        from acereason.verify.serve import serve as listen
+
+        listen(host, port, workers, mode, token, ready=out.print)
+        return
+    if source is None or target is None:
+        raise ConfigError("give a file of responses and --out for the verdicts, or --serve")
+    from acereason.verify.files import verify_file
+
+    counts: dict[str, Any] = verify_file(source, target, workers, mode)
+    out.print("  ".join(f"{name} {count}" for name, count in counts.items()))
