@@ -188,6 +188,9 @@ class Rl(Struct, frozen=True):
     clip_gradient: Rate = 1.0
     micro_tokens: Positive = 2048
     judges: Positive = 2
+    overlap: bool = True  # accumulate the gradient of finished groups while the rest is being sampled
+    importance_cap: Rate | None = None  # truncated importance weights, where sampler and trainer differ
+    max_k3: Rate | None = None  # stop when KL(sampler, trainer), estimated by k3, is above it in nats a token
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
 
 
@@ -200,12 +203,41 @@ class Evaluation(Struct, frozen=True):
     budget: Positive = 32768
 
 
+class Servers(Struct, frozen=True):
+    """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
+
+    Weights are published as `files` in `folder`, which every server can read, or by vLLM's own weight
+    `transfer`. After each publish the log-probabilities of fixed prompts must agree with the trainer's
+    within `canary` nats. `colocated` servers share the trainer's GPUs and sleep while it learns."""
+
+    urls: Annotated[tuple[str, ...], Meta(min_length=1)]
+    publish: Literal["files", "transfer"] = "files"
+    folder: str = "/dev/shm/acereason"
+    colocated: bool = False
+    canary: Rate = 0.02
+    concurrency: Positive = 256  # requests in flight per server
+    deadline: Rate = 3600.0  # seconds for one response
+
+
 class Sampling(Struct, frozen=True):
-    """The embedded sampler: places decoded together, threads, and whether the compiled step may be used."""
+    """Where responses are sampled: by `servers`, or embedded in the process, with so many places decoded
+    together, threads, and whether the compiled step may be used."""
 
     slots: Positive = 256
     threads: Positive | None = None
     native: bool = True
+    servers: Servers | None = None
+
+
+class Placement(Struct, frozen=True):
+    """How learning is laid out on the machine; `torchrun` says how many ranks there are. Parameters are kept
+    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compute: Literal["float32", "bfloat16"] = "float32"
+    reduce: Literal["float32", "bfloat16"] = "float32"
+    checkpoint_activations: bool = False
+    compile: bool = False
 
 
 class Recipe(Struct, frozen=True):
@@ -220,6 +252,7 @@ class Recipe(Struct, frozen=True):
     stage: tuple[Stage, ...] = ()
     evaluation: Evaluation = Evaluation()
     sampling: Sampling = Sampling()
+    placement: Placement = Placement()
     checkpoint_every: Positive = 10
     keep_responses: bool = True
 

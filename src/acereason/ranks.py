@@ -1,0 +1,92 @@
+"""The ranks of a run: one process, or those that `torchrun` started. Every function works alone, too.
+
+    with ranks.joined("cuda"):        # joins the process group when there is one
+        share = ranks.share(prompts)  # every rank asks, judges and learns from its own
+
+Collectives must be called by every rank in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """This process's number, 0 when alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def main() -> bool:
+    """Whether this is the rank that writes what all share."""
+    return rank() == 0
+
+
+@contextmanager
+def joined(device: str = "cpu", minutes: float = 60.0) -> Iterator[None]:
+    """Join the process group that `torchrun` describes in the environment; leave it at the end.
+
+    A rank that waits for longer than `minutes` on another ends with an error."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield
+        return
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This rank's part of what all ranks hold: items rank, rank + world, …"""
+    return items[rank() :: world()]
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum over ranks of a small CPU tensor."""
+    return _reduce(values, dist.ReduceOp.SUM)
+
+
+def largest(values: Tensor) -> Tensor:
+    """The elementwise maximum over ranks of a small CPU tensor."""
+    return _reduce(values, dist.ReduceOp.MAX)
+
+
+def _reduce(values: Tensor, operation: Any) -> Tensor:
+    if world() == 1:
+        return values
+    result = values.clone()
+    dist.all_reduce(result, operation)
+    return result
+
+
+def gathered(value: T) -> list[T]:
+    """Every rank's plain value, in the order of ranks (small data: it is pickled between our own ranks)."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    """Wait until every rank is here."""
+    if world() > 1:
+        dist.barrier()
