@@ -1,12 +1,15 @@
 """Attention over a `Pack`, registered with transformers under the name "acereason".
 
-Each block of the pack is an ordinary causal batch, so torch's own scaled-dot-product kernels serve it and
-nothing leaks from one sequence to another. The blocks reach this function as the keyword `pack_blocks`
-that transformers hands through the model's layers.
+On CPU, and in float32, each block of the pack is an ordinary causal batch, so torch's scaled-dot-product
+kernels serve it. On CUDA in half precision all sequences go to torch's variable-length kernel at once.
+Either way nothing leaks from one sequence to another. The layout reaches this function as keywords that
+transformers hands through the model's layers; see `layout`.
 """
 
 from __future__ import annotations
 
+import inspect
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,9 +17,34 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from acereason.policy.packing import Block
+from acereason.policy.packing import Block, Pack
 
 NAME = "acereason"
+HALF = (torch.bfloat16, torch.float16)
+
+
+def _variable_length() -> Any:
+    """torch's variable-length attention, causal (torch ≥ 2.10); its keywords changed between versions."""
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    known = inspect.signature(varlen_attn).parameters
+    fixed: dict[str, Any] = {"window_size": (-1, 0)} if "window_size" in known else {"is_causal": True}
+    if "enable_gqa" in known:
+        fixed["enable_gqa"] = True
+    return partial(varlen_attn, **fixed)
+
+
+_VARIABLE_LENGTH = _variable_length()
+
+
+def layout(pack: Pack, dtype: torch.dtype) -> dict[str, Any]:
+    """The keywords that tell `packed_attention` where the pack's sequences lie."""
+    if pack.tokens.is_cuda and dtype in HALF and _VARIABLE_LENGTH is not None:
+        ends, longest = pack.ends()
+        return {"pack_ends": ends, "pack_longest": longest}
+    return {"pack_blocks": pack.blocks}
 
 
 def packed_attention(
@@ -28,14 +56,23 @@ def packed_attention(
     *,
     scaling: float | None = None,
     pack_blocks: tuple[Block, ...] | None = None,
+    pack_ends: Tensor | None = None,
+    pack_longest: int = 0,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """query [B, heads, N, D]; key, value [B, kv_heads, N, D] → [B, N, heads, D].
 
-    Without `pack_blocks` the batch is taken as plain sequences (causal, no padding mask)."""
+    `pack_blocks`, or `pack_ends` [S + 1] (where sequences begin and the last ends) and `pack_longest`.
+    Without them the batch is taken as plain sequences (causal, no padding mask)."""
     if getattr(module, "sliding_window", None) is not None:
         raise ValueError("sliding-window layers cannot be packed; set use_sliding_window to false")
     groups = query.shape[1] // key.shape[1]
+    if pack_ends is not None:
+        extra = 1.0 if scaling is None else scaling * query.shape[-1] ** 0.5
+        if abs(extra - 1.0) > 1e-6:  # the kernel itself divides by sqrt(D)
+            query = query * extra
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        return _VARIABLE_LENGTH(q, k, v, pack_ends, pack_ends, pack_longest, pack_longest)[None], None
     if pack_blocks is None:
         return _causal(query, key, value, groups, scaling).transpose(1, 2), None
     parts = []

@@ -11,12 +11,15 @@ Shapes: M predicted tokens, E hidden size, V vocabulary.
 
 from __future__ import annotations
 
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at a time: 16 MiB of float32
+CHUNK_ELEMENTS_CUDA = 1 << 27  # 512 MiB: matrix products there want a thousand rows
 
 
 class _TemperedHead(torch.autograd.Function):
@@ -29,16 +32,11 @@ class _TemperedHead(torch.autograd.Function):
         scale_M: Tensor,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
-        logprob_M = torch.empty(len(targets_M), dtype=torch.float32, device=hidden_ME.device)
-        logsum_M, entropy_M = torch.empty_like(logprob_M), torch.empty_like(logprob_M)
-        if hidden_ME.dtype == torch.float64:
-            logprob_M, logsum_M, entropy_M = (x.double() for x in (logprob_M, logsum_M, entropy_M))
-        for rows in _chunks(len(targets_M), chunk):
-            z = _logits(hidden_ME[rows], weight_VE, scale_M[rows])
-            logsum_M[rows] = torch.logsumexp(z, -1)
-            logprob_M[rows] = z.gather(1, targets_M[rows, None]).squeeze(1) - logsum_M[rows]
-            p = torch.exp(z - logsum_M[rows, None])
-            entropy_M[rows] = logsum_M[rows] - (p * z).sum(-1)
+        parts = [
+            _statistics(_logits(hidden_ME[rows], weight_VE), targets_M[rows], scale_M[rows])
+            for rows in _chunks(len(targets_M), chunk)
+        ]
+        logprob_M, logsum_M, entropy_M = (torch.cat(part) for part in zip(*parts, strict=True))
         ctx.save_for_backward(hidden_ME, weight_VE, targets_M, scale_M, logsum_M)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropy_M)
@@ -50,13 +48,16 @@ class _TemperedHead(torch.autograd.Function):
         d_hidden = torch.empty_like(hidden_ME)
         d_weight = torch.zeros_like(weight_VE, dtype=logsum_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
-            z = _logits(hidden_ME[rows], weight_VE, scale_M[rows])
-            d = torch.exp(z - logsum_M[rows, None]).neg_()  # d log π(y) / dz = onehot(y) - softmax(z)
-            d.scatter_add_(1, targets_M[rows, None], torch.ones_like(d[:, :1]))
-            d.mul_((gradients[0][rows] * scale_M[rows])[:, None])
-            d = d.to(hidden_ME.dtype)
+            d = _gradient(
+                _logits(hidden_ME[rows], weight_VE),
+                targets_M[rows],
+                scale_M[rows],
+                logsum_M[rows],
+                gradients[0][rows],
+                hidden_ME.dtype,
+            )
             d_hidden[rows] = d @ weight_VE
-            d_weight += d.t() @ hidden_ME[rows]
+            _add_product(d_weight, d.t(), hidden_ME[rows])
         return d_hidden, d_weight.to(weight_VE.dtype), None, None, None
 
 
@@ -64,9 +65,52 @@ def _chunks(total: int, chunk: int) -> list[slice]:
     return [slice(start, min(start + chunk, total)) for start in range(0, total, chunk)]
 
 
-def _logits(hidden: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+@cache
+def _kernels() -> ModuleType | None:
+    """The Triton kernels, where Triton is installed."""
+    try:
+        from acereason.policy import head_kernels
+    except ImportError:
+        return None
+    return head_kernels
+
+
+def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
+    """float32 sums of the products, also from bfloat16: a rounded logit would move log π by 0.1 nat."""
+    if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
+        return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
     z = hidden @ weight.t()
-    return (z if z.dtype == torch.float64 else z.float()) * scale[:, None]
+    return z if z.dtype == torch.float64 else z.float()
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, in place and in the total's type."""
+    if left.is_cuda and left.dtype != total.dtype:
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total += left @ right
+
+
+def _statistics(logits: Tensor, targets: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """log π_T(target), logsumexp(z) and H_T of each row."""
+    if logits.is_cuda and (kernels := _kernels()):
+        return kernels.statistics(logits, targets, scale)  # type: ignore[no-any-return]
+    z = logits * scale[:, None]
+    logsum = torch.logsumexp(z, -1)
+    logprob = z.gather(1, targets[:, None]).squeeze(1) - logsum
+    entropy = logsum - (torch.exp(z - logsum[:, None]) * z).sum(-1)
+    return logprob, logsum, entropy
+
+
+def _gradient(
+    logits: Tensor, targets: Tensor, scale: Tensor, logsum: Tensor, weight: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """d (Σ weight · log π_T(target)) / d logits; d log π(y) / dz = onehot(y) - softmax(z)."""
+    if logits.is_cuda and (kernels := _kernels()):
+        return kernels.gradient(logits, targets, scale, logsum, weight, dtype)  # type: ignore[no-any-return]
+    d = torch.exp(logits * scale[:, None] - logsum[:, None]).neg_()
+    d.scatter_add_(1, targets[:, None], torch.ones_like(d[:, :1]))
+    return d.mul_((weight * scale)[:, None]).to(dtype)
 
 
 def tempered_logprobs(
@@ -82,7 +126,8 @@ def tempered_logprobs(
     dtype = torch.float64 if hidden_ME.dtype == torch.float64 else torch.float32
     scale_M = 1.0 / torch.as_tensor(temperature, dtype=dtype, device=hidden_ME.device)
     scale_M = scale_M.expand(len(targets_M))
-    chunk = chunk or max(1, CHUNK_ELEMENTS // weight_VE.shape[0])
+    most = CHUNK_ELEMENTS_CUDA if hidden_ME.is_cuda else CHUNK_ELEMENTS
+    chunk = chunk or max(1, most // weight_VE.shape[0])
     result: tuple[Tensor, Tensor] = _TemperedHead.apply(  # type: ignore[no-untyped-call]
         hidden_ME, weight_VE, targets_M, scale_M, chunk
     )

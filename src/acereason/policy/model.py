@@ -96,21 +96,29 @@ def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
 
 
 def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
-    """log π_T of every predicted token of the pack [M] with gradient, and H_T in nats [M] without.
+    """log π_T of every predicted token of the pack [M] with gradient, and H_T in nats [M] without, on CPU.
 
     By compiled code where that is possible (small float32 models on CPU), else by PyTorch."""
     compiled = compiled_pass.logprobs(model, pack, temperature)
     if compiled is not None:
         return compiled
+    pack = pack.to(model.device)
     output = model.base_model(
         input_ids=pack.tokens[None],
         position_ids=pack.positions[None],
         use_cache=False,
-        pack_blocks=pack.blocks,
+        **attention.layout(pack, compute_dtype(model)),
     )
     hidden_ME = output.last_hidden_state[0, pack.predictors]
     weight_VE = model.get_output_embeddings().weight
-    return tempered_logprobs(hidden_ME, weight_VE, pack.targets, temperature)
+    logprob, entropy = tempered_logprobs(hidden_ME, weight_VE, pack.targets, temperature)
+    return logprob.cpu(), entropy.cpu()
+
+
+def compute_dtype(model: Model) -> torch.dtype:
+    """The type of the forward pass: the parameters' own, or what sharding casts them to
+    (`train.parallel` sets `compute` on the model it shards)."""
+    return getattr(model, "compute", None) or model.dtype  # type: ignore[no-any-return]
 
 
 def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> list[Pack]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -49,6 +50,13 @@ class Pack:
     predictors: Tensor
     targets: Tensor
     owners: Tensor
+
+    def ends(self) -> tuple[Tensor, int]:
+        """[S + 1] int32: where each sequence begins (filler after it included) and the last ends; and the
+        greatest length."""
+        lengths = [b.length for b in self.blocks for _ in range(b.count)]
+        ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        return ends.to(self.tokens.device, non_blocking=True), max(lengths)
 
     def to(self, device: torch.device) -> Pack:
         moved = (self.tokens, self.positions, self.predictors, self.targets, self.owners)
