@@ -86,6 +86,31 @@ def gathered(value: T) -> list[T]:
     return values
 
 
+def merged(own: Sequence[T]) -> list[T]:
+    """Every rank's part put together again, in the order that `share` took the items from."""
+    parts = gathered(list(own))
+    return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+
+
+def merged_at_main(own: Sequence[T]) -> list[T]:
+    """As `merged`, on the main rank; nothing on the others."""
+    if world() == 1:
+        return list(own)
+    parts: list[Any] | None = [None] * world() if main() else None
+    dist.gather_object(list(own), parts)
+    if parts is None:
+        return []
+    return [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+
+
+def of_main(value: T | None) -> T:
+    """The main rank's value, on every rank."""
+    values: list[Any] = [value]
+    if world() > 1:
+        dist.broadcast_object_list(values)
+    return values[0]  # type: ignore[no-any-return]
+
+
 def barrier() -> None:
     """Wait until every rank is here."""
     if world() > 1:

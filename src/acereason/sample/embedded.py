@@ -40,6 +40,8 @@ class EmbeddedSampler:
     native   False: PyTorch even where a compiler is found
     """
 
+    remote = False
+
     def __init__(
         self,
         model: nn.Module,

@@ -52,7 +52,12 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """Anything that answers requests: in process, or servers."""
+    """Anything that answers requests: in process, or servers.
+
+    `remote` says that responses are sampled elsewhere, so that this process can learn meanwhile."""
+
+    @property
+    def remote(self) -> bool: ...
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yield completions as they finish, in no promised order.

@@ -63,6 +63,11 @@ def entropy_of(completions: Iterable[Completion], exact: bool = True) -> tuple[f
     for c in completions:
         sums.append(float(c.entropy.sum() if exact else -c.logprobs.sum()))
         counts.append(len(c.tokens))
+    return mean_entropy(sums, counts)
+
+
+def mean_entropy(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
+    """As `entropy_of`, from each response's sum of entropies and number of tokens."""
     total, n = sum(counts), len(counts)
     if not total:
         raise SamplingError("no response token was sampled, so there is no entropy to measure")

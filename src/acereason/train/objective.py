@@ -58,22 +58,48 @@ def advantages(rewards: Tensor, counted: Tensor) -> Tensor:
     return torch.where(differ, (rewards - mean) / std, 0.0)
 
 
-def response_weights(
+def pulls(
     rollouts: Rollouts,
     overlong: Literal["mask", "zero"] = "mask",
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
 ) -> Tensor:
-    """[P, G] the weight w_i of each response in the loss; 0 for what is masked or has no advantage."""
+    """[P, G] the weight of each response but for the denominator of the batch, so that a group's pull is known
+    before the other groups are; 0 for what is masked or has no advantage."""
     keep = kept(rollouts, overlong)
     judged = ~rollouts.rewards.isnan()
     counted = judged if masked_in_statistics else judged & keep
     advantage = torch.where(keep, advantages(rollouts.rewards.nan_to_num(), counted), 0.0)
-    tokens = torch.where(keep, rollouts.tokens, 0).to(advantage.dtype)
     if normalisation == "global":
-        return advantage / tokens.sum().clamp(min=1)
-    groups = keep.any(1).sum().clamp(min=1)
-    return advantage / tokens.sum(1, keepdim=True).clamp(min=1) / groups
+        return advantage
+    tokens = torch.where(keep, rollouts.tokens, 0).to(advantage.dtype)
+    return advantage / tokens.sum(1, keepdim=True).clamp(min=1)
+
+
+def denominator(
+    rollouts: Rollouts,
+    overlong: Literal["mask", "zero"] = "mask",
+    normalisation: Literal["global", "group"] = "global",
+) -> int:
+    """What these rollouts add to the batch's denominator: kept tokens, or groups with a kept response."""
+    keep = kept(rollouts, overlong)
+    if normalisation == "global":
+        return int(torch.where(keep, rollouts.tokens, 0).sum())
+    return int(keep.any(1).sum())
+
+
+def response_weights(
+    rollouts: Rollouts,
+    overlong: Literal["mask", "zero"] = "mask",
+    masked_in_statistics: bool = True,
+    normalisation: Literal["global", "group"] = "global",
+    total: int | None = None,
+) -> Tensor:
+    """[P, G] the weight w_i of each response in the loss; 0 for what is masked or has no advantage.
+
+    `total` is the denominator of the whole batch when `rollouts` are only a part of it."""
+    total = denominator(rollouts, overlong, normalisation) if total is None else total
+    return pulls(rollouts, overlong, masked_in_statistics, normalisation) / max(total, 1)
 
 
 def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:
