@@ -21,9 +21,10 @@ import pytest
 
 from acereason.chat import final_part
 from acereason.curate.teach import Teacher, teach
-from acereason.curate.wire import Garbled, Protocol, completion, payload, sample_seed
+from acereason.curate.wire import Protocol, completion, payload, sample_seed
 from acereason.errors import RunError, SamplingError
 from acereason.problems import Problem, Response, read_jsonl, write_jsonl
+from acereason.sample.http import Garbled
 
 pytest.importorskip("httpx2")
 PROBLEMS = [Problem(f"p{i}", "math", f"What is {i} + {i}?", str(2 * i)) for i in range(12)]

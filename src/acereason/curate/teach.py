@@ -28,19 +28,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from acereason.curate.draw import chance
 from acereason.curate.extras import need
 from acereason.curate.stream import replacing
-from acereason.curate.wire import (
-    Busy,
-    Garbled,
-    Protocol,
-    Refused,
-    check_status,
-    completion,
-    content_hash,
-    payload,
-    route,
-)
+from acereason.curate.wire import Protocol, completion, content_hash, payload, route
 from acereason.errors import ConfigError, RunError, SamplingError
 from acereason.problems import Problem, Response, write_atomic
+from acereason.sample.http import Busy, Garbled, Refused, check_status
 
 Ask = tuple[Problem, int]
 

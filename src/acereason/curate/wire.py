@@ -6,12 +6,7 @@ seed + i, so neighbours would share samples. The reasoning text is taken whereve
 (`reasoning`, `reasoning_content`, or the content up to `</think>`) and joined again, so a response
 reads `reasoning</think>answer` as our prompts want it.
 
-    Busy           no connection, a hang beyond the deadline, half a body, 408, 425, 429, 5xx:
-                   again later, and the breaker counts
-    Garbled        a body that is no completion, a finish that is neither "stop" nor "length":
-                   again a few times
-    Refused        400, 413, 422: this request cannot be answered and is set aside
-    SamplingError  401, 403, 404 and the rest: no request can be answered, stop
+Failures are of the classes of `sample.http`; a finish that is neither "stop" nor "length" is Garbled.
 """
 
 from __future__ import annotations
@@ -22,8 +17,8 @@ from typing import Any, Literal
 import msgspec
 
 from acereason.chat import END_THINK, SYSTEM_1_1, THINK, Format, instruction, prompt
-from acereason.errors import SamplingError
 from acereason.problems import Problem, Response
+from acereason.sample.http import Garbled
 from acereason.sample.protocol import draw_seed
 
 SAMPLES_BITS = 20  # a problem has at most 2**20 samples
@@ -51,22 +46,6 @@ class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tokens: int = 32_768
     seed: int = 0
     extended: bool = True
-
-
-class Busy(Exception):
-    """The server cannot answer now. `after`: seconds that it asks to wait."""
-
-    def __init__(self, reason: str, after: float | None = None) -> None:
-        super().__init__(reason)
-        self.after = after
-
-
-class Garbled(Exception):
-    """The server answered with something that is no completion."""
-
-
-class Refused(Exception):
-    """The server will never answer this request."""
 
 
 def sample_seed(protocol: Protocol, problem: Problem, sample: int) -> int:
@@ -119,25 +98,6 @@ def content_hash(protocol: Protocol, problem: Problem, sample: int) -> str:
     """What names a sample: everything that is sent, so nothing else is taken for it on resume."""
     body = msgspec.json.encode([route(protocol), payload(protocol, problem, sample)], order="sorted")
     return hashlib.blake2b(body, digest_size=16).hexdigest()
-
-
-def check_status(status: int, body: bytes, after: str | None) -> None:
-    """Raise the class of failure that an HTTP status means; 2xx passes."""
-    if 200 <= status < 300:
-        return
-    said = body[:300].decode("utf-8", "replace")
-    if status in (408, 425, 429) or status >= 500:
-        raise Busy(f"status {status}: {said}", _seconds(after))
-    if status in (400, 413, 422):
-        raise Refused(f"status {status}: {said}")
-    raise SamplingError(f"the server refuses every request: status {status}: {said}")
-
-
-def _seconds(after: str | None) -> float | None:
-    try:
-        return None if after is None else min(max(float(after), 0.0), 300.0)
-    except ValueError:
-        return None  # a date: our own waiting rule does
 
 
 def completion(protocol: Protocol, problem: Problem, sample: int, body: bytes) -> Response:
