@@ -26,6 +26,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from acereason.compiled import NATIVE_FLAGS, build, load, native_source
 from acereason.errors import SamplingError
@@ -301,8 +302,11 @@ def logprobs(
 
 
 def available(model: Any) -> bool:
-    """Whether compiled code can do this model's passes."""
-    if any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters()):
+    """Whether compiled code can do this model's passes: not when its parameters are sharded over ranks."""
+    if any(
+        p.dtype != torch.float32 or p.device.type != "cpu" or isinstance(p, DTensor)
+        for p in model.parameters()
+    ):
         return False
     if model not in _made:
         library = open_library()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from acereason.errors import SamplingError
+from acereason.policy.state import full_tensors
 
 ARCHITECTURES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 _CHANGING_ROTATIONS = ("dynamic", "longrope")  # their angles depend on the length reached
@@ -102,8 +103,8 @@ def read_weights(weights: Any, shape: Shape) -> dict[str, Tensor]:
     """Weights by name without the "model." prefix; "head" is the output matrix, tied or not.
 
     `weights` is a module or a state dict. SamplingError: a matrix is missing or of another size."""
-    if isinstance(weights, nn.Module):
-        weights = weights.state_dict()
+    if isinstance(weights, nn.Module):  # whole tensors, also of a sharded model
+        weights = dict(full_tensors(weights))
     if not isinstance(weights, Mapping):
         raise SamplingError(f"expected a model or its state dict, found {type(weights).__name__}")
     found = {name.removeprefix("model."): tensor.detach() for name, tensor in weights.items()}

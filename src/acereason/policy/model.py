@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,14 @@ def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tup
     compiled = compiled_pass.logprobs(model, pack, temperature)
     if compiled is not None:
         return compiled
+    # on a sharded model a method, made by `train.parallel`, that gathers the weights before
+    run = getattr(model, "packed_logprobs", None) or partial(packed_logprobs, model)
+    result: tuple[Tensor, Tensor] = run(pack, temperature)
+    return result
+
+
+def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """As `logprobs`, by PyTorch."""
     pack = pack.to(model.device)
     output = model.base_model(
         input_ids=pack.tokens[None],
