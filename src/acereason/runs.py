@@ -26,7 +26,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from acereason import config
 from acereason.errors import RunError
 from acereason.problems import to_jsonl, write_atomic
 
+Listener = Callable[[str, Mapping[str, Any]], None]
 PACKAGES = ("acereason", "numpy", "tokenizers", "torch", "transformers")
 
 
@@ -47,6 +48,7 @@ class Run:
         self.path, self.recipe = path, recipe
         self._lock = _lock(path)
         self._metrics = (path / "metrics.jsonl").open("ab")
+        self._listeners: list[Listener] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -77,6 +79,12 @@ class Run:
         with disk_errors(self.path):
             self._metrics.write(line)
             self._metrics.flush()
+        for listener in self._listeners:
+            listener(kind, row)
+
+    def listen(self, listener: Listener) -> None:
+        """Have `listener(kind, row)` called with every row from now on; it must be quick and never raise."""
+        self._listeners.append(listener)
 
     def metrics_size(self) -> int:
         """Bytes of metrics.jsonl so far; a checkpoint keeps this number."""

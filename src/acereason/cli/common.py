@@ -27,6 +27,11 @@ Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in th
 Force = Annotated[bool, typer.Option("--force", help="delete the run in the folder and start anew")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")]
 Silent = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+AsJson = Annotated[bool, typer.Option("--json", help="metrics rows as JSON lines on standard output")]
+Sinks = Annotated[
+    list[str] | None,
+    typer.Option("--sink", help="send metrics to tensorboard, wandb or trackio as well; may be repeated"),
+]
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
 Problems = Annotated[Path, typer.Option("--problems", "-p", help="JSON Lines of problems")]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 
-from acereason import config, fastmath, progress, runs
+from acereason import config, fastmath, runs, sinks
 from acereason.cli.common import (
+    AsJson,
     DryRun,
     Force,
     OutFolder,
@@ -18,6 +21,7 @@ from acereason.cli.common import (
     Resume,
     Settings,
     Silent,
+    Sinks,
     find_recipe,
     out,
 )
@@ -31,11 +35,13 @@ def demo(
     force: Force = False,
     dry_run: DryRun = False,
     quiet: Silent = False,
+    as_json: AsJson = False,
+    sink: Sinks = None,
 ) -> None:
     """The whole recipe on a laptop: curate, SFT, calibrate, RL on math twice and code once, evaluate.
 
     Two CPU cores, nothing to download, about eight minutes."""
-    run("demo", folder, settings, resume, force, dry_run, quiet)
+    run("demo", folder, settings, resume, force, dry_run, quiet, as_json, sink)
 
 
 def run(
@@ -46,6 +52,8 @@ def run(
     force: Force = False,
     dry_run: DryRun = False,
     quiet: Silent = False,
+    as_json: AsJson = False,
+    sink: Sinks = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights."""
@@ -54,7 +62,8 @@ def run(
             raise ConfigError("--dry-run needs a recipe")
         _print_recipe(config.load(find_recipe(recipe), settings or []))
         return
-    _run(_open(recipe, folder, settings, resume, force), quiet, until)
+    sinks.check(sink or [])
+    _run(_open(recipe, folder, settings, resume, force), quiet, as_json, sink, until)
 
 
 def sft(
@@ -64,9 +73,12 @@ def sft(
     resume: Resume = False,
     force: Force = False,
     quiet: Silent = False,
+    as_json: AsJson = False,
+    sink: Sinks = None,
 ) -> None:
     """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
-    _run(_open(recipe, folder, settings, resume, force), quiet, until="sft")
+    sinks.check(sink or [])
+    _run(_open(recipe, folder, settings, resume, force), quiet, as_json, sink, until="sft")
 
 
 def rl(
@@ -77,14 +89,22 @@ def rl(
     resume: Resume = False,
     force: Force = False,
     quiet: Silent = False,
+    as_json: AsJson = False,
+    sink: Sinks = None,
 ) -> None:
     """The RL stages of a recipe, from a fine-tuned model of one's own instead of the recipe's SFT."""
+    sinks.check(sink or [])
     if resume:
-        _run(runs.resume(folder), quiet)
+        _run(runs.resume(folder), quiet, as_json, sink)
         return
     chosen = config.load(find_recipe(recipe), settings or [])
     start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
-    _run(runs.create(folder, msgspec.structs.replace(chosen, model=start, sft=None), force), quiet)
+    _run(
+        runs.create(folder, msgspec.structs.replace(chosen, model=start, sft=None), force),
+        quiet,
+        as_json,
+        sink,
+    )
 
 
 def _open(
@@ -99,18 +119,32 @@ def _open(
     return runs.create(folder, config.load(find_recipe(recipe), settings or []), force)
 
 
-def _run(run: runs.Run, quiet: bool, until: str | None = None) -> None:
+def _run(run: runs.Run, quiet: bool, as_json: bool, sink: list[str] | None, until: str | None = None) -> None:
     """Do what is left of a run and print its table."""
     fast = fastmath.enable()  # before torch is imported
     from acereason import program
+    from acereason.view import steps
     from acereason.view.terminal import table
 
-    with run:
+    with run, ExitStack() as stack, steps.display(quiet, as_json) as shown:
+        _feed(run, sink or [], stack)
+        run.listen(shown.row)
         run.record("start", seconds={}, arithmetic=fast.detail)
-        summary = program.run_all(run, progress.for_terminal(quiet), until)
-        if summary is not None:
-            out.print(table(summary))
-            out.print(f"report: {run.path / 'report.html'}", markup=False)
+        summary = program.run_all(run, shown, until)
+    if summary is not None and as_json:
+        sys.stdout.write(json.dumps({"kind": "summary", **summary}) + "\n")
+    elif summary is not None:
+        out.print(table(summary))
+        out.print(f"report: {run.path / 'report.html'}", markup=False)
+
+
+def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:
+    """Send the run's metrics to sinks, too, until the stack unwinds."""
+    place = sinks.Place(run.path, run.recipe.name, config.resolved(run.recipe))
+    for name in names:
+        feed = sinks.Feed(name, place)
+        stack.callback(feed.close)
+        run.listen(feed)
 
 
 def _print_recipe(recipe: config.Recipe) -> None:

@@ -1,0 +1,206 @@
+"""Metrics sent elsewhere while a run writes them: TensorBoard files, Weights & Biases, Trackio.
+
+    run.listen(Feed("tensorboard", Place(run.path, recipe.name, config.resolved(recipe))))
+
+`metrics.jsonl` stays the truth about a run; a sink is a copy for people who already look elsewhere. So a sink
+must never kill or slow a run: it is opened, written and closed in a thread of its own, rows that it does not
+take in time are dropped, and whatever it raises becomes one warning. Nested numbers get names with slashes
+(`rl/length/mean`); text, lists and numbers that are not finite are left out. Responses are not sent.
+
+A run that was killed does its last steps again. TensorBoard is told to forget the earlier ones; the other two
+keep both under the same step.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import math
+import queue
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from acereason.errors import ConfigError
+
+log = logging.getLogger(__name__)
+WAITING = 4096  # rows that may wait for a slow sink
+PATIENCE = 15.0  # seconds that a finished run waits for its sinks
+
+
+class Sink(Protocol):
+    """Where numbers go."""
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        """Keep the numbers of one row."""
+        ...
+
+    def close(self) -> None:
+        """Write what is left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a sink knows of the run: its folder, its recipe's name and the resolved recipe."""
+
+    folder: Path
+    name: str
+    recipe: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        """The run's name elsewhere: made at its first start, the same after a resume."""
+        file = self.folder / "sinks" / "id"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{self.folder.name}-{uuid.uuid4().hex[:8]}")
+        return file.read_text()
+
+
+class _TensorBoard:
+    def __init__(self, place: Place, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(place.folder / "sinks" / "tensorboard"), purge_step=step)
+        self._writer.add_text("recipe", f"    {json.dumps(place.recipe)}", step)
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    def __init__(self, place: Place, step: int):
+        import wandb
+
+        self._run: Any = wandb.init(
+            project="acereason",
+            name=place.folder.name,
+            group=place.name,
+            id=place.id,
+            resume="allow",
+            dir=str(place.folder / "sinks"),
+            config=dict(place.recipe),
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log({**values, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Trackio:
+    def __init__(self, place: Place, step: int):
+        import trackio
+
+        self._run: Any = trackio.init(
+            project="acereason", name=place.id, group=place.name, config=dict(place.recipe), resume="allow"
+        )
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+SINKS: dict[str, Callable[[Place, int], Sink]] = {
+    "tensorboard": _TensorBoard,
+    "trackio": _Trackio,
+    "wandb": _Wandb,
+}
+
+
+def check(names: Iterable[str]) -> None:
+    """ConfigError for a sink that does not exist or whose package is not installed."""
+    for name in names:
+        if name not in SINKS:
+            raise ConfigError(f"unknown sink {name!r}; known: {', '.join(SINKS)}")
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(
+                f"the sink {name!r} needs the package of that name: pip install 'acereason[{name}]'"
+            )
+
+
+class Feed:
+    """A listener (`Run.listen`) that hands the run's rows to one sink, in a thread of its own.
+
+    The sink is opened at the first row that has a step."""
+
+    def __init__(self, name: str, place: Place, make: Callable[[Place, int], Sink] | None = None):
+        self._name, self._place = name, place
+        self._make = make or SINKS[name]
+        self._rows: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(WAITING)
+        self._step = 0
+        self._warned = False
+        self._thread = threading.Thread(target=self._work, name=f"sink {name}", daemon=True)
+        self._thread.start()
+
+    def __call__(self, kind: str, row: Mapping[str, Any]) -> None:
+        """Take one metrics row; returns at once."""
+        self._step = int(row.get("step", self._step))
+        values = dict(flatten(row, prefix(kind, row)))
+        if values and kind != "start":
+            try:
+                self._rows.put_nowait((self._step, values))
+            except queue.Full:
+                self._warn(f"is too slow: {WAITING} rows are waiting for it, later ones are left out")
+
+    def close(self) -> None:
+        """Let the sink finish, for at most `PATIENCE` seconds."""
+        try:
+            self._rows.put(None, timeout=PATIENCE)
+            self._thread.join(PATIENCE)
+        except queue.Full:
+            pass
+        if self._thread.is_alive():
+            self._warn(f"did not finish within {PATIENCE:.0f} s and is left behind")
+
+    def _work(self) -> None:
+        try:
+            sink: Sink | None = None
+            while (item := self._rows.get()) is not None:
+                step, values = item
+                sink = sink or self._make(self._place, step)
+                sink.write(values, step)
+            if sink is not None:
+                sink.close()
+        except BaseException as error:  # SystemExit too: a library must not end the run
+            self._warn(f"failed and gets no more rows: {type(error).__name__}: {error}")
+            while self._rows.get() is not None:
+                pass
+
+    def _warn(self, text: str) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("the sink %s %s. The run goes on; metrics.jsonl has everything", self._name, text)
+
+
+def prefix(kind: str, row: Mapping[str, Any]) -> str:
+    """Under which name a row's numbers stand: its kind, then the benchmark or stage that it is about."""
+    if kind == "evaluation":
+        return f"evaluation/{'epoch/' if 'epoch' in row else ''}{row.get('benchmark', 'all')}"
+    if kind in ("calibration", "funnel"):
+        return f"{kind}/{row.get('stage', row.get('name', 'all'))}"
+    return kind
+
+
+def flatten(value: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, float]]:
+    """The finite numbers in nested data, each with its path: {"a": {"b": 1}} → ("a/b", 1.0)."""
+    for key, inner in value.items():
+        path = f"{name}/{key}" if name else str(key)
+        if isinstance(inner, Mapping):
+            yield from flatten(inner, path)
+        elif isinstance(inner, int | float) and math.isfinite(inner):
+            yield path, float(inner)

@@ -1,0 +1,260 @@
+"""What a run shows in the terminal while it goes on: a live table, a line per step, or JSON lines.
+
+    with display(quiet=False, as_json=False) as shown:
+        run.listen(shown.row)             # every metrics row
+        run_all(run, shown)               # and what it says about its tasks
+
+On a terminal the table holds the last steps of the present stage under one row for each finished stage, with
+the bars of the work at hand below. Elsewhere (a log file, Slurm) every RL step is one line and SFT, whose
+steps may take a twentieth of a second, at most one line a second. `--json` writes the metrics rows to
+standard output as they come, and nothing else.
+
+Times are seconds; tokens a second count response tokens over the whole step; the ETA is that of the stage,
+from the median of its last ten steps.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import msgspec
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from acereason.progress import Advance
+
+COLUMNS = (
+    *("stage", "step", "reward", "H_T", "target", "T", "tokens/s", "mean length"),
+    *("truncated", "sample s", "learn s", "stage ETA"),
+)
+SHOWN = 8  # steps of the present stage in the live table
+
+
+@dataclass
+class Pace:
+    """How far the present stage is, and how long its last steps took."""
+
+    total: int = 0
+    done: int = 0
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+
+    def took(self, seconds: float) -> None:
+        """One more step is done."""
+        self.done += 1
+        self.seconds.append(seconds)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until the stage's last step, None before the first."""
+        if not self.seconds:
+            return None
+        return max(self.total - self.done, 0) * statistics.median(self.seconds)
+
+
+def cells(row: Mapping[str, Any], eta: float | None) -> list[str]:
+    """One step under `COLUMNS`; what a row does not have is "–". SFT has its loss in place of the reward."""
+    seconds = row.get("seconds", {})
+    total = seconds.get("total") or 0.0
+    length = row.get("length", {})
+    return [
+        str(row.get("stage", "–")),
+        str(row.get("step", "–")),
+        _number(row.get("reward"), ".3f") if "reward" in row else f"loss {_number(row.get('loss'), '.3f')}",
+        _number(row.get("H_T"), ".3f"),
+        _number(row.get("H_target"), ".2f"),
+        _number(row.get("T"), ".3f"),
+        _number(row.get("tokens", 0) / total if total else None, ",.0f"),
+        _number(length.get("mean"), ",.0f"),
+        _number(row.get("truncated"), ".0%"),
+        _number(seconds.get("sample"), ",.1f"),
+        _number(seconds.get("learn", total), ",.1f"),
+        duration(eta),
+    ]
+
+
+def line(row: Mapping[str, Any], eta: float | None) -> str:
+    """One step as one line of text."""
+    names = ("", "step", "", "H_T", "target", "T", "tokens/s", "length", "cut", "sample", "learn", "ETA")
+    pairs = list(zip(names, cells(row, eta), strict=True))
+    if "reward" in row:
+        pairs[2] = ("reward", pairs[2][1])
+    return "  ".join(f"{name} {value}".strip() for name, value in pairs if value != "–")
+
+
+def duration(seconds: float | None) -> str:
+    """1:02:03 or 2:03 or 3 s."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def _number(value: Any, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+class Screen:
+    """The live table on a terminal."""
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._pace = Pace()
+        self._stages: dict[str, list[str]] = {}
+        self._steps: deque[list[str]] = deque(maxlen=SHOWN)
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._live = Live(get_renderable=self.render, console=console, refresh_per_second=2)
+
+    def __enter__(self) -> Screen:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def say(self, text: str) -> None:
+        """One line of news above the table."""
+        self._console.print(text, markup=False)
+
+    def row(self, kind: str, row: Mapping[str, Any]) -> None:
+        """Take a metrics row."""
+        if kind in ("rl", "sft"):
+            self._pace.took(row["seconds"]["total"])
+            shown = cells(row, self._pace.eta)
+            if self._steps and self._steps[-1][0] != shown[0]:
+                self._stages[self._steps[-1][0]] = [*self._steps[-1][:-1], "done"]
+                self._steps.clear()
+            self._steps.append(shown)
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """A piece of work with a bar of its own."""
+        self._pace = Pace(total, done)
+        bar = self._bars.add_task(name, total=total, completed=done, note="")
+        try:
+            yield lambda parts, note: self._advance(bar, parts)
+        finally:
+            self._bars.remove_task(bar)
+
+    def _advance(self, bar: TaskID, parts: int) -> None:
+        self._bars.update(bar, advance=parts)
+
+    def render(self) -> RenderableType:
+        """The table with the bars under it."""
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for name in COLUMNS:
+            table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
+        for shown in self._stages.values():
+            table.add_row(*map(Text, shown), style="dim")
+        for shown in self._steps:
+            table.add_row(*map(Text, shown))
+        return Group(*([table] if self._steps else []), self._bars)
+
+
+class Lines:
+    """One line per step, for logs; other work tells how far it is every `interval` seconds."""
+
+    def __init__(self, console: Console, interval: float = 10.0):
+        self._console, self._interval = console, interval
+        self._pace = Pace()
+        self._last = {"sft": -1e9}
+        self._told = False
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """One line of news."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def row(self, kind: str, row: Mapping[str, Any]) -> None:
+        """Take a metrics row."""
+        if kind not in ("rl", "sft"):
+            return
+        self._pace.took(row["seconds"]["total"])
+        self._told = True
+        now = time.monotonic()
+        if kind == "rl" or now - self._last["sft"] >= 1.0 or self._pace.done == self._pace.total:
+            self._last["sft"] = now
+            self.say(line(row, self._pace.eta))
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """A piece of work: silent where its steps are rows, else a line now and then."""
+        self._pace = Pace(total, done)
+        begun = last = time.monotonic()
+        count = done
+
+        def advance(parts: int, note: str) -> None:
+            nonlocal count, last
+            count += parts
+            now = time.monotonic()
+            told, self._told = self._told, False
+            if not told and (now - last >= self._interval or count >= total):
+                last = now
+                self.say(f"{name}  {count}/{total}  {duration(now - begun)}")
+
+        yield advance
+
+
+class Rows:
+    """The metrics rows as JSON lines; nothing at all without a file."""
+
+    def __init__(self, file: TextIO | None):
+        self._file = file
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def say(self, text: str) -> None:
+        """News are for people."""
+
+    def row(self, kind: str, row: Mapping[str, Any]) -> None:
+        """Take a metrics row."""
+        if self._file is not None:
+            self._file.write(msgspec.json.encode({"kind": kind, **row}).decode() + "\n")
+            self._file.flush()
+
+    @contextmanager
+    def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """A piece of work, unsaid."""
+        yield lambda parts, note: None
+
+
+Display = Screen | Lines | Rows
+
+
+def display(quiet: bool, as_json: bool = False, console: Console | None = None) -> Display:
+    """What fits where the run was started: standard error for people, standard output for JSON."""
+    if as_json:
+        return Rows(sys.stdout)
+    if quiet:
+        return Rows(None)
+    console = console or Console(stderr=True, highlight=False)
+    return Screen(console) if console.is_terminal else Lines(console)
