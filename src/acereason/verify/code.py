@@ -24,6 +24,7 @@ from typing import Any, Literal
 import msgspec
 
 from acereason.problems import Problem, Test, Verdict
+from acereason.verify import lcb
 from acereason.verify.sandbox.client import Frame, Limits, Lost, Run, Zygote, job_bytes
 from acereason.verify.sandbox.selftest import self_test
 
@@ -111,9 +112,9 @@ class Examiner:
         self._zygotes.clear()
 
     def judge(self, problem: Problem, code: str, lenient: bool = False) -> Verdict:
-        """Judge one program. `lenient` runs it as LiveCodeBench would: one process, tests in order,
-        the first failure counts. Never raises for the
-        program; a zygote lost twice gives "unjudged"."""
+        """Judge one program. `lenient` runs it as LiveCodeBench would (`sandbox/lcb.py`): one process,
+        tests in order, the first failure counts, its own limits. Never raises for the program; a
+        zygote lost twice gives "unjudged"."""
         fault = unusable(problem)
         if fault:
             return Verdict("unjudged", None, detail=fault)
@@ -165,10 +166,11 @@ class Examiner:
         failure."""
         zygote = self.zygote(("numpy",) if "numpy" in code else ())
         functional = tests[0].type == "functional"
-        cpu = problem.time_limit or DEFAULT_SECONDS
-        limits = Limits(cpu, 3 * cpu + 1, problem.memory_limit or DEFAULT_MEBIBYTES)
+        cpu = lcb.SECONDS if lenient else problem.time_limit or DEFAULT_SECONDS
+        memory = lcb.MEBIBYTES if lenient else problem.memory_limit or DEFAULT_MEBIBYTES
+        limits = Limits(cpu, 3 * cpu + 1, memory)
         job = job_bytes(code, [t.input for t in tests], problem.function if functional else None, lenient)
-        marking = Marking(tests, cpu)
+        marking = Marking(tests, cpu, lenient)
         run = zygote.run(job, len(tests), limits, marking.failed_already)
         if run.killed or run.status:
             control(zygote)
@@ -178,8 +180,8 @@ class Examiner:
 class Marking:
     """Compares the answers of one child with the expected ones, as they come."""
 
-    def __init__(self, tests: Sequence[Test], cpu: float) -> None:
-        self._tests, self._cpu = tests, cpu
+    def __init__(self, tests: Sequence[Test], cpu: float, lenient: bool = False) -> None:
+        self._tests, self._cpu, self._lenient = tests, cpu, lenient
         self._passed = 0
         self._end = 0
         self._failure: Failure | None = None
@@ -191,7 +193,8 @@ class Marking:
             if frame.test != self._passed or not self._end <= frame.start <= frame.end:
                 self._failure = Failure("wrong", "the program spoiled its own answers")
             elif frame.error is not None:
-                self._failure = Failure("wrong", printable(frame.error))
+                late = self._lenient and frame.error.startswith("Overtime")
+                self._failure = Failure("timeout" if late else "wrong", printable(frame.error))
             elif frame.nanoseconds > self._cpu * 1e9:
                 self._failure = Failure("timeout", f"more than {self._cpu:g} s of processor time")
             else:
@@ -201,7 +204,8 @@ class Marking:
 
     def _compare(self, answer: bytes) -> None:
         test = self._tests[self._passed]
-        same = same_output if test.type == "stdin" else same_result
+        rules = (lcb.same_output, lcb.same_result) if self._lenient else (same_output, same_result)
+        same = rules[test.type == "functional"]
         if same(test.output, answer):
             self._passed += 1
         else:
@@ -230,7 +234,7 @@ class Marking:
             self._failure = Failure("wrong", f"died of signal {-run.status}", signalled=True)
         elif run.status > 0:
             self._failure = Failure("wrong", f"exit status {run.status}")
-        elif self._tests[self._passed].type == "functional":
+        elif self._lenient or self._tests[self._passed].type == "functional":
             self._failure = Failure("wrong", "the process ended before the function returned")
         else:
             self._compare(run.output[self._end :])

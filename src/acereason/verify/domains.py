@@ -16,13 +16,14 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from typing import Literal
 
 from acereason import chat
 from acereason.errors import ConfigError
 from acereason.problems import Problem, Verdict
+from acereason.verify import lcb
 from acereason.verify.answers import compat
 from acereason.verify.answers.decide import decide, readable
 from acereason.verify.code import Examiner
@@ -55,6 +56,7 @@ class Domain:
     extract: Callable[[str], str | None]
     judge: Callable[[Problem, str, Tools], Verdict]
     at_once: Callable[[Problem, str, Mode], Verdict | None] | None = None
+    extract_lcb: Callable[[str], str | None] | None = None  # in mode "lcb", where it differs
 
 
 _registered: dict[str, Domain] = {}
@@ -77,7 +79,7 @@ def domain(name: str) -> Domain:
 
 
 def _replace_name(found: Domain, name: str) -> Domain:
-    return Domain(name, found.instruction, found.extract, found.judge, found.at_once)
+    return replace(found, name=name)
 
 
 def _installed(name: str) -> Domain:
@@ -141,4 +143,4 @@ def _code(problem: Problem, answer: str, tools: Tools) -> Verdict:
 
 
 MATH = register(Domain("math", chat.instruction, chat.boxed_answer, _math, _math_at_once))
-CODE = register(Domain("code", chat.instruction, chat.code_block, _code))
+CODE = register(Domain("code", chat.instruction, chat.code_block, _code, extract_lcb=lcb.code_block))

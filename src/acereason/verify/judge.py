@@ -80,7 +80,8 @@ class Judge:
     def submit_answer(self, problem: Problem, final: str) -> Future[Verdict]:
         """As `submit`, for what stands after the thinking."""
         where = domain(problem.domain)
-        answer = where.extract(final)
+        lenient = where.extract_lcb if self.mode == "lcb" else None
+        answer = (lenient or where.extract)(final)
         if answer is None or not answer.strip():
             return self._at_once(Verdict("no_answer", 0, detail="no answer in the expected form"))
         if where.at_once is not None:
