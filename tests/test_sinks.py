@@ -211,7 +211,7 @@ for kind, row in rows:
     feed(kind, row)
 feed.close()
 """
-# An offline run's file: 7 bytes, then a LevelDB log (blocks of 32 KiB; checksum, length, kind before a piece).
+# An offline run's file: 7 bytes, then a LevelDB log (blocks of 32 KiB; checksum, length, kind, then a part).
 WANDB_VALUES = """
 import json, struct, sys
 from wandb.proto import wandb_internal_pb2 as pb

@@ -9,8 +9,8 @@ the bars of the work at hand below. Elsewhere (a log file, Slurm) every RL step 
 steps may take a twentieth of a second, at most one line a second. `--json` writes the metrics rows to
 standard output as they come, and nothing else.
 
-Times are seconds; tokens a second count response tokens over the whole step; the ETA is that of the stage,
-from the median of its last ten steps.
+Times are seconds; `cut` is the truncated share; tokens a second count response tokens over the whole step;
+the ETA is that of the stage, from the median of its last ten steps.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from rich.text import Text
 from acereason.progress import Advance
 
 COLUMNS = (
-    *("stage", "step", "reward", "H_T", "target", "T", "tokens/s", "mean length"),
-    *("truncated", "sample s", "learn s", "stage ETA"),
+    *("stage", "step", "reward", "H_T", "target", "T", "tok/s", "length"),
+    *("cut", "sample", "learn", "ETA"),
 )
 SHOWN = 8  # steps of the present stage in the live table
 
@@ -161,7 +161,7 @@ class Screen:
 
     def render(self) -> RenderableType:
         """The table with the bars under it."""
-        table = Table(box=None, pad_edge=False, header_style="dim")
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
         for name in COLUMNS:
             table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
         for shown in self._stages.values():
