@@ -33,7 +33,7 @@ class _TemperedHead(torch.autograd.Function):
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
         parts = [
-            _statistics(_logits(hidden_ME[rows], weight_VE), targets_M[rows], scale_M[rows])
+            _statistics(float_logits(hidden_ME[rows], weight_VE), targets_M[rows], scale_M[rows])
             for rows in _chunks(len(targets_M), chunk)
         ]
         logprob_M, logsum_M, entropy_M = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -49,7 +49,7 @@ class _TemperedHead(torch.autograd.Function):
         d_weight = torch.zeros_like(weight_VE, dtype=logsum_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
             d = _gradient(
-                _logits(hidden_ME[rows], weight_VE),
+                float_logits(hidden_ME[rows], weight_VE),
                 targets_M[rows],
                 scale_M[rows],
                 logsum_M[rows],
@@ -75,7 +75,7 @@ def _kernels() -> ModuleType | None:
     return head_kernels
 
 
-def _logits(hidden: Tensor, weight: Tensor) -> Tensor:
+def float_logits(hidden: Tensor, weight: Tensor) -> Tensor:
     """float32 sums of the products, also from bfloat16: a rounded logit would move log π by 0.1 nat."""
     if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
         return torch.mm(hidden, weight.t(), out_dtype=torch.float32)

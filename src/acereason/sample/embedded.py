@@ -4,10 +4,11 @@
 
 A slot holds one response. When it ends, the next request takes its place at once, so the rows of a
 step stay full however uneven the lengths are. Requests are pulled only when a slot is free. The
-steps themselves are computed by an engine: compiled C++ where a compiler is found, else PyTorch.
+steps themselves are computed by an engine: compiled C++ on CPU where a compiler is found, CUDA graphs in
+bfloat16 on a GPU where Triton is installed, else PyTorch.
 
-Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes.
-Not covered: bfloat16 caches, prefixes shared other than by whole prompts, several GPUs.
+Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
+that on CUDA. Not covered: prefixes shared other than by whole prompts, several GPUs.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ class EmbeddedSampler:
     slots    responses written at once; more fill the processor better and hold more cache
     threads  of the native engine; by default as many as PyTorch uses
     eos_ids  tokens that end a response; by default the model's own
-    native   False: PyTorch even where a compiler is found
+    native   False: PyTorch even where a compiler, or Triton, is found
     """
 
     remote = False
@@ -63,7 +65,7 @@ class EmbeddedSampler:
 
     @property
     def engine(self) -> str:
-        """ "native" or "torch"."""
+        """ "native", "cuda" or "torch"."""
         return self._engine.name
 
     def update(self, weights: nn.Module | dict[str, torch.Tensor]) -> None:
@@ -121,6 +123,8 @@ class EmbeddedSampler:
     def _grow(self, length: int) -> None:
         s, slots = self.shape, self._slots.number + 1
         size = slots * length * s.layers * s.kv_heads * s.head_dim * 8
+        if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
+            size = 0
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         if size > memory:
             raise SamplingError(
@@ -151,6 +155,10 @@ def _engine(model: nn.Module, shape: Shape, slots: int, threads: int | None, nat
         if library is not None:
             return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
         log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
+    if native and device.type == "cuda" and find_spec("triton"):
+        from acereason.sample.cuda_engine import CudaEngine
+
+        return CudaEngine(shape, rotation, slots, device)
     return TorchEngine(shape, rotation, slots, device)
 
 

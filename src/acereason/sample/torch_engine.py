@@ -1,5 +1,5 @@
 """The PyTorch engine: the same steps as `native/decode.cpp` for machines without a compiler, and
-for CUDA.
+for GPUs that `cuda_engine` does not serve.
 
 The cache is one preallocated block per layer; attention folds the query heads of a group into the
 query length, so that keys are never repeated. Rows of the cache are kept dense: when a sixth of
@@ -30,7 +30,9 @@ LOGITS = 1 << 22  # logits held in double precision at once
 
 
 @dataclass(slots=True)
-class _Layer:
+class Layer:
+    """A decoder layer's weights; biases and head norms only where the architecture has them."""
+
     norm1: Tensor
     qkv: Tensor
     bias: Tensor | None
@@ -40,6 +42,23 @@ class _Layer:
     norm2: Tensor
     gate_up: Tensor
     down: Tensor
+
+
+def decoder_layer(given: dict[str, Tensor], i: int, shape: Shape) -> dict[str, Tensor | None]:
+    """The i-th layer's weights as `Layer` names them: q, k, v joined, gate and up joined."""
+    at = f"layers.{i}."
+    halves = [given[f"{at}mlp.{half}_proj.weight"] for half in ("gate", "up")]
+    return {
+        "norm1": given[at + "input_layernorm.weight"],
+        "qkv": joined(given, i, "weight"),
+        "bias": joined(given, i, "bias") if shape.qkv_bias else None,
+        "q_norm": given[at + "self_attn.q_norm.weight"] if shape.qk_norm else None,
+        "k_norm": given[at + "self_attn.k_norm.weight"] if shape.qk_norm else None,
+        "o": given[at + "self_attn.o_proj.weight"],
+        "norm2": given[at + "post_attention_layernorm.weight"],
+        "gate_up": torch.cat(halves),
+        "down": given[at + "mlp.down_proj.weight"],
+    }
 
 
 def uniforms(seeds: npt.NDArray[np.uint64], positions: Ints) -> npt.NDArray[np.float64]:
@@ -110,7 +129,7 @@ class TorchEngine:
         self._row = list(range(slots + 1))  # row of the cache that holds each slot
         self._keys: list[Tensor] = []  # per layer [slots + 1, K, T, D]
         self._values: list[Tensor] = []
-        self._layers: list[_Layer] = []
+        self._layers: list[Layer] = []
 
     @torch.no_grad()
     def load(self, weights: object) -> None:
@@ -125,31 +144,16 @@ class TorchEngine:
         self._norm.copy_(given["norm.weight"])
         self._head.copy_(given["head"])
         for i, layer in enumerate(self._layers):
-            for name, tensor in self._parts(given, i).items():
+            for name, tensor in decoder_layer(given, i, self._shape).items():
                 if tensor is not None:
                     getattr(layer, name).copy_(tensor)
 
     def _empty(self, like: Tensor) -> Tensor:
         return torch.empty(like.shape, dtype=torch.float32, device=self._device)
 
-    def _layer(self, given: dict[str, Tensor], i: int) -> _Layer:
-        parts = self._parts(given, i).items()
-        return _Layer(**{name: None if t is None else self._empty(t) for name, t in parts})  # type: ignore[arg-type]
-
-    def _parts(self, given: dict[str, Tensor], i: int) -> dict[str, Tensor | None]:
-        at, s = f"layers.{i}.", self._shape
-        halves = [given[f"{at}mlp.{half}_proj.weight"] for half in ("gate", "up")]
-        return {
-            "norm1": given[at + "input_layernorm.weight"],
-            "qkv": joined(given, i, "weight"),
-            "bias": joined(given, i, "bias") if s.qkv_bias else None,
-            "q_norm": given[at + "self_attn.q_norm.weight"] if s.qk_norm else None,
-            "k_norm": given[at + "self_attn.k_norm.weight"] if s.qk_norm else None,
-            "o": given[at + "self_attn.o_proj.weight"],
-            "norm2": given[at + "post_attention_layernorm.weight"],
-            "gate_up": torch.cat(halves),
-            "down": given[at + "mlp.down_proj.weight"],
-        }
+    def _layer(self, given: dict[str, Tensor], i: int) -> Layer:
+        parts = decoder_layer(given, i, self._shape).items()
+        return Layer(**{name: None if t is None else self._empty(t) for name, t in parts})  # type: ignore[arg-type]
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""
@@ -256,9 +260,7 @@ class TorchEngine:
             x = x + F.linear(F.silu(gate) * up, layer.down)
         return x
 
-    def _split(
-        self, layer: _Layer, normed: Tensor, cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _split(self, layer: Layer, normed: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated queries [C, heads, D], rotated keys and values [C, K, D]."""
         s = self._shape
         heads = F.linear(normed, layer.qkv, layer.bias).view(len(normed), -1, s.head_dim)
