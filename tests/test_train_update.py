@@ -10,34 +10,19 @@ import torch
 from torch import Tensor
 
 from acereason.config import Rl, Sft, Stage
+from acereason.errors import TrainingError
+from acereason.policy import packing
+from acereason.policy.model import logprobs
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
-from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
-from acereason.sample.protocol import Completion, Request
-from acereason.train import optimizers, sft, update
+from acereason.sample.protocol import Completion
+from acereason.train import metrics, optimizers, sft, update
+from acereason.train.memory import LEARNING, SAMPLING, enough_for
 from acereason.train.sft import schedule
+from learn_groups import Capture, gradient, groups
 
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
-
-
-def groups(seed: int, temperature: float = 0.85, rewards: list[list[int | None]] | None = None) -> Any:
-    rng = np.random.default_rng(seed)
-    rewards = rewards or rng.integers(0, 2, (3, 4)).tolist()
-    made = []
-    for i, row in enumerate(rewards):
-        prompt = rng.integers(0, 61, rng.integers(2, 9)).tolist()
-        group = []
-        for j, reward in enumerate(row):
-            tokens = rng.integers(0, 61, rng.integers(1, 20)).astype(np.int32)
-            n = len(tokens)
-            request = Request(prompt, 20, temperature, 0, key=(i, j))
-            zeros = np.zeros(n, np.float32)
-            completion = Completion(request, tokens, zeros, zeros, zeros, "stop" if j else "length")
-            outcome = "unjudged" if reward is None else "correct" if reward else "wrong"
-            group.append(Answer(Problem(str(i), "math", "?"), j, completion, "", Verdict(outcome, reward)))
-        made.append(group)
-    return made
 
 
 def policy(model: Any) -> Policy:
@@ -57,19 +42,9 @@ def naive_gradient(model: Any, batch: Any, settings: Rl) -> Tensor:
             picked = log_p[len(prompt) - 1 : -1].gather(1, torch.tensor(tokens)[:, None])
             loss = loss - weight * picked.sum()
     loss.backward()
-    gradient = torch.cat([p.grad.flatten() for p in model.parameters()])
+    found = gradient(model)
     model.zero_grad()
-    return gradient
-
-
-class Capture:
-    """An optimiser that keeps the gradient it was given."""
-
-    def __init__(self, model: Any):
-        self.model, self.param_groups, self.gradient = model, [], None
-
-    def step(self) -> None:
-        self.gradient = torch.cat([p.grad.flatten() for p in self.model.parameters()])
+    return found
 
 
 @pytest.mark.parametrize("normalisation", ["global", "group"])
@@ -117,7 +92,7 @@ def test_a_fully_truncated_batch_is_masked_and_reported(qwen3: Any) -> None:
     ]
     learned = update.learn(policy(qwen3), cut, optimizers.for_rl(qwen3, Rl()), STAGE, Rl())
     assert learned.learned_tokens == 0
-    row = update.step_metrics(cut, STAGE, update.weigh(cut, STAGE, Rl()))
+    row = metrics.step_metrics(metrics.tell(cut, update.weigh(cut, STAGE, Rl())))
     assert row["truncated"] == 1.0 and row["learning_groups"] == 0
 
 
@@ -140,15 +115,90 @@ def test_a_gradient_that_is_not_finite_moves_nothing(qwen3: Any) -> None:
 
 
 def test_several_updates_a_batch_are_off_policy(qwen3: Any) -> None:
-    batch = groups(8)
-    steps: list[int] = []
+    capture = Capture(qwen3)
+    update.learn(policy(qwen3), groups(8), [capture], STAGE, Rl(updates=3))  # type: ignore[list-item]
+    assert capture.steps > 1
 
-    class Count(Capture):
-        def step(self) -> None:
-            steps.append(1)
 
-    update.learn(policy(qwen3), batch, [Count(qwen3)], STAGE, Rl(updates=3))  # type: ignore[list-item]
-    assert len(steps) > 1
+@pytest.mark.parametrize("normalisation", ["global", "group"])
+def test_groups_learned_one_by_one_in_any_order_give_the_same_gradient(
+    qwen3: Any, normalisation: Any
+) -> None:
+    settings = Rl(normalisation=normalisation, micro_tokens=64, clip_gradient=1e9)
+    batch, owner = groups(9, shape=(6, 4)), Policy(qwen3.float(), None, "plain")
+    whole, parts = Capture(qwen3), Capture(qwen3)
+    plain = update.learn(owner, batch, [whole], STAGE, settings)  # type: ignore[list-item]
+    streamed = update.Update(owner, settings)
+    for part in ([batch[4]], [batch[1], batch[0]], [], [batch[5], batch[2], batch[3]]):
+        streamed.add(part, update.pulls(part, STAGE, settings))
+    scale = 1 / update.denominator(batch, STAGE, settings)
+    learned = streamed.finish([parts], scale)  # type: ignore[list-item]
+    assert whole.gradient is not None and parts.gradient is not None
+    assert (whole.gradient - parts.gradient).norm() <= 1e-6 * whole.gradient.norm()
+    assert learned.loss == pytest.approx(plain.loss, rel=1e-5)
+    assert learned.learned_tokens == plain.learned_tokens
+    assert learned.gradient_norm == pytest.approx(plain.gradient_norm, rel=1e-5)
+
+
+def shifted(batch: Any, model: Any, shift: float) -> Any:
+    """The batch as a sampler would have given it whose log-probabilities are `shift` below the trainer's."""
+    owner = Policy(model, None, "plain")
+    result = []
+    for group in batch:
+        answers = []
+        for a in group:
+            c = a.completion
+            pack = packing.pack([Example(c.request.prompt, c.tokens.tolist())])
+            with torch.no_grad():
+                logprob, _ = logprobs(owner.model, pack, c.request.temperature)
+            numbers = (logprob - shift).float().numpy()
+            completion = Completion(c.request, c.tokens, numbers, -numbers, c.entropy_1 * np.nan, c.finish)
+            answers.append(Answer(a.problem, a.sample, completion, a.text, a.verdict))
+        result.append(answers)
+    return result
+
+
+def test_importance_weights_mend_a_sampler_that_differs_and_are_truncated(qwen3: Any) -> None:
+    batch, owner = groups(10), Policy(qwen3.float(), None, "plain")
+    gradients = []
+    for shift, cap in ((0.0, None), (0.0, 2.0), (0.1, 2.0), (3.0, 2.0)):
+        capture = Capture(qwen3)
+        settings = Rl(importance_cap=cap, clip_gradient=1e9)
+        update.learn(owner, shifted(batch, qwen3, shift), [capture], STAGE, settings)  # type: ignore[list-item]
+        assert capture.gradient is not None
+        gradients.append(capture.gradient)
+    plain, equal, near, far = gradients
+    assert torch.allclose(equal, plain, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(near, plain * float(np.exp(0.1)), rtol=1e-4, atol=1e-6)
+    assert torch.allclose(far, plain * 2.0, rtol=1e-4, atol=1e-6)
+
+
+def test_too_large_a_difference_stops_before_anything_moves(qwen3: Any) -> None:
+    owner = Policy(qwen3.float(), None, "plain")
+    optimizer = optimizers.for_rl(qwen3, Rl())
+    optimizers.set_rates(optimizer, [0.1])
+    before = [p.detach().clone() for p in qwen3.parameters()]
+    batch = shifted(groups(11), qwen3, 0.5)
+    with pytest.raises(TrainingError, match=r"k3\) of 0\.1\d+ nats a token; rl\.max_k3 allows 0\.05"):
+        update.learn(owner, batch, optimizer, STAGE, Rl(max_k3=0.05))
+    assert all(torch.equal(a, b) for a, b in zip(before, qwen3.parameters(), strict=True))
+    assert update.learn(owner, batch, optimizer, STAGE, Rl(max_k3=0.5)).k3 == pytest.approx(0.1487, rel=0.01)
+
+
+def test_entropy_of_servers_is_an_estimate_and_h_1_unknown(qwen3: Any) -> None:
+    batch = shifted(groups(12), qwen3.float(), 0.0)
+    row = metrics.step_metrics(metrics.tell(batch, update.weigh(batch, STAGE, Rl())))
+    assert row["H_1"] is None and row["H_T"] > 0
+
+
+@pytest.mark.parametrize("knob", ["rl.micro_tokens", "placement.checkpoint_activations"])
+def test_out_of_memory_names_the_knobs(knob: str) -> None:
+    with pytest.raises(TrainingError, match=knob), enough_for("learning", LEARNING):
+        torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="another"), enough_for("learning", LEARNING):
+        raise RuntimeError("another error")
+    with pytest.raises(TrainingError, match=r"sampling\.slots"), enough_for("sampling", SAMPLING):
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_sft_loss_is_the_mean_over_response_tokens(qwen3: Any) -> None:
@@ -161,7 +211,7 @@ def test_sft_loss_is_the_mean_over_response_tokens(qwen3: Any) -> None:
     for micro in (1, 20, 1000):
         qwen3.zero_grad()
         loss = sft.learn(qwen3, batch, micro)
-        gradients.append(torch.cat([p.grad.flatten() for p in qwen3.parameters()]))
+        gradients.append(gradient(qwen3))
     naive = 0.0
     for e in batch:
         logits = qwen3(input_ids=torch.tensor([[*e.prompt, *e.response]])).logits[0]

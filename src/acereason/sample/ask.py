@@ -4,14 +4,19 @@
 
 A sample's seed is a hash of what it is for (the caller's `label` parts, the problem, the sample number), so
 no two samples of a run share their draws and any one can be done again alone.
+
+`ask` waits for everything. `Asking` does the same in the background and hands out each group as soon as its
+last response is judged, for a caller that has something to do meanwhile.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from acereason.errors import SamplingError
@@ -112,13 +117,7 @@ def ask(
     pending: dict[tuple[int, int], tuple[Completion, Response, Future[Verdict]]] = {}
     for completion in sampler.sample(wanted):
         index, sample = completion.request.key
-        response = Response(
-            problems[index].id,
-            sample,
-            policy.text(completion.tokens.tolist()),
-            finish=completion.finish,
-            temperature=temperature,
-        )
+        response = _response(policy, problems[index], completion)
         pending[index, sample] = completion, response, judge.submit(problems[index], response)
         on_answer(len(completion.tokens))
     sampled = time.perf_counter()
@@ -126,6 +125,118 @@ def ask(
         [_answer(problem, j, *pending[i, j]) for j in range(samples)] for i, problem in enumerate(problems)
     ]
     return Asked(groups, sampled - begun, time.perf_counter() - sampled)
+
+
+class Asking:
+    """`ask` in the background: a thread takes completions from the sampler and submits them to the judge, and
+    `take` hands out the groups that are judged. For samplers that sample elsewhere.
+
+    What goes wrong in the background is raised by `take`."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        sampler: Sampler,
+        judge: Judging,
+        problems: Sequence[Problem],
+        samples: int,
+        *,
+        budget: int,
+        temperature: float,
+        label: Sequence[int | str],
+    ) -> None:
+        self._policy, self._sampler, self._judge = policy, sampler, judge
+        self._problems, self._samples = problems, samples
+        self._wanted = requests(
+            policy, problems, samples, budget=budget, temperature=temperature, label=label
+        )
+        self._change = threading.Condition()
+        self._found: dict[int, list[Answer]] = {i: [] for i in range(len(problems))}
+        self._ready: list[int] = []
+        self._left = len(problems)
+        self._error: BaseException | None = None
+        self._begun = time.perf_counter()
+        self.sampled: float | None = None  # when the last response had been sampled
+        self._waited = 0.0
+        self._thread = threading.Thread(target=self._run, daemon=True, name="acereason-ask")
+        self._thread.start()
+
+    def take(self, tokens: int) -> list[list[Answer]]:
+        """Judged groups not handed out yet. Waits until they hold so many `tokens`, or nothing is left to
+        wait for; an empty list means the end. The order is that of the problems."""
+        begun = time.perf_counter()
+        with self._change:
+            self._change.wait_for(lambda: self._error or not self._left or self._size() >= tokens)
+            if self._error is not None:
+                raise self._error
+            taken, self._ready = sorted(self._ready), []
+        self._waited += self.judging_since(begun)
+        return [self._found[i] for i in taken]
+
+    @property
+    def over(self) -> bool:
+        """Whether every group has been handed out."""
+        with self._change:
+            return not self._left and not self._ready
+
+    def judging_since(self, moment: float) -> float:
+        """Seconds since `moment` in which nothing was being sampled any more."""
+        now = time.perf_counter()
+        return 0.0 if self.sampled is None else now - max(moment, self.sampled)
+
+    def asked(self) -> Asked:
+        """Everything, once all is over."""
+        self._thread.join()
+        assert self.sampled is not None
+        return Asked(list(self._found.values()), self.sampled - self._begun, self._waited)
+
+    def _size(self) -> int:
+        return sum(len(a.completion.tokens) for i in self._ready for a in self._found[i])
+
+    def _run(self) -> None:
+        missing = len(self._problems) * self._samples
+        try:
+            for completion in self._sampler.sample(self._wanted):
+                missing -= 1
+                problem = self._problems[completion.request.key[0]]
+                response = _response(self._policy, problem, completion)
+                future = self._judge.submit(problem, response)
+                future.add_done_callback(partial(self._judged, completion, response))
+            if missing:
+                raise SamplingError(f"the sampler ended with {missing} responses missing")
+        except BaseException as error:
+            self._fail(error)
+        self.sampled = time.perf_counter()
+
+    def _judged(self, completion: Completion, response: Response, verdict: Future[Verdict]) -> None:
+        error = verdict.exception()
+        if error is not None:
+            return self._fail(error)
+        index, sample = completion.request.key
+        with self._change:
+            group = self._found[index]
+            group.append(_answer(self._problems[index], sample, completion, response, verdict))
+            if len(group) == self._samples:
+                group.sort(key=lambda answer: answer.sample)
+                self._ready.append(index)
+                self._left -= 1
+                self._change.notify()
+        return None
+
+    def _fail(self, error: BaseException) -> None:
+        with self._change:
+            self._error = self._error or error
+            self._change.notify()
+
+
+def _response(policy: Policy, problem: Problem, completion: Completion) -> Response:
+    return Response(
+        problem.id,
+        completion.request.key[1],
+        policy.text(completion.tokens.tolist()),
+        finish=completion.finish,
+        temperature=completion.request.temperature,
+    )
 
 
 def _answer(

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from acereason import ranks
 from acereason.config import Temperature
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
@@ -60,10 +61,15 @@ def entropy_of(completions: Iterable[Completion], exact: bool = True) -> tuple[f
     """Token-weighted mean entropy and its standard error (a ratio estimate over responses, so long and
     short responses are weighed as they are)."""
     sums, counts = [], []
-    for c in completions:
-        sums.append(float(c.entropy.sum() if exact else -c.logprobs.sum()))
-        counts.append(len(c.tokens))
+    for total, count in _sums(completions, exact):
+        sums.append(total)
+        counts.append(count)
     return mean_entropy(sums, counts)
+
+
+def _sums(completions: Iterable[Completion], exact: bool) -> list[tuple[float, int]]:
+    """Each response's sum of entropies and number of tokens."""
+    return [(float(c.entropy.sum() if exact else -c.logprobs.sum()), len(c.tokens)) for c in completions]
 
 
 def mean_entropy(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:
@@ -80,10 +86,12 @@ def mean_entropy(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, f
 def measure(
     sampler: Sampler, wanted: Callable[[float, int], Sequence[Request]], exact: bool = True
 ) -> Callable[[float, int], Point]:
-    """A function (T, round) → Point that samples `wanted(T, round)` and measures H_T."""
+    """A function (T, round) → Point that samples `wanted(T, round)` and measures H_T, over all ranks."""
 
     def at(T: float, round_: int) -> Point:
-        mean, se = entropy_of(sampler.sample(wanted(T, round_)), exact)
+        own = _sums(sampler.sample(wanted(T, round_)), exact)
+        responses = ranks.merged(own)
+        mean, se = mean_entropy([total for total, _ in responses], [count for _, count in responses])
         return Point(T, mean, se)
 
     return at
@@ -149,11 +157,12 @@ def calibrate_policy(
     rule: Temperature,
     label: Sequence[int | str],
 ) -> Calibration:
-    """Calibrate on the first `rule.prompts` problems, one response each at every temperature."""
+    """Calibrate on the first `rule.prompts` problems, one response each at every temperature; every rank
+    asks its share."""
 
     def at(T: float, round_: int) -> Sequence[Request]:
         key = (*label, "calibrate", round_, round(T * 1e6))
-        part = problems[: rule.prompts]
+        part = ranks.share(problems[: rule.prompts])
         return list(requests(policy, part, 1, budget=budget, temperature=T, label=key))
 
     return calibrate(measure(sampler, at), rule.target, sorted(rule.candidates))

@@ -64,8 +64,8 @@ def pulls(
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
 ) -> Tensor:
-    """[P, G] the weight of each response but for the denominator of the batch, so that a group's pull is known
-    before the other groups are; 0 for what is masked or has no advantage."""
+    """[P, G] the weight of each response but for the denominator of the batch, so that a group's pull is
+    known before the other groups are; 0 for what is masked or has no advantage."""
     keep = kept(rollouts, overlong)
     judged = ~rollouts.rewards.isnan()
     counted = judged if masked_in_statistics else judged & keep
@@ -93,18 +93,21 @@ def response_weights(
     overlong: Literal["mask", "zero"] = "mask",
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
-    total: int | None = None,
 ) -> Tensor:
-    """[P, G] the weight w_i of each response in the loss; 0 for what is masked or has no advantage.
-
-    `total` is the denominator of the whole batch when `rollouts` are only a part of it."""
-    total = denominator(rollouts, overlong, normalisation) if total is None else total
+    """[P, G] the weight w_i of each response in the loss; 0 for what is masked or has no advantage."""
+    total = denominator(rollouts, overlong, normalisation)
     return pulls(rollouts, overlong, masked_in_statistics, normalisation) / max(total, 1)
 
 
 def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:
     """- Σ w log π over a micro-batch; `logprobs` and `weights` [M] per token. Micro-batches add up."""
     return -(weights * logprobs).sum()
+
+
+def importance(logprobs: Tensor, sampled: Tensor, cap: float) -> Tensor:
+    """Truncated importance weights min(exp(trainer - sampler), cap) per token [M], without gradient: they
+    mend the expectation where the sampler's kernels give slightly other probabilities than the trainer's."""
+    return torch.exp(logprobs.detach() - sampled).clamp(max=cap)
 
 
 def clipped_loss(

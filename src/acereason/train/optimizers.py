@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from acereason.config import Rl, Sft
 
@@ -61,10 +62,18 @@ def cosine(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
+def scale(model: Any, factor: float) -> None:
+    """Multiply the accumulated gradient by `factor`."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if factor != 1.0 and gradients:
+        torch._foreach_mul_(gradients, factor)
+
+
 def step(model: Any, optimizers: Sequence[torch.optim.Optimizer], clip: float) -> float | None:
     """Clip the gradient, take one step and clear it. Returns the gradient's norm before clipping, or None —
     with nothing moved — when it is not finite."""
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), clip))
+    total = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    norm = float(total.full_tensor() if isinstance(total, DTensor) else total)
     finite = math.isfinite(norm)
     if finite:
         for optimizer in optimizers:

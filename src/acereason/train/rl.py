@@ -4,7 +4,8 @@
 
 GRPO with exactly one update per batch and no KL: no reference model, no ratio, no clip. A stage first
 measures which of its prompts are worth asking and which temperature to ask them at; both, and the order of
-prompts, are part of the position that a checkpoint keeps.
+prompts, are part of the position that a checkpoint keeps. Every rank asks, judges and learns its own share of
+the prompts, and all compute the same position from the merged numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from acereason import ranks
 from acereason.config import Recipe, Stage
 from acereason.errors import TrainingError
 from acereason.policy.policy import Policy
@@ -21,14 +23,17 @@ from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.runs import Run
 from acereason.sample import temperature
-from acereason.sample.ask import Asked, Judging, ask
+from acereason.sample.ask import Judging, ask
 from acereason.sample.protocol import Sampler
 from acereason.sample.temperature import Tracker
-from acereason.train import stages
+from acereason.train import metrics, stages
 from acereason.train.checkpoint import Position
+from acereason.train.memory import SAMPLING, enough_for
+from acereason.train.metrics import pass_rates
 from acereason.train.optimizers import Optimizers, set_rates
 from acereason.train.stages import PromptPool
-from acereason.train.update import Groups, Learned, learn, step_metrics, weigh
+from acereason.train.streaming import Done, ask_and_learn
+from acereason.train.update import Learned
 
 
 @dataclass(frozen=True)
@@ -99,12 +104,14 @@ def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Pro
     rule = stage.filter
     part = chosen[: rule.candidates]
     name = f"{stage.name} filter"
-    with shop.progress.task(name, len(part) * rule.samples) as advance:
+    own = ranks.share(part)
+    doing = shop.progress.task(name, len(own) * rule.samples)
+    with doing as advance, enough_for("sampling", SAMPLING):
         asked = ask(
             shop.policy,
             shop.sampler,
             shop.judge,
-            part,
+            own,
             rule.samples,
             budget=stage.budget,
             temperature=1.0,
@@ -127,16 +134,6 @@ def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Pro
         },
     )
     return kept
-
-
-def pass_rates(groups: Groups) -> dict[str, float]:
-    """The mean reward per problem id, where every sample could be judged."""
-    rates = {}
-    for group in groups:
-        rewards = [a.verdict.reward for a in group if a.verdict.reward is not None]
-        if len(rewards) == len(group):
-            rates[group[0].problem.id] = sum(rewards) / len(rewards)
-    return rates
 
 
 def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: int) -> Tracker:
@@ -164,28 +161,27 @@ def _step(
     """One step, from prompts to published weights, and its metrics row."""
     begun = time.perf_counter()
     T, step = tracker.T, position.step + 1
-    asked = ask(
+    done = ask_and_learn(
         shop.policy,
         shop.sampler,
         shop.judge,
         pool.take(stage.prompts),
-        stage.group,
-        budget=stage.budget,
+        optimizer,
+        stage,
+        shop.recipe.rl,
         temperature=T,
         label=(shop.recipe.seed, stage.name, step),
     )
-    weights = weigh(asked.groups, stage, shop.recipe.rl)
-    sampled = time.perf_counter()
-    learned = learn(shop.policy, asked.groups, optimizer, stage, shop.recipe.rl)
-    trained = time.perf_counter()
+    learned, asked, trained = done.learned, done.asked, time.perf_counter()
     shop.sampler.update(shop.policy.model)
-    metrics = step_metrics(asked.groups, stage, weights)
-    tracker.observe(metrics["H_T"])
+    numbers = metrics.step_metrics(metrics.tell(asked.groups, done.weights))
+    tracker.observe(numbers["H_T"])
     pool.observe({i: rate == 1.0 for i, rate in pass_rates(asked.groups).items()})
     position.step, position.stage_step = step, position.stage_step + 1
     _watch(shop, position, learned)
     if shop.recipe.keep_responses:
-        shop.run.write_responses(stage.name, step, _rows(asked, weights))
+        rows = ranks.merged_at_main(_rows(done))
+        shop.run.write_responses(stage.name, step, [answer for group in rows for answer in group])
     published = time.perf_counter()
     rule = stage.temperature
     row = {
@@ -198,7 +194,7 @@ def _step(
         "epoch": pool.epoch,
         "T": T,
         "H_target": None if rule.rule == "fixed" else rule.target,
-        **metrics,
+        **numbers,
         "loss": learned.loss,
         "gradient_norm": learned.gradient_norm,
         "lr": stage.learning_rate,
@@ -211,9 +207,13 @@ def _step(
         "seconds": {
             "sample": asked.sample_seconds,
             "judge": asked.judge_seconds,
-            "learn": trained - sampled,
+            "learn": done.seconds,
             "publish": published - trained,
             "total": published - begun,
+        },
+        "overlap": {
+            "seconds": done.overlap,
+            "share": done.overlap / max(done.overlap + done.seconds, 1e-9),
         },
     }
     shop.run.record("rl", **row)
@@ -232,13 +232,12 @@ def _watch(shop: Workshop, position: Position, learned: Learned) -> None:
         )
 
 
-def _rows(asked: Asked, weights: Any) -> list[dict[str, Any]]:
-    """The step's responses for the run's folder, each with its weight in the loss: its advantage over the
+def _rows(done: Done) -> list[list[dict[str, Any]]]:
+    """This rank's responses for the run's folder, each with its weight in the loss: its advantage over the
     number of kept tokens."""
     return [
-        answer.row(weight=weight)
-        for group, row in zip(asked.groups, weights.tolist(), strict=True)
-        for answer, weight in zip(group, row, strict=True)
+        [answer.row(weight=weight) for answer, weight in zip(group, row, strict=True)]
+        for group, row in zip(done.asked.groups, done.weights.tolist(), strict=True)
     ]
 
 

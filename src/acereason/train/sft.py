@@ -14,12 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from acereason import ranks
 from acereason.config import Sft
 from acereason.errors import TrainingError
-from acereason.policy.model import logprobs, micro_batches
+from acereason.policy.model import logprobs
 from acereason.policy.packing import Example
 from acereason.sample.protocol import draw_seed
 from acereason.train import optimizers
+from acereason.train.memory import LEARNING, enough_for
+from acereason.train.parallel import is_filler, micro_batches, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +60,17 @@ def schedule(examples: Sequence[Example], settings: Sft, seed: int) -> list[list
 
 
 def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
-    """Accumulate the gradient of the mean loss over the batch; returns that loss in nats per token."""
+    """Accumulate the gradient of the mean loss over the batch; returns that loss in nats per token.
+
+    Every rank gives the whole batch and learns its share of it. Collective."""
     total = sum(len(e.response) for e in batch)
     loss = 0.0
-    for pack in micro_batches(model, batch, micro_tokens):
+    for pack in micro_batches(model, share(model, batch), micro_tokens):
         logprob, _ = logprobs(model, pack)
-        part = -logprob.sum() / total
+        part = -logprob.sum() / total * (not is_filler(pack))
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
-    return loss
+    return float(ranks.total(torch.tensor(loss, dtype=torch.float64)))
 
 
 def train(
@@ -89,7 +96,8 @@ def train(
         factor = optimizers.cosine(step, steps, settings.warmup)
         bases = [settings.matrix_learning_rate, settings.learning_rate][-len(optimizer) :]
         optimizers.set_rates(optimizer, [factor * base for base in bases])
-        loss = learn(model, batch, settings.micro_tokens)
+        with enough_for("learning", LEARNING):
+            loss = learn(model, batch, settings.micro_tokens)
         norm = optimizers.step(model, optimizer, settings.clip_gradient)
         if norm is None:
             raise TrainingError(

@@ -1,38 +1,43 @@
-"""One update of the policy from one batch of judged answers: weigh, learn, and say what happened.
+"""One update of the policy from judged answers: its gradient accumulated part by part, then one step.
 
-The gradient of a batch is accumulated over micro-batches; the weights of `objective` already carry the
-global denominator, so the split changes nothing. Groups without advantage are left out of the backward
-pass, since their gradient is exactly zero; their tokens count.
+    update = Update(policy, settings)
+    update.add(groups, weights)          # as often as parts are ready
+    learned = update.finish(optimizer, 1 / denominator)
+
+The gradient of a part is accumulated over micro-batches, and `finish` scales the sum, so neither the split
+nor the order changes anything but rounding. Groups without advantage are left out of the passes, since their
+gradient is exactly zero; their tokens count.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from acereason import ranks
 from acereason.config import Rl, Stage
-from acereason.policy.model import logprobs, micro_batches
+from acereason.errors import TrainingError
+from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer
-from acereason.sample.temperature import entropy_of
 from acereason.train import objective, optimizers
+from acereason.train.metrics import Groups
 from acereason.train.objective import Rollouts
-
-Groups = list[list[Answer]]
+from acereason.train.parallel import is_filler, micro_batches
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What one optimiser step did. `gradient_norm` is None when nothing moved: there was nothing to learn
-    (`learned_tokens` 0) or the gradient was not finite. The differences are of log-probabilities, trainer
-    minus sampler, on learned tokens; `k3` = mean(exp(d) - 1 - d) estimates their KL divergence."""
+    """What one optimiser step did, over all ranks. `gradient_norm` is None when nothing moved: there was
+    nothing to learn (`learned_tokens` 0) or the gradient was not finite. The differences are of
+    log-probabilities, trainer minus sampler, on learned tokens; `k3` = mean(exp(d) - 1 - d) estimates their
+    KL divergence."""
 
     loss: float
     gradient_norm: float | None
@@ -42,9 +47,9 @@ class Learned:
     k3: float
 
 
-def weigh(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
-    """[P, G] the weight of each response in the loss."""
-    rollouts = Rollouts(
+def rollouts(groups: Groups) -> Rollouts:
+    """What the objective needs to know of at least one group."""
+    return Rollouts(
         rewards=torch.tensor(
             [[float("nan") if a.verdict.reward is None else a.verdict.reward for a in g] for g in groups],
             dtype=torch.float64,
@@ -52,17 +57,105 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
         tokens=torch.tensor([[len(a.completion.tokens) for a in g] for g in groups]),
         truncated=torch.tensor([[a.completion.finish == "length" for a in g] for g in groups]),
     )
-    return objective.response_weights(
-        rollouts, stage.overlong, settings.masked_in_statistics, settings.normalisation
+
+
+def pulls(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
+    """[P, G] the weight of each response but for the batch's denominator."""
+    if not groups:
+        return torch.zeros(0, stage.group, dtype=torch.float64)
+    return objective.pulls(
+        rollouts(groups), stage.overlong, settings.masked_in_statistics, settings.normalisation
     )
+
+
+def denominator(groups: Groups, stage: Stage, settings: Rl) -> int:
+    """The denominator of the batch of which `groups` are this rank's part; at least 1. Collective."""
+    own = objective.denominator(rollouts(groups), stage.overlong, settings.normalisation) if groups else 0
+    return max(1, int(ranks.total(torch.tensor(own))))
+
+
+def weigh(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
+    """[P, G] the weight of each response of this rank in the loss. Collective."""
+    return pulls(groups, stage, settings) / denominator(groups, stage, settings)
+
+
+class Update:
+    """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
+
+    def __init__(self, policy: Policy, settings: Rl) -> None:
+        self._policy, self._settings = policy, settings
+        self._sums = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, Σ k3, tokens
+        self._largest = torch.zeros((), dtype=torch.float64)
+
+    def add(self, groups: Groups, weights: Tensor) -> None:
+        """Accumulate the gradient of -Σ weight log π over the responses; `weights` [P, G]."""
+        answers = [a for g in groups for a in g]
+        examples = [
+            Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
+            for i, weight in enumerate(weights.flatten().tolist())
+            if weight != 0.0
+        ]
+        for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
+            self._pass(pack, answers, weights.flatten())
+
+    def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
+        """Multiply the gradient by `scale`, clip it, and take the step.
+
+        Raises TrainingError, with nothing moved, when sampler and trainer differ by more than rl.max_k3."""
+        loss, difference, k3, tokens = ranks.total(self._sums).tolist()
+        largest, count = float(ranks.largest(self._largest)), max(tokens, 1.0)
+        self._check(k3 / count)
+        norm = None
+        if tokens:
+            optimizers.scale(self._policy.model, scale)
+            norm = optimizers.step(self._policy.model, optimizer, self._settings.clip_gradient)
+        return Learned(loss * scale, norm, int(tokens), difference / count, largest, k3 / count)
+
+    def _check(self, k3: float) -> None:
+        most = self._settings.max_k3
+        if most is not None and not k3 <= most:
+            raise TrainingError(
+                f"the sampler's and the trainer's log-probabilities differ by a KL divergence (k3) of "
+                f"{k3:.3g} nats a token; rl.max_k3 allows {most:.3g}. Nothing was learned from this step: "
+                "check that the sampler has the present weights and the same precision, or raise rl.max_k3"
+            )
+
+    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor) -> None:
+        """Forward and backward of one micro-batch."""
+        if is_filler(pack):  # other ranks have more micro-batches
+            logprob, _ = logprobs(self._policy.model, pack)
+            (0.0 * logprob.sum()).backward()  # type: ignore[no-untyped-call]
+            return
+        every = [a.completion.request.temperature for a in answers]
+        temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
+        sampled = _per_token(pack, [a.completion.logprobs for a in answers])
+        logprob, _ = logprobs(self._policy.model, pack, temperatures)
+        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype))
+        loss.backward()  # type: ignore[no-untyped-call]
+        d = (logprob.detach() - sampled).double()
+        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
+        self._sums += torch.stack(part)
+        self._largest = torch.maximum(self._largest, d.abs().max())
+
+    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor) -> Tensor:
+        settings = self._settings
+        if settings.updates > 1:
+            return objective.clipped_loss(logprob, sampled, weight, settings.clip)
+        if settings.importance_cap is not None:
+            weight = weight * objective.importance(logprob, sampled, settings.importance_cap)
+        return objective.policy_loss(logprob, weight)
 
 
 def learn(
     policy: Policy, groups: Groups, optimizer: optimizers.Optimizers, stage: Stage, settings: Rl
 ) -> Learned:
-    """One optimiser step on a batch of groups (or `updates` of them on its parts, off-policy)."""
-    parts = [groups[i :: settings.updates] for i in range(settings.updates)]
-    results = [_update(policy, part, optimizer, stage, settings) for part in parts if part]
+    """One optimiser step on a whole batch of groups (or `updates` of them on its parts, off-policy)."""
+    number = max(1, min(settings.updates, stage.prompts // ranks.world()))
+    results = []
+    for part in (groups[i::number] for i in range(number)):
+        update = Update(policy, settings)
+        update.add(part, weigh(part, stage, settings))
+        results.append(update.finish(optimizer))
     tokens = sum(r.learned_tokens for r in results)
     norms = [r.gradient_norm for r in results if r.gradient_norm is not None]
     return Learned(
@@ -75,91 +168,7 @@ def learn(
     )
 
 
-def _update(
-    policy: Policy, groups: Groups, optimizer: optimizers.Optimizers, stage: Stage, settings: Rl
-) -> Learned:
-    weights = weigh(groups, stage, settings).flatten()
-    answers = [a for g in groups for a in g]
-    useful = [i for i, w in enumerate(weights.tolist()) if w != 0.0]
-    examples = [
-        Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
-        for i in useful
-    ]
-    total = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, max |d|, Σ k3
-    tokens = 0
-    for pack in micro_batches(policy.model, examples, settings.micro_tokens):
-        total = _accumulate(policy, pack, answers, weights, settings, total)
-        tokens += len(pack.targets)
-    loss, difference, largest, k3 = total.tolist()
-    norm = None
-    if tokens:
-        norm = optimizers.step(policy.model, optimizer, settings.clip_gradient)
-    return Learned(loss, norm, tokens, difference / max(tokens, 1), largest, k3 / max(tokens, 1))
-
-
-def _accumulate(
-    policy: Policy,
-    pack: Pack,
-    answers: Sequence[Answer],
-    weights: Tensor,
-    settings: Rl,
-    total: Tensor,
-) -> Tensor:
-    """Forward and backward of one micro-batch; returns the running totals."""
-    every = [a.completion.request.temperature for a in answers]
-    temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
-    sampled = _per_token(pack, [a.completion.logprobs for a in answers])
-    logprob, _ = logprobs(policy.model, pack, temperatures)
-    weight = weights[pack.owners].to(logprob.dtype)
-    if settings.updates == 1:
-        loss = objective.policy_loss(logprob, weight)
-    else:
-        loss = objective.clipped_loss(logprob, sampled, weight, settings.clip)
-    loss.backward()  # type: ignore[no-untyped-call]
-    d = (logprob.detach() - sampled).double()
-    part = torch.stack([loss.detach().double(), d.sum(), d.abs().max(), (d.exp() - 1 - d).sum()])
-    summed = total + part
-    summed[2] = torch.maximum(total[2], part[2])
-    return summed
-
-
-def _per_token(pack: Pack, values: Sequence[Any]) -> Tensor:
+def _per_token(pack: Pack, values: Sequence[npt.NDArray[np.float32]]) -> Tensor:
     """Per-response arrays laid out as the pack's targets are: an owner's tokens stand together, in order."""
     owners = list(dict.fromkeys(pack.owners.tolist()))
     return torch.from_numpy(np.concatenate([values[i] for i in owners]))
-
-
-def step_metrics(groups: Groups, stage: Stage, weights: Tensor) -> dict[str, Any]:
-    """What a step's responses say, as part of its metrics row."""
-    answers = [a for g in groups for a in g]
-    lengths = np.array([len(a.completion.tokens) for a in answers])
-    rewards = [[a.verdict.reward for a in g] for g in groups]
-    judged = [r for g in rewards for r in g if r is not None]
-    H, se = entropy_of(a.completion for a in answers)
-    H_1 = float(np.concatenate([a.completion.entropy_1 for a in answers]).mean(dtype=np.float64))
-    return {
-        "reward": sum(judged) / max(len(judged), 1),
-        "H_T": H,
-        "H_T_se": se,
-        "H_1": H_1,
-        "length": {
-            "mean": float(lengths.mean()),
-            "p50": float(np.percentile(lengths, 50)),
-            "p95": float(np.percentile(lengths, 95)),
-        },
-        "truncated": sum(a.completion.finish == "length" for a in answers) / len(answers),
-        "all_right": sum(all(r == 1 for r in g) for g in rewards) / len(groups),
-        "all_wrong": sum(all(r == 0 for r in g) for g in rewards) / len(groups),
-        "learning_groups": int((weights != 0).any(1).sum()),
-        "outcomes": dict(Counter(a.verdict.outcome for a in answers)),
-        "by_level": _by_level(answers),
-        "tokens": int(lengths.sum()),
-    }
-
-
-def _by_level(answers: Sequence[Answer]) -> dict[str, float]:
-    levels: dict[str, list[int]] = defaultdict(list)
-    for answer in answers:
-        if answer.verdict.reward is not None:
-            levels[str(answer.problem.meta.get("level", "all"))].append(answer.verdict.reward)
-    return {level: sum(r) / len(r) for level, r in sorted(levels.items())}

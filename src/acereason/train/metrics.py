@@ -1,0 +1,108 @@
+"""What a step's responses say, over all ranks: rewards, lengths, entropies, outcomes.
+
+Every rank boils its own responses down to one `Told` each; these travel, and every rank computes the same
+numbers from all of them, in the same order whatever the number of ranks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from acereason import ranks
+from acereason.sample.ask import Answer
+from acereason.sample.temperature import mean_entropy
+
+Groups = list[list[Answer]]
+
+
+class Told(NamedTuple):
+    """One response in numbers. `H`, `H_1`: sums over its tokens, in nats; `weight`: that in the loss."""
+
+    problem: str
+    level: str
+    reward: int | None
+    outcome: str
+    truncated: bool
+    tokens: int
+    H: float
+    H_1: float
+    weight: float
+
+
+def tell(groups: Groups, weights: Tensor) -> list[list[Told]]:
+    """This rank's groups in numbers; `weights` [P, G] are those in the loss."""
+    return [
+        [_told(answer, weight) for answer, weight in zip(group, row, strict=True)]
+        for group, row in zip(groups, weights.tolist(), strict=True)
+    ]
+
+
+def _told(answer: Answer, weight: float) -> Told:
+    completion, verdict = answer.completion, answer.verdict
+    return Told(
+        answer.problem.id,
+        str(answer.problem.meta.get("level", "all")),
+        verdict.reward,
+        verdict.outcome,
+        completion.finish == "length",
+        len(completion.tokens),
+        float(completion.entropy.sum()),
+        float(completion.entropy_1.sum(dtype=np.float64)),
+        weight,
+    )
+
+
+def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
+    """The numbers of a step as part of its metrics row. Collective: `own` are this rank's groups.
+
+    Means over tokens are over all tokens of all ranks. `H_1` is None where the sampler cannot know it."""
+    groups = ranks.merged(own)
+    answers = [a for g in groups for a in g]
+    lengths = np.array([a.tokens for a in answers])
+    rewards = [[a.reward for a in g] for g in groups]
+    judged = [r for g in rewards for r in g if r is not None]
+    H, se = mean_entropy([a.H for a in answers], lengths.tolist())
+    H_1 = sum(a.H_1 for a in answers) / max(int(lengths.sum()), 1)
+    return {
+        "reward": sum(judged) / max(len(judged), 1),
+        "H_T": H,
+        "H_T_se": se,
+        "H_1": H_1 if math.isfinite(H_1) else None,
+        "length": {
+            "mean": float(lengths.mean()),
+            "p50": float(np.percentile(lengths, 50)),
+            "p95": float(np.percentile(lengths, 95)),
+        },
+        "truncated": sum(a.truncated for a in answers) / len(answers),
+        "all_right": sum(all(r == 1 for r in g) for g in rewards) / len(groups),
+        "all_wrong": sum(all(r == 0 for r in g) for g in rewards) / len(groups),
+        "learning_groups": sum(any(a.weight != 0 for a in g) for g in groups),
+        "outcomes": dict(Counter(a.outcome for a in answers)),
+        "by_level": _by_level(answers),
+        "tokens": int(lengths.sum()),
+    }
+
+
+def _by_level(answers: Sequence[Told]) -> dict[str, float]:
+    levels: dict[str, list[int]] = defaultdict(list)
+    for answer in answers:
+        if answer.reward is not None:
+            levels[answer.level].append(answer.reward)
+    return {level: sum(r) / len(r) for level, r in sorted(levels.items())}
+
+
+def pass_rates(groups: Groups) -> dict[str, float]:
+    """The mean reward per problem id over all ranks, where every sample could be judged. Collective."""
+    rates: dict[str, float] = {}
+    for own in ranks.gathered([(g[0].problem.id, [a.verdict.reward for a in g]) for g in groups]):
+        for problem, rewards in own:
+            known = [r for r in rewards if r is not None]
+            if len(known) == len(rewards):
+                rates[problem] = sum(known) / len(known)
+    return rates

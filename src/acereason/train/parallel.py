@@ -1,0 +1,155 @@
+"""Data parallel learning by FSDP2: every rank holds a shard of each parameter and learns its own examples.
+
+    shard(model, placement)            parameters over the ranks of `torchrun`, or in bf16 on one
+    share(examples)                    this rank's part of a batch that all know, of equal cost
+    micro_batches(model, own, budget)  its packs, as many as every other rank has
+
+Parameters, their gradients and the optimiser's state stay in the parameters' own type; the forward and
+backward pass compute in `placement.compute`, sums over ranks are made in `placement.reduce`. Gradients are
+*sums* over micro-batches and ranks, so that the loss carries the global denominator (law 3). Each
+micro-batch gathers the layers' parameters one after the other and scatters their gradients, hence all ranks
+do equally many: one that has none left computes along on a pack that weighs nothing.
+
+A sequence of L tokens costs L + L² / (12 hidden): the matrices take 24 hidden² operations a token and layer,
+causal attention 2 hidden L. Not covered: tensor, context or pipeline parallelism.
+"""
+
+from __future__ import annotations
+
+import atexit
+import heapq
+import math
+from collections.abc import Sequence
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+from acereason import ranks
+from acereason.config import Placement
+from acereason.errors import ConfigError
+from acereason.policy import model as models
+from acereason.policy.packing import Example, Pack, pack
+
+FILLER = Example([0], [0], -1)  # what a rank without examples computes along with
+
+
+def device(placement: Placement) -> torch.device:
+    """Where this rank learns. ConfigError when a CUDA device is asked for and there is none."""
+    if placement.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError('placement.device is "cuda", but torch finds no CUDA device; use "auto" or "cpu"')
+    cuda = placement.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+
+
+def wanted(placement: Placement) -> bool:
+    """Whether the model has to be sharded: on several ranks, and where it computes in another type."""
+    return ranks.world() > 1 or placement.compute != "float32"
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether `shard` was applied."""
+    return isinstance(model, FSDPModule)
+
+
+def shard(model: Any, placement: Placement) -> None:
+    """Distribute a model over the ranks, in place; also one on the meta device. Every rank gives the same."""
+    where = device(placement)
+    if not dist.is_initialized():  # alone, but in another precision
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo",
+            store=dist.HashStore(),  # type: ignore[attr-defined]
+            rank=0,
+            world_size=1,
+        )
+        atexit.register(dist.destroy_process_group)
+    compute: torch.dtype = getattr(torch, placement.compute)
+    mesh = init_device_mesh(where.type, (ranks.world(),))
+    policy = MixedPrecisionPolicy(
+        param_dtype=compute, reduce_dtype=getattr(torch, placement.reduce), cast_forward_inputs=False
+    )
+    for layer in layers(model):
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    fully_shard(model, mesh=mesh, mp_policy=policy)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)
+    model.compute = compute
+    model.packed_logprobs = MethodType(models.packed_logprobs, model)
+    register_fsdp_forward_method(model, "packed_logprobs")
+
+
+def prepare(model: Any, placement: Placement) -> None:
+    """What is done to a model before it is sharded: activation checkpointing, compilation."""
+    if placement.checkpoint_activations:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if placement.compile:
+        for layer in layers(model):
+            layer.mlp.compile(dynamic=True)
+
+
+def layers(model: Any) -> list[Any]:
+    """The decoder's layers, which are gathered one at a time."""
+    kinds = set(model._no_split_modules)
+    return [m for m in model.modules() if type(m).__name__ in kinds]
+
+
+def cost(tokens: int, hidden: int) -> float:
+    """What a sequence costs, in units of one token without attention."""
+    return tokens + tokens**2 / (12 * hidden)
+
+
+def balanced(costs: Sequence[float], parts: int) -> list[list[int]]:
+    """Indices in so many parts of nearly equal cost: the dearest first, each into the cheapest part."""
+    heap = [(0.0, part) for part in range(parts)]
+    result: list[list[int]] = [[] for _ in range(parts)]
+    for index in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        total, part = heapq.heappop(heap)
+        result[part].append(index)
+        heapq.heappush(heap, (total + costs[index], part))
+    return result
+
+
+def fitting(lengths: Sequence[int], costs: Sequence[float], budget: int) -> list[list[int]]:
+    """As few balanced parts as hold at most `budget` tokens each, or one sequence."""
+    parts = max(1, math.ceil(sum(lengths) / budget))
+    while not _fits(groups := balanced(costs, parts), lengths, budget):
+        parts += 1
+    return groups
+
+
+def _fits(groups: Sequence[Sequence[int]], lengths: Sequence[int], budget: int) -> bool:
+    return all(len(g) <= 1 or sum(lengths[i] for i in g) <= budget for g in groups)
+
+
+def share(model: Any, batch: Sequence[Example]) -> list[Example]:
+    """This rank's examples of a batch that every rank knows, at about equal cost."""
+    if ranks.world() == 1:
+        return list(batch)
+    costs = [cost(len(e), model.config.hidden_size) for e in batch]
+    return [batch[i] for i in balanced(costs, ranks.world())[ranks.rank()]]
+
+
+def micro_batches(model: Any, examples: Sequence[Example], budget: int) -> list[Pack]:
+    """This rank's examples as packs of about `budget` tokens. A sharded model needs equally many on every
+    rank: those that are `is_filler` are to be computed with weight 0. Collective."""
+    if not is_sharded(model):
+        return models.micro_batches(model, examples, budget)
+    lengths = [len(e) for e in examples]
+    costs = [cost(length, model.config.hidden_size) for length in lengths]
+    groups = fitting(lengths, costs, budget) if examples else []
+    count = int(ranks.largest(torch.tensor(len(groups))))
+    even = balanced(costs, count)
+    if _fits(even, lengths, budget):
+        groups = even
+    groups += [[] for _ in range(count - len(groups))]
+    return [pack([examples[i] for i in group] or [FILLER]) for group in groups]
+
+
+def is_filler(packed: Pack) -> bool:
+    """Whether a pack only keeps the ranks in step."""
+    return int(packed.owners[0]) < 0
