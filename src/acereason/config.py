@@ -2,7 +2,8 @@
 
     load("recipes/demo.toml", ["sft.epochs=3", "stage.math-short.budget=64"])
 
-An unknown key is an error that names the nearest known one. `--set` paths name a stage by its `name`.
+An unknown key is an error that names the nearest known one. `--set` paths name a stage by its `name`; `--set
+model.path=` takes a key out again.
 `resolved(recipe)` is the whole recipe with its defaults as JSON, and `digest(recipe)` its hash; both go
 into the run's folder. Numbers of the paper stand in `recipes/*.toml`, not here: the defaults here are
 what the paper says where it says it, and ours where it is silent (recipe comments tell which).
@@ -78,9 +79,10 @@ class Tasks(Struct, frozen=True):
 
 class Files(Struct, frozen=True):
     """Data of one's own as JSON Lines: problems for SFT with the `traces` (responses) that answer them,
-    problems for RL, and held-out problems to evaluate on."""
+    problems for RL (one file for all stages, or one per stage by its name), and held-out problems to
+    evaluate on."""
 
-    rl: str
+    rl: str | dict[str, str]
     held_out: str
     sft: str | None = None
     traces: str | None = None
@@ -193,6 +195,10 @@ class Rl(Struct, frozen=True):
     max_k3: Rate | None = None  # stop when KL(sampler, trainer), estimated by k3, is above it in nats a token
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
 
+    def __post_init__(self) -> None:
+        if self.importance_cap is not None and self.updates > 1:
+            raise ValueError("rl.importance_cap belongs to strict on-policy learning; leave rl.updates at 1")
+
 
 class Evaluation(Struct, frozen=True):
     """Held-out evaluation after each stage: avg@k and pass@k (recipe §4)."""
@@ -206,17 +212,18 @@ class Evaluation(Struct, frozen=True):
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
-    Weights are published as `files` in `folder`, which every server can read, or by vLLM's own weight
-    `transfer`. After each publish the log-probabilities of fixed prompts must agree with the trainer's
-    within `canary` nats. `colocated` servers share the trainer's GPUs and sleep while it learns."""
+    Weights are published as files in `folder`, which every server can read. After each publish the
+    log-probabilities of fixed prompts must agree with the trainer's within `canary` nats, on average.
+    `colocated` servers share the trainer's GPUs and sleep while it learns. `api_key` is the name of the
+    environment variable that holds the servers' key."""
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1)]
-    publish: Literal["files", "transfer"] = "files"
     folder: str = "/dev/shm/acereason"
     colocated: bool = False
     canary: Rate = 0.02
     concurrency: Positive = 256  # requests in flight per server
     deadline: Rate = 3600.0  # seconds for one response
+    api_key: str | None = None
 
 
 class Sampling(Struct, frozen=True):
@@ -260,6 +267,9 @@ class Recipe(Struct, frozen=True):
         names = [s.name for s in self.stage]
         if len(set(names)) < len(names) or "sft" in names:
             raise ValueError(f"stage names must differ and not be 'sft': {names}")
+        files = self.curate.files
+        if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
+            raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
 
 
 def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -299,7 +309,8 @@ def digest(recipe: Recipe) -> str:
 
 
 def _assign(data: dict[str, Any], setting: str) -> None:
-    """Apply one `a.b=c`; the value is TOML, or else a string. `stage.NAME.key` finds the stage by name."""
+    """Apply one `a.b=c`; the value is TOML, or else a string; nothing after the = removes the key.
+    `stage.NAME.key` finds the stage by name."""
     path, found, text = setting.partition("=")
     if not found or not path:
         raise ConfigError(f"--set takes key=value, e.g. --set sft.epochs=3; found {setting!r}")
@@ -315,7 +326,10 @@ def _assign(data: dict[str, Any], setting: str) -> None:
             raise ConfigError(f"--set {setting}: {key!r} holds a value, not a section")
     if isinstance(node, list):
         raise ConfigError(f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…")
-    node[last] = value
+    if text.strip():
+        node[last] = value
+    else:
+        node.pop(last, None)
 
 
 def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:

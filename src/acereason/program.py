@@ -142,7 +142,7 @@ def _phase(
             _sft(shop, data, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
-            rl.train_stage(shop, stage, data.rl, optimizer, position, save)
+            rl.train_stage(shop, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
         position.finished = True
         save()
     shop.sampler.update(shop.policy.model)

@@ -57,7 +57,24 @@ def _from_files(files: Files) -> Data:
         return [] if path is None else list(read_jsonl(path, Problem))
 
     traces = [] if files.traces is None else list(read_jsonl(files.traces, Response))
-    return Data(problems(files.sft), traces, problems(files.rl), problems(files.held_out))
+    rl = problems(files.rl) if isinstance(files.rl, str) else _by_stage(files.rl)
+    return Data(problems(files.sft), traces, rl, problems(files.held_out))
+
+
+def _by_stage(files: Mapping[str, str]) -> list[Problem]:
+    """The problems of all stages once, each with the names of its stages in `meta`."""
+    found: dict[str, Problem] = {}
+    stages: dict[str, list[str]] = {}
+    for stage, path in files.items():
+        for problem in read_jsonl(path, Problem):
+            found.setdefault(problem.id, problem)
+            stages.setdefault(problem.id, []).append(stage)
+    return [msgspec.structs.replace(p, meta={**p.meta, "stages": stages[i]}) for i, p in found.items()]
+
+
+def of_stage(problems: Sequence[Problem], stage: str) -> list[Problem]:
+    """The RL problems that a stage may ask: all, unless each stage has a file of its own."""
+    return [p for p in problems if stage in p.meta.get("stages", (stage,))]
 
 
 def _domain(domain: str, tasks: Tasks, settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
