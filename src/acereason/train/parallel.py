@@ -88,8 +88,9 @@ def prepare(model: Any, placement: Placement) -> None:
     if placement.checkpoint_activations:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if placement.compile:
-        for layer in layers(model):
-            layer.mlp.compile(dynamic=True)
+        for layer in layers(model):  # on CPU a pack's layout is Python data, which must not be compiled in
+            part = layer if device(placement).type == "cuda" else layer.mlp
+            part.forward = torch.compile(part.forward, dynamic=True)
 
 
 def layers(model: Any) -> list[Any]:

@@ -1,0 +1,443 @@
+"""What one GPU does: learning, the head, sampling, and a whole on-policy step, as JSON.
+
+    python benchmarks/gpu.py                    one CUDA device, a 1.5B shape, about 5 minutes
+    python benchmarks/gpu.py --toy              the same code at toy size on CPU, seconds (for CI)
+    python benchmarks/gpu.py --only sft head    some parts
+
+Rates are shares of what the device can do: model FLOPs utilisation (MFU) counts the arithmetic that a
+forward and a backward pass need, 6 per parameter and token and causal attention's half square, recomputation
+not counted, over the dense bfloat16 peak; bandwidth counts every weight and every cached key and value
+once a step, over the rate of a large copy measured in the same run. Weights are random, so the numbers say
+nothing of what a model learns. Figures with date and commit are kept in docs/gpu.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from acereason.config import Placement, Rl
+from acereason.policy.head import tempered_logprobs
+from acereason.policy.model import new_model
+from acereason.policy.packing import Example
+from acereason.policy.policy import Policy
+from acereason.problems import Problem, Verdict
+from acereason.sample.ask import Answer
+from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.protocol import Request, draw_seed
+from acereason.train import optimizers, parallel, sft
+from acereason.train.update import Update
+
+PEAK = {"NVIDIA H200": 989e12, "NVIDIA H100 80GB HBM3": 989e12, "NVIDIA A100-SXM4-80GB": 312e12}
+QWEN_1_5B = {
+    "vocab_size": 151936, "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12,
+    "num_key_value_heads": 2, "intermediate_size": 8960, "max_position_embeddings": 32768,
+    "tie_word_embeddings": True, "eos_token_id": None, "pad_token_id": None, "bos_token_id": None,
+}  # fmt: skip
+TOY = QWEN_1_5B | {
+    "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 128, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large everything is: `length` the longest sequence, `micro` tokens of a micro-batch."""
+
+    shape: dict[str, Any]
+    sft_length: int
+    rl_length: int
+    micro: int
+    micro_batches: int
+    slots: tuple[int, ...]
+    cached: int
+    new: int
+    prompts: int
+    budget: int
+    peer_rows: int
+
+
+FULL = Size(QWEN_1_5B, 8192, 16384, 16384, 6, (128, 256), 4096, 256, 32, 2048, 128)
+SMALL = Size(TOY, 96, 128, 256, 2, (8,), 64, 16, 4, 32, 8)
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+CUDA = DEVICE.type == "cuda"
+DTYPE = torch.bfloat16 if CUDA else torch.float32
+
+
+def seconds(run: Callable[[], Any], rounds: int = 3, warm: int = 1) -> float:
+    """The median wall-clock time of `run`, with everything queued on the device finished."""
+    times = []
+    for number in range(warm + rounds):
+        wait()
+        begun = time.perf_counter()
+        run()
+        wait()
+        if number >= warm:
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times)
+
+
+def wait() -> None:
+    if CUDA:
+        torch.cuda.synchronize()
+
+
+def clear() -> None:
+    if CUDA:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory() -> float | None:
+    """GiB allocated at most since `clear`."""
+    return torch.cuda.max_memory_allocated() / 2**30 if CUDA else None
+
+
+def device_name() -> str:
+    return torch.cuda.get_device_name() if CUDA else platform.processor() or platform.machine()
+
+
+def machine(size: Size) -> dict[str, Any]:
+    """What the device does at best: a copy (read and written bytes) and a matrix product."""
+    n, megabytes = (8192, 4096) if CUDA else (512, 64)
+    a, b = (torch.randn(n, n, device=DEVICE, dtype=DTYPE) for _ in range(2))
+    source = torch.randn(megabytes << 18, device=DEVICE)
+    target = torch.empty_like(source)
+    copied = 2 * source.numel() * 4 / seconds(lambda: target.copy_(source), 10, 3)
+    name = device_name()
+    return {
+        "device": name,
+        "torch": torch.__version__,
+        "matmul_tflops": 2 * n**3 / seconds(lambda: a @ b, 10, 3) / 1e12,
+        "copy_tb_s": copied / 1e12,
+        "peak_tflops": PEAK.get(name, 0) / 1e12 or None,
+    }
+
+
+def flops(shape: dict[str, Any], lengths: list[int], predicted: int) -> float:
+    """Floating-point operations of one forward and backward pass over sequences of these lengths."""
+    hidden, layers, heads = shape["hidden_size"], shape["num_hidden_layers"], shape["num_attention_heads"]
+    width = hidden // heads
+    projections = hidden * width * (2 * heads + 2 * shape["num_key_value_heads"])
+    per_layer = projections + 3 * hidden * shape["intermediate_size"]
+    matrices = 6 * (layers * per_layer * sum(lengths) + hidden * shape["vocab_size"] * predicted)
+    return matrices + 6 * layers * hidden * sum(n * n for n in lengths)
+
+
+def model_for_learning(size: Size, checkpointing: bool = False, compiled: bool = CUDA) -> Any:
+    with torch.device(DEVICE):
+        model = new_model("qwen2", 1, **size.shape)
+    placement = Placement(
+        compute="bfloat16" if CUDA else "float32", checkpoint_activations=checkpointing, compile=compiled
+    )
+    parallel.prepare(model, placement)
+    if parallel.wanted(placement):
+        parallel.shard(model, placement)
+    return model
+
+
+def lengths_of(longest: int, tokens: int) -> Iterator[int]:
+    """Long-tailed lengths up to `longest` whose sum is about `tokens`; always the same."""
+    random, total = np.random.default_rng(0), 0
+    while total < tokens:
+        n = int(min(longest, max(longest / 16, random.lognormal(np.log(longest / 2), 0.6))))
+        total += n
+        yield n
+
+
+def examples(size: Size, longest: int, tokens: int) -> list[Example]:
+    random = np.random.default_rng(1)
+    prompt = max(4, longest // 64)
+    return [
+        Example(*np.split(random.integers(0, size.shape["vocab_size"], n), [prompt]), index)  # type: ignore[arg-type]
+        for index, n in enumerate(lengths_of(longest, tokens))
+    ]
+
+
+def learning(
+    size: Size, longest: int, checkpointing: bool, compiled: bool, work: Callable[..., Any]
+) -> dict[str, Any]:
+    """Rate and utilisation of `work(model, batch, optimizer)` on a batch of long-tailed sequences."""
+    clear()
+    model = model_for_learning(size, checkpointing, compiled)
+    optimizer = optimizers.for_rl(model, Rl())
+    optimizers.set_rates(optimizer, [1e-6])
+    batch = examples(size, longest, size.micro * size.micro_batches)
+    begun = time.perf_counter()
+    work(model, batch, optimizer)
+    wait()
+    first = time.perf_counter() - begun
+    took = seconds(lambda: work(model, batch, optimizer), 2, 1)
+    tokens = sum(len(e) for e in batch)
+    needed = flops(size.shape, [len(e) for e in batch], sum(len(e.response) for e in batch))
+    rate = needed / took
+    return {
+        "sequences": len(batch), "tokens": tokens, "longest": max(len(e) for e in batch),
+        "checkpointing": checkpointing, "compiled": compiled, "micro_tokens": size.micro,
+        "first_s": first, "seconds": took, "tokens_per_s": tokens / took, "tflops": rate / 1e12,
+        "mfu": rate / peak if (peak := PEAK.get(device_name())) else None,
+        "peak_memory_gib": peak_memory(),
+    }  # fmt: skip
+
+
+def sft_work(size: Size) -> Callable[..., Any]:
+    def work(model: Any, batch: list[Example], optimizer: Any) -> None:
+        sft.learn(model, batch, size.micro)
+        optimizers.step(model, optimizer, 1.0)
+
+    return work
+
+
+def rl_work(size: Size) -> Callable[..., Any]:
+    """The update as RL makes it, from answers with a log-probability per token, under T = 0.8."""
+
+    def work(model: Any, batch: list[Example], optimizer: Any) -> None:
+        answers = [answer(e.prompt, np.asarray(e.response, np.int32), 0.8) for e in batch]
+        weights = torch.tensor([[(-1.0) ** i] for i in range(len(batch))], dtype=torch.float64)
+        update = Update(Policy(model, None, "plain"), Rl(micro_tokens=size.micro))
+        update.add([[a] for a in answers], weights)
+        update.finish(optimizer, 1 / sum(len(e.response) for e in batch))
+
+    return work
+
+
+def answer(prompt: Any, tokens: Any, T: float, completion: Any = None) -> Answer:
+    from acereason.sample.protocol import Completion
+
+    zeros = np.zeros(len(tokens), np.float32)
+    completion = completion or Completion(
+        Request(prompt, len(tokens), T, 0), tokens, zeros - 5, zeros, zeros, "stop"
+    )
+    problem = Problem(id="x", domain="math", question="", answer="1")
+    return Answer(problem, 0, completion, "", Verdict(outcome="correct", reward=1))
+
+
+def sft_part(size: Size) -> dict[str, Any]:
+    return {"packed": learning(size, size.sft_length, False, CUDA, sft_work(size))} | (
+        {"without_compile": learning(size, size.sft_length, False, False, sft_work(size))} if CUDA else {}
+    )
+
+
+def rl_part(size: Size) -> dict[str, Any]:
+    return {
+        "update": learning(size, size.rl_length, False, CUDA, rl_work(size)),
+        "checkpointing": learning(size, size.rl_length, True, CUDA, rl_work(size)),
+    }
+
+
+def head_part(size: Size) -> dict[str, Any]:
+    """Forward and backward of head and loss, the recomputed logits not counted."""
+    clear()
+    tokens, hidden, vocab = size.rl_length, size.shape["hidden_size"], size.shape["vocab_size"]
+    torch.manual_seed(0)
+    h = torch.randn(tokens, hidden, device=DEVICE, dtype=DTYPE).mul_(0.5).requires_grad_()
+    w = torch.randn(vocab, hidden, device=DEVICE, dtype=DTYPE).mul_(0.05).requires_grad_()
+    targets = torch.randint(vocab, (tokens,), device=DEVICE)
+    before = torch.cuda.memory_allocated() if CUDA else 0
+
+    def ours() -> None:
+        h.grad = w.grad = None
+        tempered_logprobs(h, w, targets, 0.8)[0].sum().backward()
+
+    took = seconds(ours, 5, 2)
+    memory = (torch.cuda.max_memory_allocated() - before) / 2**30 if CUDA else None
+    work = 6 * tokens * hidden * vocab
+    found = {"tokens": tokens, "ours_tflops": work / took / 1e12, "ours_gib_above": memory}
+    found |= head_error(h, w, targets)
+    return found | liger(h, w, targets, work)
+
+
+def head_error(h: torch.Tensor, w: torch.Tensor, targets: torch.Tensor) -> dict[str, float]:
+    """Against float64 on the first rows: log-probability, entropy, and the gradient's relative error."""
+    rows = slice(0, 64)
+    a = h.detach()[rows].double().requires_grad_()
+    logp = (a @ w.detach().double().t() / 0.8).log_softmax(-1)
+    chosen = logp.gather(1, targets[rows, None])[:, 0]
+    chosen.sum().backward()
+    b = h.detach()[rows].clone().requires_grad_()
+    ours, entropy = tempered_logprobs(b, w, targets[rows], 0.8)
+    ours.sum().backward()
+    assert a.grad is not None and b.grad is not None
+    return {
+        "logprob_error": float((ours.detach().double() - chosen.detach()).abs().max()),
+        "entropy_error": float((entropy.double() + (logp.exp() * logp).sum(-1).detach()).abs().max()),
+        "gradient_error": float((a.grad - b.grad.double()).norm() / a.grad.norm()),
+    }
+
+
+def liger(h: torch.Tensor, w: torch.Tensor, targets: torch.Tensor, work: float) -> dict[str, Any]:
+    """Liger's fused linear cross entropy at T = 1, where it is installed."""
+    try:
+        from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+    except ImportError:
+        return {"liger_tflops": None}
+    loss = LigerFusedLinearCrossEntropyLoss(reduction="sum")
+
+    def run() -> None:
+        h.grad = w.grad = None
+        loss(w, h, targets).backward()
+
+    return {"liger_tflops": work / seconds(run, 5, 2) / 1e12}
+
+
+def sampler_part(size: Size) -> dict[str, Any]:
+    """Tokens per second at a fixed number of rows, all with the same long prompt cached."""
+    with torch.device(DEVICE):
+        model = new_model("qwen2", 1, DTYPE, **size.shape).eval()
+    found = {f"rows_{rows}": sampling(model, size, rows) for rows in size.slots}
+    found["transformers"] = generate(model, size)
+    return found
+
+
+def sampling(model: Any, size: Size, rows: int) -> dict[str, Any]:
+    clear()
+    sampler = EmbeddedSampler(model, slots=rows, eos_ids=[])
+    prompt = np.random.default_rng(2).integers(0, size.shape["vocab_size"], size.cached).tolist()
+
+    def run(new: int, top_p: float = 1.0) -> float:
+        wanted = [Request(prompt, new, 0.8, draw_seed(rows, i), top_p) for i in range(rows)]
+        wait()
+        begun = time.perf_counter()
+        for _ in sampler.sample(wanted):
+            pass
+        wait()
+        return time.perf_counter() - begun
+
+    first = run(size.new)  # room, compilation, graphs
+    short, long = run(size.new // 4), run(size.new)
+    step = (long - short) / (size.new - size.new // 4)
+    bytes_per_weight = 2 if CUDA else 4
+    weights = sum(p.numel() for p in model.parameters()) * bytes_per_weight
+    kv = 2 * size.shape["num_hidden_layers"] * size.shape["num_key_value_heads"] * 128 * bytes_per_weight
+    moved = weights + rows * (size.cached + size.new * 0.625) * kv
+    cut = (run(size.new, 0.95) - run(size.new // 4, 0.95)) / (size.new - size.new // 4)
+    return {
+        "engine": sampler.engine, "rows": rows, "cached": size.cached, "first_s": first,
+        "step_ms": step * 1e3,
+        "tokens_per_s": rows / step, "tb_s": moved / step / 1e12, "top_p_step_ms": cut * 1e3,
+        "peak_memory_gib": peak_memory(),
+    }  # fmt: skip
+
+
+def generate(model: Any, size: Size) -> dict[str, Any]:
+    """`transformers` generation of the same responses, with its own attention."""
+    clear()
+    model.set_attn_implementation("sdpa")
+    prompt = torch.from_numpy(np.random.default_rng(2).integers(0, size.shape["vocab_size"], size.cached))
+    ids = prompt[None].expand(size.peer_rows, -1).to(DEVICE)
+    mask = torch.ones_like(ids)
+
+    def run(new: int) -> Any:
+        settings = {"do_sample": True, "temperature": 0.8, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
+        with torch.no_grad():
+            return model.generate(
+                ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, **settings
+            )
+
+    few, many = max(2, size.new // 16), size.new // 4
+    step = (seconds(lambda: run(many), 1, 0) - seconds(lambda: run(few), 1, 1)) / (many - few)
+    return {"rows": size.peer_rows, "step_ms": step * 1e3, "tokens_per_s": size.peer_rows / step}
+
+
+def step_part(size: Size) -> dict[str, Any]:
+    """One whole on-policy step: sample groups of 8, learn, publish. Every 190th token ends a response, so
+    that lengths are long-tailed; half of the responses count as right."""
+    clear()
+    model = model_for_learning(size)
+    optimizer = optimizers.for_rl(model, Rl())
+    optimizers.set_rates(optimizer, [1e-6])
+    vocab, random = size.shape["vocab_size"], np.random.default_rng(3)
+    ends = random.choice(vocab, max(1, 3 * vocab // size.budget), replace=False).tolist()
+    sampler = EmbeddedSampler(model, slots=max(size.slots), eos_ids=ends)
+    prompts = [random.integers(0, vocab, size.budget // 16).tolist() for _ in range(size.prompts)]
+    rows = [one_step(size, model, optimizer, sampler, prompts, number) for number in range(3)]
+    return {"first": rows[0], "later": rows[-1], "peak_memory_gib": peak_memory()}
+
+
+def one_step(
+    size: Size, model: Any, optimizer: Any, sampler: Any, prompts: list[list[int]], number: int
+) -> dict[str, float]:
+    wait()
+    begun = time.perf_counter()
+    wanted = [
+        Request(p, size.budget, 1.0, draw_seed(number, i, j), key=(i, j))
+        for i, p in enumerate(prompts)
+        for j in range(8)
+    ]
+    groups: list[list[Answer]] = [[] for _ in prompts]
+    for completion in sampler.sample(wanted):
+        groups[completion.request.key[0]].append(answer(None, completion.tokens, 1.0, completion))
+    wait()
+    sampled = time.perf_counter()
+    weights = torch.tensor([[(-1.0) ** j for j in range(8)] for _ in groups], dtype=torch.float64)
+    update = Update(Policy(model, None, "plain"), Rl(micro_tokens=size.micro))
+    update.add(groups, weights)
+    tokens = sum(len(a.completion.tokens) for g in groups for a in g)
+    learned = update.finish(optimizer, 1 / tokens)
+    wait()
+    trained = time.perf_counter()
+    sampler.update(model)
+    wait()
+    done = time.perf_counter()
+    return {
+        "responses": len(wanted), "tokens": tokens, "sample_s": sampled - begun, "learn_s": trained - sampled,
+        "publish_s": done - trained, "total_s": done - begun, "k3": learned.k3,
+        "largest_difference": learned.max_difference,
+    }  # fmt: skip
+
+
+PARTS: dict[str, Callable[[Size], dict[str, Any]]] = {
+    "machine": machine, "head": head_part, "sampler": sampler_part, "step": step_part,
+    "sft": sft_part, "rl": rl_part,
+}  # fmt: skip
+
+
+def commit() -> str | None:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return done.stdout.strip() or None
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--toy", action="store_true", help="toy size")
+    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="these parts")
+    parser.add_argument("--micro", type=int, help="tokens of a micro-batch")
+    parser.add_argument("--out", help="write the JSON here too")
+    options = parser.parse_args()
+    if not CUDA and not options.toy:
+        sys.exit("no CUDA device was found; --toy runs the same code at toy size on CPU")
+    size = SMALL if options.toy else FULL
+    if options.micro:
+        size = Size(**{**size.__dict__, "micro": options.micro})
+    found: dict[str, Any] = {"commit": commit(), "date": time.strftime("%Y-%m-%d")}
+    for name in options.only:
+        begun = time.perf_counter()
+        try:
+            found[name] = PARTS[name](size)
+        except Exception as error:  # the other parts are still worth having
+            traceback.print_exc()
+            found[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+        found[name]["part_s"] = round(time.perf_counter() - begun, 1)
+        print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
+        if options.out:
+            with open(options.out, "w") as file:
+                json.dump(found, file, indent=1)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
