@@ -1,8 +1,12 @@
 """Judge every program of tests/attacks and say whether each verdict is the right one.
 
+    verify_attacks.py namespaces|bare [JOBS]
+
 Started by test_verify_attacks.py inside an outer containment: namespaces, a read-only file system
 with a fresh /tmp, limits. Prints one JSON object. After each program a known one is judged, so a
-judge that was damaged shows; at the end processes and canaries are looked for.
+judge that was damaged shows; at the end processes and canaries are looked for. With JOBS the
+programs come round again until so many were judged, each time with another comment, so that no
+verdict is remembered; `curve` then holds the resident MiB, descriptors and processes on the way.
 """
 
 from __future__ import annotations
@@ -63,15 +67,42 @@ def canaries() -> list[str]:
     return [f"{place}/{name}" for place in places for name in os.listdir(place) if "canary" in name]
 
 
+def resident(pid: str) -> int:
+    """Bytes of a process in memory; 0 when it is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return 0
+
+
+def sizes(jobs: int, before: set[str]) -> tuple[int, int, int, int, int]:
+    """After so many jobs: MiB of this process and of those below it, descriptors, processes."""
+    below = processes() - before
+    mine, theirs = resident("self") >> 20, sum(map(resident, below)) >> 20
+    return jobs, mine, theirs, len(os.listdir("/proc/self/fd")), len(below)
+
+
+def rounds(jobs: int) -> Iterator[tuple[str, str, str, str]]:
+    """Every program once, or again and again with another comment until `jobs` verdicts are due."""
+    every = list(programs())
+    yield from every
+    for number in range(len(every), jobs // 2):
+        name, kind, must, code = every[number % len(every)]
+        yield f"{name} {number}", kind, must, f"{code}\n# {number}"
+
+
 def main() -> None:
     before = processes()
     wrong: list[str] = []
-    count = 0
+    count, curve = 0, []
+    jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with Judge(1, namespaces=sys.argv[1] == "namespaces") as judge:
-        for name, kind, must, code in programs():
+        for name, kind, must, code in rounds(jobs):
             verdict = judge.verify(problem(kind), response(code))
             known = judge.verify(problem("stdin"), response(KNOWN.format(f"{name} {kind}")))
             count += 1
+            if count % 100 == 0:
+                curve.append(sizes(2 * count, before))
+                print(curve[-1], file=sys.stderr, flush=True)
             if (verdict.outcome == "correct") != (must == "accept") or verdict.reward is None:
                 wrong.append(f"{name} ({kind}): {verdict.outcome}, {verdict.detail}")
             if not verdict.detail.isprintable():
@@ -82,7 +113,7 @@ def main() -> None:
     time.sleep(1)
     left = len(processes() - before)
     print(json.dumps({"count": count, "wrong": wrong, "lost": lost, "left": left,
-                      "canaries": canaries()}))  # fmt: skip
+                      "canaries": canaries(), "curve": curve}))  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 compute_score.
 
 Both frameworks hand over the text of a completion. When the chat template has already opened
-`<think>`, the completion must close it; pass `thinking=False` for models that do not think.
+`<think>`, the completion must close it; pass `thinking=False` for models that do not think. Where
+TRL parses messages itself, the thinking arrives apart from the content and counts as closed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from acereason.verify.judge import Judge, verify
 
 Reward = Callable[..., list[float | None]]
 _COLUMNS = ("answer", "tests", "function", "time_limit", "memory_limit", "domain", "id")
+_THINKING = ("reasoning_content", "reasoning", "thinking")  # what parsed messages call it
 
 
 def trl_reward(judge: Judge | None = None, thinking: bool = True) -> Reward:
@@ -51,7 +53,18 @@ def _text(said: Any) -> str:
     """The text of a completion or prompt: a string, or the last of a list of messages."""
     if isinstance(said, str):
         return said
-    return str(said[-1]["content"]) if said else ""
+    if not said:
+        return ""
+    text = _content(said[-1].get("content"))
+    parsed = END_THINK not in text and any(said[-1].get(name) for name in _THINKING)
+    return END_THINK + text if parsed else text
+
+
+def _content(content: Any) -> str:
+    """The text of a message: a string, nothing, or typed parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content)
+    return str(content or "")
 
 
 def _response(problem: Problem, text: str, thinking: bool) -> Response:
@@ -89,22 +102,30 @@ def compute_score(
     solution_str: str,
     ground_truth: Any,
     extra_info: Mapping[str, Any] | None = None,
+    thinking: bool = True,
+    unjudged: float | None = None,
     **_: Any,
 ) -> float:
-    """verl's custom reward function (`custom_reward_function.path` and `.name`).
+    """verl's custom reward function (`reward.custom_reward_function.path`, `.name`).
 
     ground_truth   the reference answer; or for code `{"inputs": […], "outputs": […], "fn_name": …}`
                    (with `fn_name` an input holds one JSON argument a line), as an object or as JSON
-    extra_info     `thinking: false` for models that do not think; `time_limit`; `index`
+    extra_info     `time_limit`, `index`; `thinking` of one row
 
-    1.0 or 0.0. Raises RunError when the machine could not judge, since verl has no word for that.
+    Settings of the run, under `custom_reward_function.reward_kwargs`: `thinking: false` for models
+    that do not think; `unjudged`, the score of what could not be judged.
+
+    1.0 or 0.0. Without `unjudged`, RunError when the machine or the row is at fault, since verl has
+    no word for that.
     """
     extra = extra_info or {}
     problem = _verl_problem(data_source, ground_truth, extra)
-    verdict = verify(problem, _response(problem, solution_str, bool(extra.get("thinking", True))))
-    if verdict.reward is None:
+    verdict = verify(problem, _response(problem, solution_str, bool(extra.get("thinking", thinking))))
+    if verdict.reward is not None:
+        return float(verdict.reward)
+    if unjudged is None:
         raise RunError(f"{data_source}: could not be judged: {verdict.detail}")
-    return float(verdict.reward)
+    return float(unjudged)
 
 
 def _verl_problem(source: str, truth: Any, extra: Mapping[str, Any]) -> Problem:
@@ -113,14 +134,19 @@ def _verl_problem(source: str, truth: Any, extra: Mapping[str, Any]) -> Problem:
         truth = json.loads(truth)
     if not isinstance(truth, Mapping):
         return Problem(identity, "math", "", answer=str(truth))
-    inputs, outputs = truth.get("inputs"), truth.get("outputs")
-    if not inputs or not outputs or len(inputs) != len(outputs):
+    inputs, outputs = (_items(truth.get(name)) for name in ("inputs", "outputs"))
+    if not inputs or len(inputs) != len(outputs):
         raise DataError(f"{identity}: expected as many inputs as outputs, and at least one")
     name = truth.get("fn_name")
     tests = [_verl_test(a, b, name) for a, b in zip(inputs, outputs, strict=True)]
     return Problem(
         identity, "code", "", tests=tuple(tests), function=name, time_limit=extra.get("time_limit")
     )
+
+
+def _items(column: Any) -> list[Any]:
+    """A list from what Parquet gives, which may be an array."""
+    return [] if column is None else list(column)
 
 
 def _verl_test(given: Any, wanted: Any, name: str | None) -> Test:
