@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, curate.curate, run.sft, run.rl),
-    *(calibrate.calibrate, evaluate.evaluate, verify.verify, view.report),
+    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)
 

@@ -1,48 +1,167 @@
-"""`evaluate`: avg@k and pass@k with honest errors."""
+"""`evaluate`: the paper's benchmarks with honest errors; `compare`: two evaluations, question by question."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from acereason import config, fastmath, progress
-from acereason.cli.common import Model, Problems, PromptFormat, embedded, out
+from acereason import fastmath, progress
+from acereason.chat import Format
+from acereason.cli.common import PromptFormat, embedded, out
+from acereason.errors import ConfigError
+
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
 def evaluate(
-    model: Model,
-    problems: Problems,
-    k: Annotated[int, typer.Option("-k", help="samples per problem")] = 8,
+    model: Annotated[
+        str | None, typer.Argument(help="a Hugging Face folder or hub id, or servers' URLs with commas")
+    ] = None,
+    benchmarks: Annotated[
+        str | None, typer.Option("--benchmarks", "-b", help="aime24,lcb_v5=FOLDER,mine=FILE.jsonl")
+    ] = None,
+    problems: Annotated[Path | None, typer.Option("--problems", "-p", help="JSON Lines of problems")] = None,
+    responses: Annotated[
+        Path | None, typer.Option(help="grade these generations instead: JSON Lines of problem_id and text")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--out", "-o", help="where answers and tables go")] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="samples per question; default the paper's")
+    ] = None,
     budget: Annotated[int, typer.Option(help="most response tokens")] = 32768,
     temperature: Annotated[float, typer.Option(help="sampling temperature")] = 0.6,
     top_p: Annotated[float, typer.Option(help="probability mass kept")] = 0.95,
     format: PromptFormat = "chatml-1.1",
     seed: Annotated[int, typer.Option(help="of the draws")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    tokenizer: Annotated[str | None, typer.Option(help="of a served model: its folder or hub id")] = None,
+    served_model: Annotated[str | None, typer.Option(help="its name, where servers have several")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="requests in flight per server")] = 256,
+    deadline: Annotated[float, typer.Option(help="seconds for one response of a server")] = 3600.0,
+    judges: Annotated[int, typer.Option(min=1, help="judging processes")] = 2,
+    mode: Annotated[
+        str | None, typer.Option(help="strict, lcb, math_verify or acereason; default the benchmark's")
+    ] = None,
+    thinking: Annotated[
+        bool, typer.Option("--thinking/--no-thinking", help="whether --responses hold a thinking part")
+    ] = True,
+    any_count: Annotated[
+        bool, typer.Option(help="accept a benchmark of another number of questions")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """avg@k and pass@k of a model on problems of one's own, with the question-level standard error."""
-    settings = config.Evaluation(k, temperature, top_p, budget)
-    fastmath.enable()
-    from acereason.evaluate import evaluate as evaluation
-    from acereason.evaluate.summary import by_domain
-    from acereason.problems import Problem, read_jsonl
-    from acereason.verify import Judge
+    """avg@k and pass@k on the paper's benchmarks or problems of one's own, with errors. Resumable in --out.
 
-    policy, sampler = embedded(model, format)
-    results: dict[str, Any] = {}
-    with Judge() as judge:
-        for domain, part in by_domain(list(read_jsonl(problems, Problem))).items():
-            with progress.for_terminal(as_json).task(domain, len(part) * k) as advance:
-                groups = evaluation.evaluate(
-                    policy, sampler, judge, part, settings, seed, lambda _: advance(1, "")
-                )
-            results[domain] = evaluation.summarise(groups)
+    Known benchmarks: aime24 aime25 hmmt25 brumo25 math500 lcb_v5 lcb_v6 humaneval_plus mbpp_plus."""
+    if (model is None) == (responses is None):
+        raise ConfigError("give a model or servers to ask, or --responses to grade, and not both")
+    if (benchmarks is None) == (problems is None):
+        raise ConfigError("give --benchmarks or --problems")
+    fastmath.enable()
+    from acereason.evaluate import job
+    from acereason.evaluate.answers import Protocol
+
+    if format not in get_args(Format):
+        raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
+    with ExitStack() as stack:
+        source: job.Asked | job.Made
+        if responses is not None:
+            source = job.Made(responses, thinking)
+        else:
+            name, weights, (policy, sampler), how = _answering(
+                stack, model or "", cast(Format, format), tokenizer, served_model, concurrency, deadline
+            )
+            protocol = Protocol(name, how, weights, format, temperature, top_p, budget, seed)
+            source = job.Asked(policy, sampler, protocol)
+        asked = job.named(benchmarks, not any_count) if benchmarks else job.of_problems(cast(Path, problems))
+        target = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        shown = progress.for_terminal(as_json)
+        found = job.run(asked, source, target, k=k, judges=judges, mode=mode, progress=shown)
     if as_json:
-        out.print_json(json.dumps(results))
+        out.print_json(json.dumps({s.name: _brief(s) for s in found}))
         return
-    for domain, row in results.items():
-        passes = "  ".join(f"pass@{n} {value:.1%}" for n, value in row["pass_at_k"].items())
-        score = f"{row['accuracy']:.1%} ± {row['se']:.1%}"
-        out.print(f"{domain}: avg@{row['k']} {score} over {row['n']} problems  {passes}", markup=False)
+    _show(found)
+    if folder is not None:
+        out.print(f"{folder}: results.json, results.md for a model card, pass_at_k.svg", markup=False)
+
+
+def _answering(
+    stack: ExitStack, model: str, format: Format, tokenizer: str | None, served_model: str | None,
+    concurrency: int, deadline: float,
+) -> tuple[str, str, tuple[Any, Any], str]:  # fmt: skip
+    """The model's name, its weights' fingerprint, (policy, sampler), and how it is asked."""
+    from acereason.evaluate.job import fingerprint
+
+    if not model.startswith(("http://", "https://")):
+        return model, fingerprint(model), embedded(model, format), "embedded"
+    if tokenizer is None:
+        raise ConfigError("a served model needs --tokenizer: prompts are sent as token ids")
+    from acereason.evaluate.served import Served
+
+    served = Served(model.split(","), served_model, concurrency=concurrency, deadline=deadline)
+    stack.callback(served.close)
+    return str(served.name), "", (served.policy(tokenizer, format), served), "servers"
+
+
+def _brief(score: Any) -> dict[str, Any]:
+    """A score without what is kept per question; NaN, which JSON lacks, as null."""
+    import msgspec
+
+    data: dict[str, Any] = json.loads(msgspec.json.encode(score))
+    return {key: value for key, value in data.items() if key not in ("ids", "right")}
+
+
+def _show(found: list[Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from acereason.evaluate import scores
+
+    table = Table(*scores.COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for score in found:
+        table.add_row(*scores.cells(score))
+    out.print(table)
+    for note in (*scores.notes(found), scores.LEGEND):
+        out.print(note, markup=False)
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="an evaluation's folder")],
+    after: Annotated[Path, typer.Argument(help="another one's, with the same questions")],
+    plot: Annotated[Path | None, typer.Option(help="write pass@k of both as SVG")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The difference between two evaluations on the same questions, with a paired bootstrap interval."""
+    import msgspec
+    from rich.table import Table
+
+    from acereason.evaluate import scores
+    from acereason.evaluate.plot import pass_at_k
+
+    first, second = scores.read(before), scores.read(after)
+    found = scores.compare(first, second)
+    if plot is not None:
+        curves = {
+            f"{s.title} {f.name}": s.pass_at_k for f, of in ((before, first), (after, second)) for s in of
+        }
+        plot.write_text(pass_at_k(curves))
+    if as_json:
+        out.print_json(msgspec.json.encode(found).decode())
+        return
+    table = Table("benchmark", "questions", "before, %", "after, %", "difference", "95 %, paired bootstrap")
+    for row in found:
+        interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+        difference = f"{100 * row.mean:+.1f} ± {100 * row.se:.1f}"
+        table.add_row(
+            row.title,
+            str(row.n),
+            scores.per_cent(row.before),
+            scores.per_cent(row.after),
+            difference,
+            interval,
+        )
+    out.print(table)
