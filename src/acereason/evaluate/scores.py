@@ -144,8 +144,8 @@ COLUMNS = (
 )  # fmt: skip
 LEGEND = (
     "All but n, k and tokens in per cent. avg@k ± question-level standard error; noise: what re-sampling the "
-    "same questions would show, a part of it; maj@k: majority of k answers; cut: at the budget; none: without "
-    "an answer, cut ones included; tokens: mean / 95th percentile."
+    "same questions would show, a part of it; maj@k: majority of k answers; cut: at the budget; none: no "
+    "answer, cut ones included; tokens: mean / 95th percentile."
 )
 
 

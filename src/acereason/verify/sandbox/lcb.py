@@ -38,20 +38,20 @@ ASLEEP = 0.05  # share of a processor below which a program sleeps rather than w
 MODULES = """
 string re datetime collections heapq bisect copy math random statistics itertools functools operator io
 sys json builtins typing
-""".split()
-NAMED = [name for name in MODULES if name not in ("builtins", "typing")]
+"""
+NAMED = [name for name in MODULES.split() if name not in ("builtins", "typing")]
 FRONT = (
-    "".join(f"from {name} import *\n" for name in MODULES)
+    "".join(f"from {name} import *\n" for name in MODULES.split())
     + "".join(f"import {name}\n" for name in NAMED)
     + "sys.setrecursionlimit(50000)\n"
 )
 MISSING_OS = """
 kill system putenv remove removedirs rmdir fchdir setuid fork forkpty killpg rename renames truncate
 replace unlink fchmod fchown chmod chown chroot lchflags lchmod lchown getcwd chdir
-""".split()
+"""
 MISSING = {
     "builtins": ["quit", "help"],
-    "os": MISSING_OS,
+    "os": MISSING_OS.split(),
     "shutil": ["rmtree", "move", "chown"],
     "subprocess": ["Popen"],
 }
