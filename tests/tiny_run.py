@@ -84,14 +84,19 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def main(folder: Path, resume: bool) -> None:
-    """Make the run, or go on with it."""
-    from acereason import config, program, runs
+def main(folder: Path, resume: bool, changes: dict[str, Any] | None = None) -> None:
+    """Make the run, or go on with it; `changes` replace sections of the recipe."""
+    from acereason import config, program, ranks, runs
     from acereason.progress import Quiet
 
-    run = runs.resume(folder) if resume else runs.create(folder, config.parse(RECIPE))
-    with run:
-        program.run_all(run, Quiet())
+    with ranks.joined(minutes=2):
+        if not ranks.main():
+            program.follow()
+            return
+        recipe = config.parse({**RECIPE, **(changes or {})})
+        run = runs.resume(folder) if resume else runs.create(folder, recipe)
+        with run:
+            program.run_all(run, Quiet())
 
 
 if __name__ == "__main__":

@@ -3,31 +3,32 @@
 Where a run stands is one `Position`, and every change of phase is a checkpoint. Whatever was being done when
 a run was killed is done again from the last checkpoint, with the same draws, so the end is the same to
 the last bit. Evaluations are written whole, and are redone when they were not.
+
+Under `torchrun` every rank runs the same program on its share of the prompts; the first alone writes into the
+run's folder, and the others `follow`.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 
-from acereason import chat
+from acereason import config, ranks, workshop
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
 from acereason.evaluate import evaluate, summary
-from acereason.policy import model as models
-from acereason.policy.policy import Policy
-from acereason.policy.tokenizer import train_tokenizer
+from acereason.evaluate.evaluate import Groups
 from acereason.problems import Problem
-from acereason.progress import Progress
+from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.ask import light
 from acereason.train import checkpoint, optimizers, rl, sft
 from acereason.train.checkpoint import Position
 from acereason.train.rl import Workshop
@@ -38,86 +39,60 @@ log = logging.getLogger(__name__)
 
 
 def run_all(run: Run, progress: Progress, until: str | None = None) -> dict[str, Any] | None:
-    """Do what is left of a run, up to and with the stage named `until`; returns the summary when complete."""
-    with disk_errors(run.path):
-        return _run_all(run, progress, until)
+    """Do what is left of a run, up to and with the stage named `until`; returns the summary when complete.
+
+    On several ranks the first calls this and the others `follow`."""
+    ranks.of_main((str(run.path.absolute()), config.resolved(run.recipe), until))
+    return _run_all(run, progress, until)
+
+
+def follow() -> None:
+    """Take part in the run that the first rank works on."""
+    told: tuple[str, dict[str, Any], str | None] = ranks.of_main(None)
+    path, recipe, until = told
+    with Run(Path(path), config.parse(recipe), writes=False) as run:
+        _run_all(run, Quiet(), until)
 
 
 def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] | None:
     begun = time.perf_counter()
     recipe = run.recipe
-    threads = recipe.sampling.threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
-    found = checkpoint.latest(run)
-    position = found[1] if found else Position()
-    run.rewind(position.metrics_size, position.step)
-    data = _curated(run, progress, fresh=found is None)
-    policy = _policy(run, data)
-    sampler = EmbeddedSampler(
-        policy.model,
-        slots=recipe.sampling.slots,
-        threads=threads,
-        eos_ids=policy.end_ids,
-        native=recipe.sampling.native,
-    )
-    with Judge(workers=recipe.rl.judges) as judge:
+    torch.set_num_threads(workshop.threads(recipe))
+    with disk_errors(run.path), ExitStack() as stack:
+        found = checkpoint.latest(run)
+        position = found[1] if found else Position()
+        run.rewind(position.metrics_size, position.step)
+        data = workshop.curated(run, progress, fresh=found is None)
+        policy = workshop.policy_of(recipe, data)
+        if found:
+            checkpoint.load_weights(found[0], policy.model)
+        sampler = workshop.sampler_of(recipe, policy)
+        stack.callback(getattr(sampler, "close", lambda: None))
+        judge = stack.enter_context(Judge(workers=recipe.rl.judges))
+        writer = stack.enter_context(checkpoint.Writer(run))
         shop = Workshop(run, recipe, policy, sampler, judge, progress)
         optimizer = _optimizer(shop, position)
         if found:
-            checkpoint.load_weights(found[0], policy.model)
             checkpoint.load_optimizers(found[0], optimizer)
-        if not found:
-            checkpoint.save(run, policy.model, optimizer, position)
+        else:
+            writer.save(policy.model, optimizer, position)
         names = [summary.SFT, *(s.name for s in recipe.stage)]
         while position.stage < len(names):
-            optimizer = _phase(shop, data, position, optimizer)
+            optimizer = _phase(shop, data, position, optimizer, writer)
             if until is not None and names[position.stage - 1] == until:
                 return None
-    run.record("end", step=position.step, seconds={"total": time.perf_counter() - begun})
-    result = summary.write(run)
-    write_report(run.path)
+    return _end(run, position, time.perf_counter() - begun)
+
+
+def _end(run: Run, position: Position, seconds: float) -> dict[str, Any] | None:
+    """The summary and the report, by the first rank."""
+    if not ranks.main():
+        return None
+    with disk_errors(run.path):
+        run.record("end", step=position.step, seconds={"total": seconds})
+        result = summary.write(run)
+        write_report(run.path)
     return result
-
-
-def _curated(run: Run, progress: Progress, fresh: bool) -> Data:
-    """The run's data: made and written at its beginning, read afterwards."""
-    if not fresh:
-        return tasks.read(run.data)
-    progress.say("curating prompts and traces")
-    begun = time.perf_counter()
-    data, funnel = tasks.make(run.recipe.curate, run.recipe.seed)
-    tasks.write(data, run.data)
-    for row in funnel:
-        run.record("funnel", step=0, **msgspec.to_builtins(row))
-    progress.say(
-        f"  {len(data.sft)} SFT prompts with {len(data.traces)} traces, {len(data.rl)} RL prompts, "
-        f"{len(data.held_out)} held out ({time.perf_counter() - begun:.0f} s)"
-    )
-    return data
-
-
-def _policy(run: Run, data: Data) -> Policy:
-    """The base model: loaded, or built here with a tokenizer trained on the traces."""
-    recipe = run.recipe.model
-    if recipe.path is not None:
-        model = models.load_model(
-            recipe.path, getattr(torch, recipe.dtype), recipe.rope_theta, recipe.context
-        )
-        return Policy(model, models.load_tokenizer(recipe.path), recipe.format)
-    assert recipe.new is not None
-    problems = tasks.by_id(data.sft)
-    texts = (chat.prompt(problems[t.problem_id], recipe.format) + t.text for t in data.traces)
-    tokenizer = train_tokenizer(texts, recipe.new.vocab_size)
-    shape = msgspec.to_builtins(recipe.new)
-    architecture = shape.pop("architecture")
-    shape |= {
-        "vocab_size": len(tokenizer),
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": None,
-    }
-    model = models.new_model(architecture, run.recipe.seed, **shape)
-    return Policy(model, tokenizer, recipe.format)
 
 
 def _optimizer(shop: Workshop, position: Position) -> optimizers.Optimizers:
@@ -127,14 +102,18 @@ def _optimizer(shop: Workshop, position: Position) -> optimizers.Optimizers:
 
 
 def _phase(
-    shop: Workshop, data: Data, position: Position, optimizer: optimizers.Optimizers
+    shop: Workshop,
+    data: Data,
+    position: Position,
+    optimizer: optimizers.Optimizers,
+    writer: checkpoint.Writer,
 ) -> optimizers.Optimizers:
     """One stage with its evaluation; moves the position to the next stage and returns its optimiser."""
     names = [summary.SFT, *(s.name for s in shop.recipe.stage)]
     name = names[position.stage]
 
     def save() -> None:
-        checkpoint.save(shop.run, shop.policy.model, optimizer, position)
+        writer.save(shop.policy.model, optimizer, position)
 
     if not position.finished:
         shop.sampler.update(shop.policy.model)
@@ -208,41 +187,38 @@ def _evaluate_epoch(shop: Workshop, held_out: Sequence[Problem], step: sft.Step)
     count = shop.recipe.sft.evaluate_prompts
     shop.sampler.update(shop.policy.model)
     for domain, problems in summary.by_domain(held_out).items():
-        if count:
-            groups = evaluate.evaluate(
-                shop.policy,
-                shop.sampler,
-                shop.judge,
-                problems[:count],
-                shop.recipe.evaluation,
-                shop.recipe.seed,
-            )
+        groups = _answers(shop, problems[:count])
+        if groups:
             row = evaluate.summarise(groups)
-            shop.run.record(
-                "evaluation",
-                step=step.step,
-                stage=summary.SFT,
-                epoch=step.epoch,
-                benchmark=domain,
-                **row,
-            )
+            where = {"step": step.step, "stage": summary.SFT, "epoch": step.epoch, "benchmark": domain}
+            shop.run.record("evaluation", **where, **row)
+
+
+def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Groups:
+    """The answers to an evaluation's problems, each rank asking its share: all of them on the first rank,
+    nothing on the others. A `name` shows progress."""
+    own, settings = ranks.share(problems), shop.recipe.evaluation
+    progress = shop.progress if name else Quiet()
+    with progress.task(name, len(own) * settings.k) as advance:
+        groups = evaluate.evaluate(
+            shop.policy,
+            shop.sampler,
+            shop.judge,
+            own,
+            settings,
+            shop.recipe.seed,
+            on_answer=lambda _: advance(1, ""),
+        )
+    return ranks.merged_at_main([[light(a) for a in g] for g in groups])
 
 
 def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int) -> None:
     """The full evaluation of a finished stage, kept per question for paired differences."""
     results = {}
     for domain, problems in summary.by_domain(held_out).items():
-        total = len(problems) * shop.recipe.evaluation.k
-        with shop.progress.task(f"{name}: {domain}", total) as advance:
-            groups = evaluate.evaluate(
-                shop.policy,
-                shop.sampler,
-                shop.judge,
-                problems,
-                shop.recipe.evaluation,
-                shop.recipe.seed,
-                on_answer=lambda _: advance(1, ""),
-            )
+        groups = _answers(shop, problems, f"{name}: {domain}")
+        if not groups:
+            continue
         row = evaluate.summarise(groups)
         shop.run.record("evaluation", step=step, stage=name, benchmark=domain, **row)
         shop.progress.say(f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}")
@@ -250,14 +226,17 @@ def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int)
         if shop.recipe.keep_responses:
             rows = [a.row() for g in groups for a in g]
             shop.run.write_responses(f"evaluation-{domain}-{name}", step, rows)
-    summary.keep(shop.run, name, results)
+    if ranks.main():
+        summary.keep(shop.run, name, results)
 
 
 def _keep_model(shop: Workshop, name: str) -> None:
     """Write the stage's Hugging Face folder, whole or not at all."""
     final = shop.run.model(name)
     temporary = final.with_name(f".{name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    if ranks.main():
+        shutil.rmtree(temporary, ignore_errors=True)
     shop.policy.save(temporary)
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.rename(final)
+    if ranks.main():
+        shutil.rmtree(final, ignore_errors=True)
+        temporary.rename(final)

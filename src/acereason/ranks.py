@@ -1,6 +1,6 @@
 """The ranks of a run: one process, or those that `torchrun` started. Every function works alone, too.
 
-    with ranks.joined("cuda"):        # joins the process group when there is one
+    with ranks.joined():              # joins the process group when there is one
         share = ranks.share(prompts)  # every rank asks, judges and learns from its own
 
 Collectives must be called by every rank in the same order.
@@ -36,22 +36,29 @@ def main() -> bool:
     return rank() == 0
 
 
+def local_world() -> int:
+    """How many of them are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if dist.is_initialized() else 1
+
+
 @contextmanager
-def joined(device: str = "cpu", minutes: float = 60.0) -> Iterator[None]:
+def joined(minutes: float = 60.0) -> Iterator[None]:
     """Join the process group that `torchrun` describes in the environment; leave it at the end.
 
     A rank that waits for longer than `minutes` on another ends with an error."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    if device == "cuda":
+    if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=minutes))
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    dist.init_process_group(backend(), timeout=timedelta(minutes=minutes))
+    yield
+    dist.destroy_process_group()  # not after an error: it would wait for what the others still send
+
+
+def backend() -> str:
+    """What carries the ranks' messages: gloo, and NCCL for tensors on CUDA devices."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
 
 
 def share(items: Sequence[T]) -> Sequence[T]:

@@ -42,12 +42,15 @@ PACKAGES = ("acereason", "numpy", "tokenizers", "torch", "transformers")
 
 
 class Run:
-    """An open run folder, locked against a second process. Use `create` or `resume`, then `close`."""
+    """An open run folder, locked against a second process. Use `create` or `resume`, then `close`.
 
-    def __init__(self, path: Path, recipe: config.Recipe):
-        self.path, self.recipe = path, recipe
-        self._lock = _lock(path)
-        self._metrics = (path / "metrics.jsonl").open("ab")
+    With `writes` false, as on all ranks but the first, the folder is only read and what is recorded is
+    dropped."""
+
+    def __init__(self, path: Path, recipe: config.Recipe, writes: bool = True):
+        self.path, self.recipe, self.writes = path, recipe, writes
+        self._lock = _lock(path) if writes else None
+        self._metrics = (path / "metrics.jsonl" if writes else Path(os.devnull)).open("ab")
         self._listeners: list[Listener] = []
 
     @property
@@ -65,7 +68,8 @@ class Run:
     def close(self) -> None:
         """Release the folder."""
         self._metrics.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> Run:
         return self
@@ -93,16 +97,22 @@ class Run:
 
     def write_responses(self, stage: str, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write one step's responses with their verdicts, whole or not at all."""
+        if not self.writes:
+            return
         with disk_errors(self.path):
             write_atomic(self.path / "responses" / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file at the top of the folder, whole or not at all."""
+        if not self.writes:
+            return
         with disk_errors(self.path):
             write_atomic(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
 
     def rewind(self, metrics_size: int, step: int) -> None:
         """Drop what was written after a checkpoint: metric rows past it and response files of later steps."""
+        if not self.writes:
+            return
         if self.metrics_size() < metrics_size:
             raise RunError(
                 f"{self.path}/metrics.jsonl has {self.metrics_size()} bytes, the checkpoint was written "

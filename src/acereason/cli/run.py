@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,7 @@ def run(
         _print_recipe(config.load(find_recipe(recipe), settings or []))
         return
     sinks.check(sink or [])
-    _run(_open(recipe, folder, settings, resume, force), quiet, as_json, sink, until)
+    _run(lambda: _open(recipe, folder, settings, resume, force), quiet, as_json, sink, until)
 
 
 def sft(
@@ -78,7 +79,7 @@ def sft(
 ) -> None:
     """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
     sinks.check(sink or [])
-    _run(_open(recipe, folder, settings, resume, force), quiet, as_json, sink, until="sft")
+    _run(lambda: _open(recipe, folder, settings, resume, force), quiet, as_json, sink, until="sft")
 
 
 def rl(
@@ -95,16 +96,12 @@ def rl(
     """The RL stages of a recipe, from a fine-tuned model of one's own instead of the recipe's SFT."""
     sinks.check(sink or [])
     if resume:
-        _run(runs.resume(folder), quiet, as_json, sink)
+        _run(lambda: runs.resume(folder), quiet, as_json, sink)
         return
     chosen = config.load(find_recipe(recipe), settings or [])
     start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
-    _run(
-        runs.create(folder, msgspec.structs.replace(chosen, model=start, sft=None), force),
-        quiet,
-        as_json,
-        sink,
-    )
+    changed = msgspec.structs.replace(chosen, model=start, sft=None)
+    _run(lambda: runs.create(folder, changed, force), quiet, as_json, sink)
 
 
 def _open(
@@ -119,9 +116,27 @@ def _open(
     return runs.create(folder, config.load(find_recipe(recipe), settings or []), force)
 
 
-def _run(run: runs.Run, quiet: bool, as_json: bool, sink: list[str] | None, until: str | None = None) -> None:
-    """Do what is left of a run and print its table."""
+def _run(
+    opened: Callable[[], runs.Run],
+    quiet: bool,
+    as_json: bool,
+    sink: list[str] | None,
+    until: str | None = None,
+) -> None:
+    """Do what is left of a run and print its table. Under `torchrun` the first rank opens the folder."""
     fast = fastmath.enable()  # before torch is imported
+    from acereason import program, ranks
+
+    with ranks.joined():
+        if ranks.main():
+            _lead(opened(), fast.detail, quiet, as_json, sink, until)
+        else:
+            program.follow()
+
+
+def _lead(
+    run: runs.Run, arithmetic: str, quiet: bool, as_json: bool, sink: list[str] | None, until: str | None
+) -> None:
     from acereason import program
     from acereason.view import steps
     from acereason.view.terminal import table
@@ -129,7 +144,7 @@ def _run(run: runs.Run, quiet: bool, as_json: bool, sink: list[str] | None, unti
     with run, ExitStack() as stack, steps.display(quiet, as_json) as shown:
         _feed(run, sink or [], stack)
         run.listen(shown.row)
-        run.record("start", seconds={}, arithmetic=fast.detail)
+        run.record("start", seconds={}, arithmetic=arithmetic)
         summary = program.run_all(run, shown, until)
     if summary is not None and as_json:
         sys.stdout.write(json.dumps({"kind": "summary", **summary}) + "\n")

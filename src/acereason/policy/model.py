@@ -14,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers import logging as transformers_logging
 
+from acereason import ranks
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass
+from acereason.policy import attention, compiled_pass, shards
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.packing import Example, Pack, packs
 
+FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 Model = Any  # a transformers PreTrainedModel for causal language modelling
 Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 
@@ -45,14 +49,8 @@ def load_model(
 
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
-    if str(path).startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
-        raise CheckpointError(f"there is no folder {path}. Expected one with config.json and *.safetensors")
     try:
-        config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
-        if rope_theta is not None:
-            config.rope_parameters = {**(config.rope_parameters or {}), "rope_theta": rope_theta}
-        if context is not None:
-            config.max_position_embeddings = context
+        config = _config(path, rope_theta, context)
         with _quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(path),
@@ -64,6 +62,8 @@ def load_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # reported, and refused below with the tensor's name
             )
+    except CheckpointError:
+        raise
     except Exception as error:  # safetensors and transformers raise bare Exceptions for damaged files
         raise CheckpointError(
             f"no causal language model could be loaded from {path}: {first_line(error)}. Expected a "
@@ -78,6 +78,37 @@ def load_model(
     return model.train()
 
 
+def empty_model(
+    path: str | Path, dtype: torch.dtype, rope_theta: float | None, context: int | None
+) -> tuple[Model, Path]:
+    """As `load_model`, with parameters that have no storage yet, and the folder to fill them from
+    (`policy.shards.fill`) when they are sharded."""
+    try:
+        folder = _folder(path)
+        with _quiet():
+            return shards.empty_model(_config(path, rope_theta, context), folder, dtype), folder
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"no causal language model is in {path}: {first_line(error)}") from error
+
+
+def _folder(path: str | Path) -> Path:
+    """The folder of a checkpoint; what the hub holds under this id is downloaded when it is none."""
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else Path(snapshot_download(str(path), allow_patterns=FILES))
+
+
+def _config(path: str | Path, rope_theta: float | None, context: int | None) -> Any:
+    """The checkpoint's configuration with the recipe's changes."""
+    if str(path).startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
+        raise CheckpointError(f"there is no folder {path}. Expected one with config.json and *.safetensors")
+    config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
+    if rope_theta is not None:
+        config.rope_parameters = {**(config.rope_parameters or {}), "rope_theta": rope_theta}
+    if context is not None:
+        config.max_position_embeddings = context
+    return config
+
+
 def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, **shape: Any) -> Model:
     """A randomly initialised model; `shape` are fields of the architecture's config, e.g. hidden_size."""
     with torch.random.fork_rng(devices=[]):
@@ -89,10 +120,14 @@ def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, 
 
 
 def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
-    """Write an ordinary Hugging Face checkpoint (safetensors)."""
+    """Write an ordinary Hugging Face checkpoint (safetensors). Collective when the model is sharded; then
+    it is written in the type that the model computes in, by the first rank."""
     with _quiet():
-        model.save_pretrained(folder)
-    if tokenizer is not None:
+        if any(isinstance(p, DTensor) for p in model.parameters()):
+            shards.write(model, folder, compute_dtype(model))
+        else:
+            model.save_pretrained(folder)
+    if tokenizer is not None and ranks.main():
         tokenizer.save_pretrained(folder)
 
 
@@ -134,7 +169,12 @@ def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> lis
     """All examples as packs of about `budget` tokens, laid out as suits what `logprobs` will run."""
     if compiled_pass.available(model):
         return compiled_pass.packs_by_prompt(examples, budget)
-    return packs(examples, budget)
+    return packs(examples, budget, waste(model))
+
+
+def waste(model: Model) -> float:
+    """The share of a pack's places that may be filler."""
+    return 0.0 if attention.takes_any_lengths(model.device, compute_dtype(model)) else 0.1
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -15,9 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
+
+import numpy as np
 
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
@@ -58,6 +60,13 @@ class Answer:
             "level": self.problem.meta.get("level"),
             **more,
         }
+
+
+def light(answer: Answer) -> Answer:
+    """The answer without its tokens' numbers, to be kept or sent to another rank."""
+    nothing = np.zeros(0, np.float32)
+    completion = replace(answer.completion, logprobs=nothing, entropy=nothing, entropy_1=nothing)
+    return replace(answer, completion=completion)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,32 +1,47 @@
 """Checkpoints: everything a run needs to go on exactly, written whole or not at all.
 
-A checkpoint is a folder `step-000120-1/` with `weights.safetensors`, `optimizer.safetensors` and
-`position.json`, which holds the SHA-256 of the other two. It is written under a temporary name, synced and
-renamed. The newest that verifies is used, so a damaged one costs the steps since the one before. There is
-no pickle, and no random state: every draw is a hash of what it is for.
+A checkpoint is a folder `step-000120-1/` of safetensors with `position.json`, which holds their SHA-256. It
+is written under a temporary name, synced and renamed. The newest that verifies is used, so a damaged one
+costs the steps since the one before. There is no pickle, and no random state: every draw is a hash of
+what it is for.
+
+A whole model is written as `weights.safetensors` and `optimizer.safetensors`, at once. A sharded one by
+torch.distributed.checkpoint, each rank its own shards in one file, in the background: `save` returns when
+they are copied, and the folder gets its name when the last file is written. Tensors have the same names in
+both, and either is read on any number of ranks.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
+import threading
+import warnings
 from collections.abc import Iterable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
+from acereason import ranks
 from acereason.errors import CheckpointError
 from acereason.problems import write_atomic
 from acereason.runs import Run, disk_errors, file_hash
+from acereason.train.parallel import is_sharded
 
 log = logging.getLogger(__name__)
 KEEP = 2
+Optimizers = Iterable[torch.optim.Optimizer]
 
 
 class Position(msgspec.Struct, kw_only=True):
@@ -42,31 +57,94 @@ class Position(msgspec.Struct, kw_only=True):
     hashes: dict[str, str] = {}
 
 
-def save(run: Run, model: Any, optimizers: Iterable[torch.optim.Optimizer], position: Position) -> None:
-    """Write a checkpoint of this moment and drop all but the newest two."""
-    number = max((int(p.name.rpartition("-")[2]) for p in _folders(run)), default=0) + 1
-    temporary = run.checkpoints / f".tmp-{number}"
-    with disk_errors(run.path):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file(_weights(model), temporary / "weights.safetensors")
-        save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
+class Writer:
+    """Writes a run's checkpoints. As a context manager it ends when the last is on disk."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._group: Any = None  # of the background's own messages between ranks
+        self._waiting: tuple[threading.Thread, list[BaseException]] | None = None
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.wait()
+
+    def save(self, model: Any, optimizers: Optimizers, position: Position) -> None:
+        """Write a checkpoint of this moment and drop all but the newest two. Collective."""
+        self.wait()
+        run = self._run
+        number = ranks.of_main(max((_number(p) for p in _folders(run)), default=0) + 1)
+        temporary = run.checkpoints / f".tmp-{number}"
         position.metrics_size = run.metrics_size()
-        position.hashes = {f.name: file_hash(f) for f in sorted(temporary.glob("*.safetensors"))}
-        for file in temporary.glob("*.safetensors"):
-            _sync(file)
-        write_atomic(temporary / "position.json", msgspec.json.encode(position))
-        _sync(temporary)
-        temporary.rename(run.checkpoints / f"step-{position.step:06d}-{number}")
-        _sync(run.checkpoints)
+        now = msgspec.json.decode(msgspec.json.encode(position), type=Position)
+        with disk_errors(run.path):
+            if ranks.main():
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+            if is_sharded(model):
+                self._save_shards(temporary, _tensors(model, optimizers), now, number)
+                return
+            save_file(_weights(model), temporary / "weights.safetensors")
+            save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
+            _finish(run, temporary, now, number)
+
+    def wait(self) -> None:
+        """Wait for what is being written; raises what went wrong with it."""
+        if self._waiting is not None:
+            thread, errors = self._waiting
+            thread.join()
+            self._waiting = None
+            if errors:
+                raise errors[0]
+
+    def _save_shards(
+        self, temporary: Path, tensors: dict[str, Tensor], position: Position, number: int
+    ) -> None:
+        ranks.barrier()  # the folder is there
+        self._group = self._group or dist.new_group(backend="gloo")
+        writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+        written = state_dict_saver.async_save(tensors, storage_writer=writer, process_group=self._group)
+        assert isinstance(written, Future)
+        errors: list[BaseException] = []
+
+        def finish() -> None:
+            try:
+                with disk_errors(self._run.path):
+                    written.result()
+                    if ranks.main():
+                        _finish(self._run, temporary, position, number)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=finish, name="acereason-checkpoint")
+        thread.start()
+        self._waiting = thread, errors
+
+
+def _finish(run: Run, temporary: Path, position: Position, number: int) -> None:
+    """Sync the files, write where the run is, and give the folder its name."""
+    files = sorted(temporary.glob("*.safetensors"))
+    position.hashes = {f.name: file_hash(f) for f in files}
+    for file in files:
+        _sync(file)
+    write_atomic(temporary / "position.json", msgspec.json.encode(position))
+    _sync(temporary)
+    temporary.rename(run.checkpoints / f"step-{position.step:06d}-{number}")
+    _sync(run.checkpoints)
     for old in _folders(run)[:-KEEP]:
         shutil.rmtree(old)
 
 
 def latest(run: Run) -> tuple[Path, Position] | None:
-    """The newest checkpoint that is whole, or None when there is none at all.
+    """The newest checkpoint that is whole, or None when there is none at all. Collective.
 
     Raises CheckpointError when there are some but none verifies."""
+    return ranks.of_main(_latest(run) if ranks.main() else None)
+
+
+def _latest(run: Run) -> tuple[Path, Position] | None:
     for leftover in run.checkpoints.glob(".tmp-*"):
         shutil.rmtree(leftover)
     folders = _folders(run)
@@ -89,31 +167,58 @@ def latest(run: Run) -> tuple[Path, Position] | None:
 
 
 def load_weights(folder: Path, model: Any) -> None:
-    """Put a checkpoint's weights into the model, in place."""
-    try:
-        tensors = load_file(folder / "weights.safetensors")
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read the weights in {folder}: {error}") from error
-    own = _weights(model)
-    if own.keys() != tensors.keys() or any(own[k].shape != tensors[k].shape for k in own):
+    """Put a checkpoint's weights into the model, in place. Collective."""
+    own, stored = _weights(model), _sizes(folder)
+    weights = {name for name in stored if not _OPTIMIZER.match(name)}
+    if own.keys() != weights or any(own[name].shape != stored[name][0] for name in weights):
         raise CheckpointError(f"{folder} holds the weights of another model than the recipe describes")
-    for name, tensor in own.items():
-        tensor.copy_(tensors[name])
+    _read(folder, own)
 
 
-def load_optimizers(folder: Path, optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Put a checkpoint's optimiser state into fresh optimisers over the same parameters."""
-    tensors = load_file(folder / "optimizer.safetensors")
-    for number, optimizer in enumerate(optimizers):
-        for index, parameter in enumerate(_parameters(optimizer)):
-            prefix = f"{number}.{index}."
-            found = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if found:
-                optimizer.state[parameter] = found
+def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
+    """Put a checkpoint's optimiser state into fresh optimisers over the same parameters. Collective."""
+    targets = {}
+    known = [_parameters(optimizer) for optimizer in optimizers]
+    for name, (size, dtype) in _sizes(folder).items():
+        if found := _OPTIMIZER.match(name):
+            number, index, key = int(found[1]), int(found[2]), found[3]
+            parameter = known[number][index]
+            if size == parameter.shape:
+                target = torch.empty_like(parameter.detach(), dtype=dtype)
+            else:
+                target = torch.empty(size, dtype=dtype, device=parameter.device)
+            targets[name] = (list(optimizers)[number].state[parameter], key, target)
+    _read(folder, {name: target for name, (_, _, target) in targets.items()})
+    for state, key, target in targets.values():
+        state[key] = target
+
+
+_OPTIMIZER = re.compile(r"(\d+)\.(\d+)\.(\w+)$")  # optimiser, parameter, what of its state
+
+
+def _sizes(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of every tensor of a checkpoint, whole or in shards."""
+    try:
+        found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from error
+    return {name: (tensor.size, tensor.properties.dtype) for name, tensor in found.items()}  # type: ignore[union-attr]
+
+
+def _read(folder: Path, targets: dict[str, Tensor]) -> None:
+    """Fill `targets`, whole tensors or shards, from a checkpoint."""
+    with warnings.catch_warnings():  # that there is only one process is no reason to warn
+        warnings.simplefilter("ignore")
+        reader = HuggingFaceStorageReader(str(folder))
+        state_dict_loader.load(targets, storage_reader=reader, no_dist=not dist.is_initialized())
+
+
+def _number(folder: Path) -> int:
+    return int(folder.name.rpartition("-")[2])
 
 
 def _folders(run: Run) -> list[Path]:
-    return sorted(run.checkpoints.glob("step-*"), key=lambda p: int(p.name.rpartition("-")[2]))
+    return sorted(run.checkpoints.glob("step-*"), key=_number)
 
 
 def _weights(model: Any) -> dict[str, Tensor]:
@@ -121,7 +226,11 @@ def _weights(model: Any) -> dict[str, Tensor]:
     return {name: p.detach() for name, p in model.named_parameters()}
 
 
-def _optimizer_tensors(optimizers: Iterable[torch.optim.Optimizer]) -> dict[str, Tensor]:
+def _tensors(model: Any, optimizers: Optimizers) -> dict[str, Tensor]:
+    return {**_weights(model), **_optimizer_tensors(optimizers)}
+
+
+def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     for number, optimizer in enumerate(optimizers):
         for index, parameter in enumerate(_parameters(optimizer)):

@@ -71,8 +71,9 @@ def shard(model: Any, placement: Placement) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=compute, reduce_dtype=getattr(torch, placement.reduce), cast_forward_inputs=False
     )
+    keep = ranks.world() == 1  # nothing is saved by giving parameters back between the passes
     for layer in layers(model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not keep)
     fully_shard(model, mesh=mesh, mp_policy=policy)
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -148,7 +149,8 @@ def micro_batches(model: Any, examples: Sequence[Example], budget: int) -> list[
     if _fits(even, lengths, budget):
         groups = even
     groups += [[] for _ in range(count - len(groups))]
-    return [pack([examples[i] for i in group] or [FILLER]) for group in groups]
+    waste = models.waste(model)
+    return [pack([examples[i] for i in group] or [FILLER], waste) for group in groups]
 
 
 def is_filler(packed: Pack) -> bool:

@@ -1,0 +1,5 @@
+"""`python -m acereason`, and so `torchrun -m acereason`."""
+
+from acereason.cli import main
+
+main()
