@@ -39,9 +39,14 @@ def _variable_length() -> Any:
 _VARIABLE_LENGTH = _variable_length()
 
 
+def takes_any_lengths(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether sequences may lie close together, of whatever lengths; else they go by blocks."""
+    return device.type == "cuda" and dtype in HALF and _VARIABLE_LENGTH is not None
+
+
 def layout(pack: Pack, dtype: torch.dtype) -> dict[str, Any]:
     """The keywords that tell `packed_attention` where the pack's sequences lie."""
-    if pack.tokens.is_cuda and dtype in HALF and _VARIABLE_LENGTH is not None:
+    if takes_any_lengths(pack.tokens.device, dtype):
         ends, longest = pack.ends()
         return {"pack_ends": ends, "pack_longest": longest}
     return {"pack_blocks": pack.blocks}

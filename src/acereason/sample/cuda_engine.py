@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,7 @@ class CudaEngine:
         self._cache = torch.empty(
             0
         )  # [L, 2, slots + 2, K, T, D]: the prompt's own slot, and one for idle rows
-        self._pool = torch.cuda.graph_pool_handle() if graphs else None
+        self._pool: Any = None  # memory that the graphs share
 
     @torch.no_grad()
     def load(self, weights: object) -> None:
@@ -120,7 +121,8 @@ class CudaEngine:
         if old:
             self._cache[..., :old, :] = before
         self._cos, self._sin = (t.to(self._device) for t in self._rotation.tables(self._length))
-        self._steps.clear()
+        self._steps.clear()  # they hold the old cache's address; a pool ends with its last graph
+        self._pool = torch.cuda.graph_pool_handle() if self._graphs else None
 
     @torch.no_grad()
     def prefill(self, tokens: Ints, slot: int) -> None:
