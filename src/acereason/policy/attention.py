@@ -1,26 +1,31 @@
 """Attention over a `Pack`, registered with transformers under the name "acereason".
 
 On CPU, and in float32, each block of the pack is an ordinary causal batch, so torch's scaled-dot-product
-kernels serve it. On CUDA in half precision all sequences go to torch's variable-length kernel at once.
-Either way nothing leaks from one sequence to another. The layout reaches this function as keywords that
-transformers hands through the model's layers; see `layout`.
+kernels serve it. On CUDA in half precision sequences may have any lengths: long ones go one by one to
+cuDNN's kernel where it is the fastest (compute capability 9 and up: twice the rate of FlashAttention 2 on an
+H200), the others together to torch's variable-length kernel. Either way nothing leaks from one sequence
+to another. The layout reaches this function as keywords that transformers hands through the model's
+layers; see `layout`.
 """
 
 from __future__ import annotations
 
 import inspect
-from functools import partial
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 
 from acereason.policy.packing import Block, Pack
 
 NAME = "acereason"
 HALF = (torch.bfloat16, torch.float16)
+LONG = 2048  # tokens from which on a sequence has a kernel call of its own
 
 
 def _variable_length() -> Any:
@@ -47,8 +52,8 @@ def takes_any_lengths(device: torch.device, dtype: torch.dtype) -> bool:
 def layout(pack: Pack, dtype: torch.dtype) -> dict[str, Any]:
     """The keywords that tell `packed_attention` where the pack's sequences lie."""
     if takes_any_lengths(pack.tokens.device, dtype):
-        ends, longest = pack.ends()
-        return {"pack_ends": ends, "pack_longest": longest}
+        ends = pack.ends()
+        return {"pack_ends": ends, "pack_ends_device": ends.to(pack.tokens.device, non_blocking=True)}
     return {"pack_blocks": pack.blocks}
 
 
@@ -62,22 +67,18 @@ def packed_attention(
     scaling: float | None = None,
     pack_blocks: tuple[Block, ...] | None = None,
     pack_ends: Tensor | None = None,
-    pack_longest: int = 0,
+    pack_ends_device: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """query [B, heads, N, D]; key, value [B, kv_heads, N, D] → [B, N, heads, D].
 
-    `pack_blocks`, or `pack_ends` [S + 1] (where sequences begin and the last ends) and `pack_longest`.
+    `pack_blocks`, or `pack_ends` [S + 1] on CPU and on the device: where sequences begin and the last ends.
     Without them the batch is taken as plain sequences (causal, no padding mask)."""
     if getattr(module, "sliding_window", None) is not None:
         raise ValueError("sliding-window layers cannot be packed; set use_sliding_window to false")
     groups = query.shape[1] // key.shape[1]
     if pack_ends is not None:
-        extra = 1.0 if scaling is None else scaling * query.shape[-1] ** 0.5
-        if abs(extra - 1.0) > 1e-6:  # the kernel itself divides by sqrt(D)
-            query = query * extra
-        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-        return _VARIABLE_LENGTH(q, k, v, pack_ends, pack_ends, pack_longest, pack_longest)[None], None
+        return _ragged(query, key, value, scaling, pack_ends, pack_ends_device), None
     if pack_blocks is None:
         return _causal(query, key, value, groups, scaling).transpose(1, 2), None
     parts = []
@@ -87,6 +88,45 @@ def packed_attention(
         out = _causal(q, k, v, groups, scaling)  # [count, heads, length, D]
         parts.append(out.transpose(1, 2).reshape(1, end - block.start, query.shape[1], -1))
     return torch.cat(parts, dim=1), None
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _ragged(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, ends: Tensor, ends_device: Tensor
+) -> Tensor:
+    """[1, heads, N, D] and [1, kv_heads, N, D] → [1, N, heads, D]; sequences stand longest first."""
+    bounds = ends.tolist()
+    lengths = [b - a for a, b in pairwise(bounds)]
+    alone = sum(n >= LONG for n in lengths) if _long_kernel(query.device) else 0
+    parts = [torch.split(x, [*lengths[:alone], sum(lengths[alone:])], dim=2) for x in (query, key, value)]
+    outs = [_long(q, k, v, scaling) for q, k, v in list(zip(*parts, strict=True))[:alone]]
+    if alone < len(lengths):
+        q, k, v = (part[-1][0].transpose(0, 1) for part in parts)
+        extra = 1.0 if scaling is None else scaling * q.shape[-1] ** 0.5
+        if abs(extra - 1.0) > 1e-6:  # the kernel itself divides by sqrt(D)
+            q = q * extra
+        where = ends_device[alone:] - bounds[alone]
+        outs.append(_VARIABLE_LENGTH(q, k, v, where, where, lengths[alone], lengths[alone])[None])
+    return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
+
+
+@cache
+def _long_kernel(device: torch.device) -> bool:
+    """Whether cuDNN's attention is the better one for long sequences."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
+def _long(q: Tensor, k: Tensor, v: Tensor, scaling: float | None) -> Tensor:
+    """One sequence [1, heads, n, D] → [1, n, heads, D]. cuDNN plans for each length, so lengths are rounded
+    up to sixteen steps an octave; what is added lies after all real tokens, which never look there."""
+    n = q.shape[2]
+    step = max(64, (1 << n.bit_length()) // 32)
+    more = -n % step
+    if more:
+        q, k, v = (F.pad(x, (0, 0, 0, more)) for x in (q, k, v))
+    with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True):
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+    return out[:, :, :n].transpose(1, 2)
 
 
 def _rows(x_1HND: Tensor, start: int, end: int, block: Block) -> Tensor:

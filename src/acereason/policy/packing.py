@@ -51,12 +51,10 @@ class Pack:
     targets: Tensor
     owners: Tensor
 
-    def ends(self) -> tuple[Tensor, int]:
-        """[S + 1] int32: where each sequence begins (filler after it included) and the last ends; and the
-        greatest length."""
+    def ends(self) -> Tensor:
+        """[S + 1] int32 on CPU: where each sequence begins (filler after it included) and the last ends."""
         lengths = [b.length for b in self.blocks for _ in range(b.count)]
-        ends = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-        return ends.to(self.tokens.device, non_blocking=True), max(lengths)
+        return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
 
     def to(self, device: torch.device) -> Pack:
         moved = (self.tokens, self.positions, self.predictors, self.targets, self.owners)

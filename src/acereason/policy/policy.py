@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from acereason import chat
 from acereason.policy import model as models
@@ -35,11 +39,11 @@ class Policy:
         """The prompt's token ids, up to and including the opened `<think>\\n`."""
         return models.encode(self.tokenizer, chat.prompt(problem, self.format))
 
-    def text(self, tokens: Sequence[int]) -> str:
+    def text(self, tokens: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
         """The text of response tokens, the end token left out."""
-        ids = [int(t) for t in tokens]
-        if ids and ids[-1] in self.end_ids:
-            ids.pop()
+        ids = np.asarray(tokens, np.int64)  # transformers walks over a list one by one
+        if len(ids) and ids[-1] in self.end_ids:
+            ids = ids[:-1]
         return str(self.tokenizer.decode(ids, skip_special_tokens=False))
 
     def example(self, problem: Problem, response: Response, index: int) -> Example:

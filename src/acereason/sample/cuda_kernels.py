@@ -79,12 +79,14 @@ def _attend(  # type: ignore[no-untyped-def]
             place = base + at[:, None].to(tl.int64) * D + at_d[None, :]
             k = tl.load(keys + place, mask=inside[:, None], other=0.0)
             v = tl.load(values + place, mask=inside[:, None], other=0.0)
-            z = tl.where(inside[None, :], tl.dot(q, tl.trans(k)) * scale, float("-inf"))
+            z = tl.where(
+                inside[None, :], tl.dot(q, tl.trans(k), input_precision="ieee") * scale, float("-inf")
+            )
             new = tl.maximum(top, tl.max(z, 1))
             p = tl.exp(z - new[:, None])
             shrink = tl.exp(top - new)
             mass = mass * shrink + tl.sum(p, 1)
-            mixed = mixed * shrink[:, None] + tl.dot(p.to(v.dtype), v)
+            mixed = mixed * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
             top = new
         out = (row * K * G + head * G + group) * CHUNKS + chunk
         mask = group < G
