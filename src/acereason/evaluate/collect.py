@@ -91,7 +91,7 @@ def collect(
     try:
         for completion in sampler.sample(wanted):
             index, sample = completion.request.key
-            text = policy.text(completion.tokens.tolist())
+            text = policy.text(completion.tokens)
             reply = Reply(
                 names[index][sample], problems[index].id, sample, text, len(completion.tokens),
                 completion.finish,
