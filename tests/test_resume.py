@@ -58,6 +58,10 @@ def test_a_run_is_complete_and_its_numbers_agree(reference: Path) -> None:
     assert [r["step"] for r in steps] == list(range(steps[0]["step"], steps[0]["step"] + 8))
     for row in steps:
         assert row["logprob_difference"]["max"] < 1e-3
+    learned = [row["gradient_norm"] for row in steps if row["stage"] == "math"]
+    assert sum(norm is not None for norm in learned) >= 3, (
+        "too little was learned for these tests to say much"
+    )
     assert (reference / "report.html").exists()
 
 
@@ -98,12 +102,13 @@ def rows_in(folder: Path) -> int:
 
 def test_stopping_after_every_stage_changes_nothing(reference: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
-        assert program.run_all(run, Quiet(), until="sft") is None
-    with runs.resume(folder) as run:
-        assert program.run_all(run, Quiet(), until="math") is None
-    with runs.resume(folder) as run:
-        program.run_all(run, Quiet())
+    with tiny_run.coin():
+        with runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
+            assert program.run_all(run, Quiet(), until="sft") is None
+        with runs.resume(folder) as run:
+            assert program.run_all(run, Quiet(), until="math") is None
+        with runs.resume(folder) as run:
+            program.run_all(run, Quiet())
     mine, theirs = outcome(folder), outcome(reference)
     assert mine == theirs
 
@@ -112,12 +117,12 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     reference: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    with runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
+    with tiny_run.coin(), runs.create(folder, config.parse(tiny_run.RECIPE)) as run:
         program.run_all(run, Quiet(), until="math")
     newest = max((folder / "checkpoints").iterdir(), key=lambda p: int(p.name.rpartition("-")[2]))
     weights = newest / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100] + bytes(100))
-    with runs.resume(folder) as run:
+    with tiny_run.coin(), runs.resume(folder) as run:
         program.run_all(run, Quiet())
     assert outcome(folder) == outcome(reference)
 
