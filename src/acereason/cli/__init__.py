@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from acereason.cli import calibrate, curate, evaluate, run, verify, view
+from acereason.cli import calibrate, curate, evaluate, plan, run, verify, view
 from acereason.cli.common import err
 from acereason.errors import AceReasonError
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for verb in (
-    *(run.demo, run.run, curate.curate, run.sft, run.rl),
+    *(run.demo, run.run, curate.curate, run.sft, run.rl, plan.plan),
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)

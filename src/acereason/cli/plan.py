@@ -1,0 +1,162 @@
+"""`plan`: whether a recipe fits a machine, and how long it takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from acereason import config
+from acereason.cli.common import Settings, find_recipe, out
+from acereason.errors import ConfigError
+
+if TYPE_CHECKING:
+    from acereason.plan.plan import Plan
+    from acereason.plan.times import Rates
+
+
+def plan(
+    recipe: Annotated[
+        str | None, typer.Argument(help="a recipe, as for run; not needed with --table")
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that learn")] = 8,
+    gpu_memory: Annotated[
+        float, typer.Option("--memory", min=1, help="memory of one GPU, GB (10^9 bytes)")
+    ] = 141,
+    separate: Annotated[
+        int, typer.Option(min=0, help="further GPUs that only sample; 0: those that learn sample, too")
+    ] = 0,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="GPUs of one vLLM server")] = 1,
+    model: Annotated[
+        str | None, typer.Option(help="another shape than the recipe's: a name or a folder")
+    ] = None,
+    sft_samples: Annotated[int, typer.Option(help="SFT traces; the paper has 2.2 million")] = 2_200_000,
+    sft_length: Annotated[int, typer.Option(help="mean tokens of a trace; assumed")] = 8000,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=NUMBER", help="another rate than the printed one, e.g. mfu_rl=0.3"),
+    ] = None,
+    settings: Settings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    table: Annotated[bool, typer.Option("--table", help="print the table of docs/cluster.md")] = False,
+) -> None:
+    """Memory per GPU, tokens per micro-batch that fit, time per step and stage: arithmetic, nothing is run.
+
+    What cannot fit is refused with what to change."""
+    from acereason.plan import plan as planning
+    from acereason.plan import shapes
+    from acereason.plan.memory import Machine
+
+    if table:
+        out.print(planning.table(), markup=False, soft_wrap=True)
+        return
+    if recipe is None:
+        raise ConfigError("give a recipe, or --table")
+    chosen = config.load(find_recipe(recipe), settings or [])
+    shape = shapes.named(model) if model else shapes.of(chosen.model)
+    machine = Machine(gpus, gpu_memory * 1e9, separate, tensor_parallel)
+    rates = _rates(rate or [])
+    found = planning.plan(chosen, shape, machine, rates, sft_samples, sft_length)
+    if as_json:
+        out.print_json(json.dumps(_data(found, rates)))
+    else:
+        _show(chosen, found, rates, f"{sft_samples:,} traces of {sft_length:,} tokens in each epoch")
+
+
+def _rates(assignments: list[str]) -> Rates:
+    """The default rates with those that were given."""
+    from acereason.plan.times import Rates
+
+    known = [f.name for f in fields(Rates)]
+    given: dict[str, float] = {}
+    for text in assignments:
+        name, _, number = text.partition("=")
+        try:
+            given[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"--rate takes NAME=NUMBER, e.g. mfu_rl=0.3; found {text!r}") from None
+        if name not in known or not given[name] > 0:
+            raise ConfigError(f"--rate {text}: a positive number for one of {', '.join(known)}")
+    return replace(Rates(), **given)
+
+
+def _data(found: Plan, rates: Rates) -> dict[str, Any]:
+    return {
+        "parameters": found.shape.parameters,
+        "machine": asdict(found.machine),
+        "learning": found.learning,
+        "sampling": found.sampling,
+        "tokens_that_fit": found.fitting,
+        "cache_tokens": found.cache,
+        "rates": asdict(rates),
+        "sft_seconds": found.sft,
+        "stages": [
+            {
+                "name": s.stage.name,
+                "step": {**asdict(s.step), "total": s.step.total},
+                "measuring": s.measuring,
+                "total": s.total,
+            }
+            for s in found.stages
+        ],
+    }
+
+
+def _show(recipe: config.Recipe, found: Plan, rates: Rates, traces: str) -> None:
+    from acereason.plan.memory import GIB
+
+    machine = found.machine
+    place = f"and {machine.separate} that sample" if machine.separate else "that sample, too (colocated)"
+    out.print(
+        f"{recipe.name}: {found.shape.parameters:,} parameters on {machine.gpus} GPUs of "
+        f"{machine.memory / GIB:.0f} GiB {place}; activation checkpointing "
+        f"{'on' if found.checkpointing else 'off'}"
+    )
+    out.print(_memory(found))
+    out.print(
+        f"micro-batches of up to {found.fitting:,} tokens fit; a server's cache holds {found.cache:,} tokens"
+    )
+    out.print(_times(found))
+    hours = ((found.sft or 0) + sum(s.total for s in found.stages)) / 3600
+    gpu_hours = hours * (machine.gpus + machine.separate)
+    out.print(f"in all {hours:,.0f} h, {gpu_hours:,.0f} GPU hours; evaluations are not counted")
+    if found.sft is not None:
+        out.print(f"sft: {traces} (--sft-samples, --sft-length)")
+    _print_rates(rates)
+
+
+def _memory(found: Plan) -> Table:
+    from acereason.plan.memory import GIB
+
+    table = Table("", "part", title="Memory of one GPU, GiB", title_justify="left")
+    table.add_column("GiB", justify="right")
+    for phase, parts in (("learning", found.learning), ("sampling", found.sampling)):
+        for name, size in parts.items():
+            table.add_row(phase, name, f"{size / GIB:.1f}")
+        total = sum(parts.values()) / GIB
+        table.add_row(phase, "in all", f"{total:.1f}", style="bold", end_section=True)
+    return table
+
+
+def _times(found: Plan) -> Table:
+    table = Table("stage", title="Time", title_justify="left")
+    for name in ("sample, s", "judge, s", "learn, s", "publish, s", "step, s", "steps", "first, h", "all, h"):
+        table.add_column(name, justify="right")
+    if found.sft is not None:
+        table.add_row("sft", *["–"] * 7, f"{found.sft / 3600:,.1f}")
+    for s in found.stages:
+        parts = (s.step.sample, s.step.judge, s.step.learn, s.step.publish, s.step.total)
+        hours = (f"{s.measuring / 3600:,.1f}", f"{s.total / 3600:,.1f}")
+        table.add_row(s.stage.name, *(f"{x:,.0f}" for x in parts), str(s.stage.steps), *hours)
+    return table
+
+
+def _print_rates(rates: Rates) -> None:
+    from acereason.plan.times import SOURCES
+
+    out.print("first: filter and calibration before the first step. Rates (--rate NAME=NUMBER for your own):")
+    for name, source in SOURCES.items():
+        out.print(f"  {name} = {getattr(rates, name):g}: {source}", markup=False)
