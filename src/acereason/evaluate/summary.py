@@ -88,7 +88,7 @@ def summarise(run: Run) -> dict[str, Any]:
     rows = list(read_metrics(run.path))
     names = [SFT, *(s.name for s in run.recipe.stage)]
     results = {name: load(run, name) for name in names}
-    stages = [_stage(rows, name) for name in names]
+    stages = [stage_row(rows, name) for name in names]
     domains = sorted(results[SFT], reverse=True)
     first, last = results[SFT], results[names[-1]]
     return {
@@ -106,7 +106,8 @@ def summarise(run: Run) -> dict[str, Any]:
     }
 
 
-def _stage(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """One stage's line of the summary from a run's metrics rows."""
     steps = [r for r in rows if r.get("stage") == name and r["kind"] in ("sft", "rl")]
     tokens = sum(r["tokens"] for r in steps)
     tempered = [r for r in steps if r["kind"] == "rl"]
