@@ -55,18 +55,32 @@ _ALIASES = {
     "simeq": "=", "equiv": "=", "colon": ":", "degree": "^\\circ", "deg": "^\\circ", "lor": "vee",
     "land": "wedge", "R": "mathbb{R}", "Re": "mathbb{R}", "varphi": "phi", "varepsilon": "epsilon",
     "vartheta": "theta", "prime": "'", "percent": "%", "arccos": "acos", "arcsin": "asin",
-    "arctan": "atan", "dots": "ldots", "cdots": "ldots", "ne": "ne",
+    "arctan": "atan", "dots": "ldots", "cdots": "ldots", "ne": "ne", "overrightarrow": "vec",
+    "backslash": "setminus",
 }  # fmt: skip
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _FONT = r"(?:mathbf|mathrm|mathit|mathsf|mathtt|mathcal|boldsymbol|bm|pmb|operatorname\*?|rm|bf|it)"
-_LETTERS = re.compile(r"[A-Za-z]{2}|^\s*[A-Za-z]\s*$")
+_LETTERS = re.compile(r"[A-Za-z]{2}|^\s*[A-Za-z]\s*$|^\s*[mgsN]\s*/\s*[mgsh]\s*(?:\^\{?\d\}?)?\s*$")
 _FONT_GROUP = re.compile(r"\\" + _FONT + r"\s*\{([^{}]*)\}")
 _TEXT = r"\\(?:text|textbf|textit|textrm|textnormal|textsf|texttt|mbox|hbox|emph)\s*\{([^{}]*)\}"
 _TEXT_GROUP = re.compile(_TEXT)
-_DIGIT_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\[,!;: ]| )\d{3})+(?![\d])")
+_DIGIT_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\text\{,\}|\\[,!;: ]|[ ~])\d{3})+(?![\d])")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
-_CURRENCY = re.compile(r"[$€£¥₹]|\bUSD\b|\bRs\.?(?=\s*\d)")
+_CURRENCY = re.compile(
+    r"[$€£¥₹]|\bUSD\b|\bRs\.?(?=\s*\d)|\\(?:pounds|euro|yen|text(?:dollar|euro|sterling))(?![A-Za-z])"
+)
+_COLOR = re.compile(r"\\(?:text)?color\s*(?:\[\w*\])?\s*\{[^{}]*\}")
+_FRAMED = re.compile(r"\\(?:fbox|underline)\s*\{([^{}A-Za-z]*)\}")
+_SWITCH = re.compile(
+    r"\\(?:(?:bf|it|rm|sf|tt|em|cal|bfseries|boldmath)(?![A-Za-z]|\s*\{)"
+    r"|(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge)(?![A-Za-z]))\s*"
+)
+_ROW_GAP = re.compile(f"{ROW}\\s*\\[-?[\\d.]+(?:pt|em|ex|mm|cm)\\]|\\\\cr(?![A-Za-z])")
+_POWER = re.compile(r"(?<=[\w)}\]])\s*\*\*\s*(?=[\w({\\+-])")
+_TYPED_TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_UNIT_QUOTIENT = re.compile(r"\\frac\{\s*(\\text\{[^{}]*\})\s*\}\{\s*(\\text\{[^{}]*\})\s*\}")
+_QUOTED = re.compile(r"([\"`])([^\"`]+)\1")
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])")
 _TYPED_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt\s*(\d+(?:\.\d+)?)")
 _BLACKBOARD = re.compile(r"\\mathbb\s+([A-Z])")
@@ -127,19 +141,23 @@ def clean(text: str) -> str:
     text = _BLACKBOARD.sub(r"\\mathbb{\1}", _TYPED_ROOT.sub(r"\\sqrt{\1}", text)).strip()
     if text.startswith("**") and text.endswith("**") and len(text) > 4:
         text = text[2:-2].strip()
+    quoted = _QUOTED.fullmatch(text)
+    text = _POWER.sub("^", quoted[2].strip() if quoted else text)
     text = text.replace("\\$", "$").replace("\\%", "%").replace("\\&", "&")
-    text = text.replace("\\\\", ROW)
+    text = _ROW_GAP.sub(ROW, text.replace("\\\\", ROW))
+    text = _COLOR.sub("", text)
     for delimiter in ("\\(", "\\)", "\\[", "\\]"):
         text = text.replace(delimiter, " ")
     text = _DIGIT_GROUPS.sub(_joined, text)
     text = _BRACE_COMMA.sub("", text)
-    text = _SIZES.sub("", text)
+    text = _SWITCH.sub("", _SIZES.sub("", text))
     text = _SPACES.sub(" ", text)
     text = _THIN.sub(lambda m: "" if m[0] == "\\!" else " ", text)
     text = _COMMAND.sub(_alias, text)
+    text = _TYPED_TIMES.sub("\\\\cdot ", _FRAMED.sub(r"\1", text))
     text = _REPEATING.sub(_repeating, text)
     text = _TRAILING.sub("", text)
-    return _unwrapped(_CURRENCY.sub("", text)).strip()
+    return _unwrapped(_CURRENCY.sub("", text)).strip().removeprefix("=").lstrip()
 
 
 def _unwrapped(text: str) -> str:
@@ -151,8 +169,9 @@ def _unwrapped(text: str) -> str:
         text = _TEXT_GROUP.sub(lambda m: m[0] if _LETTERS.search(m[1]) else f" {m[1]} ", text)
         whole = _TEXT_GROUP.fullmatch(text.strip())
         if whole:
-            text = _TRAILING.sub("", whole[1])
-    return re.sub(r"\s+", " ", text)
+            text = whole[1]
+        text = _TRAILING.sub("", text)
+    return re.sub(r"\s+", " ", _UNIT_QUOTIENT.sub(r"\1/\2", text))
 
 
 def _font(match: re.Match[str]) -> str:

@@ -27,6 +27,7 @@ from acereason.verify.answers.clean import clean, without_texts
 from acereason.verify.answers.parse import COMPUTED, Tree, Unparsed
 from acereason.verify.answers.relations import (
     assigned,
+    intersection,
     interval_of,
     relations_equal,
     unions_equal,
@@ -47,10 +48,16 @@ from acereason.verify.answers.shapes import (
 from acereason.verify.answers.units import conversion
 
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,30})")
-_MODULUS = re.compile(r"\s*\(?\s*\\?(?:\\text\{\s*|p|b)?mod(?:ulo)?(?:\s*\})?\s*\{?\s*(\w+)\s*\}?\s*\)?$")
+_MODULUS = re.compile(
+    r"\s*\(?\s*\\?(?:\\text\{\s*\(?\s*|p|b)?mod(?:ulo)?(?:\s*\})?\s*\{?\s*(\w+)\s*\}?\s*\)?$"
+)
 _CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
 _LONG_CHOICE = re.compile(r"\(([A-J])\)\s*(?!.*\([A-J]\)).*|([A-J])[.:)]\s+(?!.*\b[A-J][.:)]).*")
-_HOPELESS = re.compile(r"[A-Za-z]{4,}|[^\w\s\\{}()\[\]^+\-*/=<>.,:;|!%]|[^\x00-\x7f]|\d[eE][+-]?\d{5}|^%")
+_HOPELESS = re.compile(
+    r"^[<>%*/^]|[-+*/^<>=]$|\d \d|[A-Za-z]{4,}|[^\w\s\\{}()\[\]^+\-*/=<>.,:;|!%]|[^\x00-\x7f]"
+    r"|\d[eE][+-]?\d{5}"
+)
+_HALF = re.compile(r"^\\(?:le|ge|ne|in)(?![A-Za-z])|\\(?:le|ge|ne|in)$")
 _SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
 
@@ -119,7 +126,8 @@ def _choices(ours: str, theirs: str) -> bool | None:
 def _compared(ours: str, theirs: str, joined: bool) -> bool | None:
     a, b = _reading(ours, joined), _reading(theirs, joined)
     if b is None:
-        return None if a is None or not _hopeless(theirs) else False
+        other_index = "_" in theirs and "_" not in ours  # math-verify would drop the index
+        return None if a is None or not (other_index or _hopeless(theirs)) else False
     if a is None:
         return None
     return same(a, b)
@@ -127,8 +135,14 @@ def _compared(ours: str, theirs: str, joined: bool) -> bool | None:
 
 def _hopeless(text: str) -> bool:
     """Text that no mathematical reading can make equal to a reference that has one: words, computed
-    symbols that would only restate the problem, control characters."""
-    if len(text) > 400 or "\\text" in text or COMPUTED.intersection(_COMMANDS.findall(text)):
+    symbols that would only restate the problem, numbers side by side, half a relation or a term,
+    control characters."""
+    if (
+        len(text) > 400
+        or "\\text" in text
+        or _HALF.search(text)
+        or COMPUTED.intersection(_COMMANDS.findall(text))
+    ):
         return True
     return _HOPELESS.search(_COMMANDS.sub(" ", without_texts(text))) is not None
 
@@ -174,6 +188,9 @@ def _as_values(shape: Shape, other: Shape) -> Shape:
     if isinstance(shape, Relation) and not isinstance(other, Relation):
         value = assigned(shape)
         return shape if value is None else Value(value)
+    if isinstance(shape, Group) and shape.kind == "set" and len(shape.items) == 1:
+        member = isinstance(other, Value | Relation) or (isinstance(other, Group) and other.kind == "tuple")
+        return shape.items[0] if member else shape
     if isinstance(shape, Group) and shape.kind in ("list", "either"):
         if shape.items and all(
             isinstance(item, Relation) and assigned(item) is not None for item in shape.items
@@ -227,7 +244,7 @@ def _united(a: Shape, b: Shape) -> bool | None:
 def _inequalities(shape: Shape) -> bool:
     return (
         isinstance(shape, Group)
-        and shape.kind == "either"
+        and shape.kind in ("either", "both")
         and all(isinstance(item, Relation) for item in shape.items)
     )
 
@@ -237,10 +254,18 @@ def _interval(shape: Shape) -> Union | None:
         return interval_of(shape)
     if isinstance(shape, Group) and _inequalities(shape):
         parts = [interval_of(item) for item in shape.items if isinstance(item, Relation)]
-        if any(part is None for part in parts):
+        unions = [part for part in parts if part is not None]
+        if len(unions) < len(parts):
             return None
-        return Union(tuple(piece for part in parts if part is not None for piece in part.parts))
+        if shape.kind == "both":
+            return intersection(unions) if _one_variable(shape) else None
+        return Union(tuple(piece for union in unions for piece in union.parts))
     return as_union(shape)
+
+
+def _one_variable(group: Group) -> bool:
+    relations = [item for item in group.items if isinstance(item, Relation)]
+    return len(frozenset().union(*(evaluate.variables(s) for r in relations for s in r.sides))) == 1
 
 
 def _matrices(a: Shape, b: Shape) -> bool | None:
@@ -271,10 +296,16 @@ def every(answers: object) -> bool | None:
 
 def _groups(a: Group, b: Group) -> bool | None:
     kinds = {a.kind, b.kind}
-    if kinds <= {"list", "set", "either"}:
+    if kinds == {"either", "both"}:
+        return False
+    if kinds <= {"list", "set", "either", "both"}:
         if "set" in kinds:
             a, b = _distinct(a), _distinct(b)
         return _matched(list(a.items), list(b.items), same)
+    if kinds == {"clock", "ratio"}:
+        return len(a.items) + len(b.items) == 5 and every(
+            same(x, y) for x, y in zip(a.items[:2], b.items[:2], strict=True)
+        )
     if "set" in kinds or "either" in kinds or ("ratio" in kinds and len(kinds) > 1):
         return False
     if "square" in kinds and kinds & {"tuple", "list"} and len(a.items) == 2:

@@ -85,7 +85,7 @@ def _letters(run: str) -> list[Token]:
 def parse(text: str) -> Tree:
     """The tree of one expression. Raises Unparsed."""
     parser = _Parser(tokenize(text))
-    tree = parser.sum()
+    tree = parser.stacked()
     if parser.position != len(parser.tokens):
         raise Unparsed(f"left over: {parser.peek()}")
     return tree
@@ -171,6 +171,7 @@ class _Parser:
                 "rfloor",
                 "rceil",
                 "over",
+                "choose",
                 "pm",
                 "mp",
                 "le",
@@ -214,13 +215,17 @@ class _Parser:
         return _with_sign(sign or "+", tree)
 
     def group(self) -> Tree:
-        """`{…}`, in which `\\over` may divide."""
         self.expect("{")
-        tree = self.sum()
-        if self.accept("over"):
-            tree = ("div", tree, self.sum())
+        tree = self.stacked()
         self.expect("}")
         return tree
+
+    def stacked(self) -> Tree:
+        """A sum, or two of them with `\\over` or `\\choose` between."""
+        tree = self.sum()
+        if self.accept("over"):
+            return ("div", tree, self.sum())
+        return ("fn", "binom", tree, self.sum()) if self.accept("choose") else tree
 
     def argument(self) -> Tree:
         """The argument of a command: a group, or one token; a number gives one digit."""
@@ -242,7 +247,7 @@ class _Parser:
             self.position -= 1
             return self.group()
         if value in ("(", "["):
-            tree = self.sum()
+            tree = self.stacked()
             self.expect(")" if value == "(" else "]")
             return tree
         if value == "|":

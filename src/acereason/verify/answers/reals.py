@@ -56,6 +56,8 @@ def _real(tree: Tree, values: dict[str, Any], base: str) -> Any:
         case "pow":
             result = _real_power(parts[0], parts[1])
         case "fn":
+            if tree[1] == "root" and values and mp.re(parts[0]) < 0 and variables(tree[2]):
+                raise Undefined  # √x·√y is √(xy) only where the functions are real
             result = _real_function(tree[1], parts, base)
         case _:
             raise Irrational

@@ -7,7 +7,7 @@ this holds for rational expressions; others are compared side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from acereason.verify.answers import evaluate
@@ -42,6 +42,9 @@ def assigned(relation: Relation) -> Tree | None:
 def interval_of(relation: Relation) -> Union | None:
     """The interval of one variable that a chain of inequalities describes; None for other
     relations."""
+    absolute = _absolute(relation)
+    if absolute is not None:
+        return absolute
     sides, operators = relation.sides, relation.operators
     if operators[0] in (">", ">=") or (len(sides) == 2 and not relation.names[0]):
         sides = tuple(reversed(sides))
@@ -63,6 +66,48 @@ def interval_of(relation: Relation) -> Union | None:
     if operator in ("<", "<="):
         return Union((Interval(MINUS_INFINITY, bound, False, closed[0]),))
     return Union((Interval(bound, INFINITY, closed[0], False),))
+
+
+def _absolute(relation: Relation) -> Union | None:
+    """The interval or the two rays of |x| < c, or of |x − k| < c."""
+    if len(relation.sides) != 2:
+        return None
+    if relation.sides[1][:2] == ("fn", "abs"):
+        relation = turned(relation)
+    (left, bound), operator = relation.sides, relation.operators[0]
+    if left[:2] != ("fn", "abs") or operator in ("=", "!=") or evaluate.variables(bound):
+        return None
+    shift = _shift(left[2])
+    if shift is None:
+        return None
+    low, high = ("add", ("neg", bound), shift), ("add", bound, shift)
+    closed = operator in ("<=", ">=")
+    if operator in ("<", "<="):
+        return Union((Interval(low, high, closed, closed),))
+    below = Interval(MINUS_INFINITY, low, False, closed)
+    return Union((below, Interval(high, INFINITY, closed, False)))
+
+
+def _shift(tree: Tree) -> Tree | None:
+    """k of x − k; None for any other tree."""
+    if tree[0] == "var":
+        return ("num", Fraction(0))
+    if tree[0] != "add" or tree[1][0] != "var" or evaluate.variables(tree) != {tree[1][1]}:
+        return None
+    rest: Tree = ("add", *tree[2:])
+    return None if evaluate.variables(rest) else ("neg", rest)
+
+
+def intersection(unions: Sequence[Union]) -> Union | None:
+    """Rays from below and from above as the interval between them; None for other intervals."""
+    if len(unions) != 2 or any(len(union.parts) != 1 for union in unions):
+        return None
+    first, second = (union.parts[0] for union in unions)
+    if first.low == MINUS_INFINITY:
+        first, second = second, first
+    if first.high != INFINITY or second.low != MINUS_INFINITY:
+        return None
+    return Union((Interval(first.low, second.high, first.low_closed, second.high_closed),))
 
 
 def unions_equal(a: Union, b: Union, equal: Callable[[Tree, Tree], bool]) -> bool:
@@ -87,10 +132,11 @@ def relations_equal(a: Relation, b: Relation) -> bool:
         return False
     if len(a.operators) == 1:
         return _single(a, b)
-    return _chain(a, b) or _chain(a, _turned(b))
+    return _chain(a, b) or _chain(a, turned(b))
 
 
-def _turned(relation: Relation) -> Relation:
+def turned(relation: Relation) -> Relation:
+    """The relation read from right to left."""
     return Relation(
         tuple(reversed(relation.sides)),
         tuple(reversed(relation.names)),
@@ -106,13 +152,13 @@ def _chain(a: Relation, b: Relation) -> bool:
 
 def _single(a: Relation, b: Relation) -> bool:
     if b.operators[0] != a.operators[0]:
-        b = _turned(b)
+        b = turned(b)
     if a.operators == b.operators and (a.sides == b.sides or _chain(a, b)):
         return True
     try:
         factor = _multiple(_difference(a), _difference(b))
     except evaluate.Irrational:
-        return _chain(a, _turned(b))
+        return _chain(a, turned(b))
     if factor is None:
         return False
     if a.operators[0] in ("=", "!="):

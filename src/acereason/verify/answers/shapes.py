@@ -11,9 +11,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from acereason.verify.answers.clean import ROW, without_texts
 from acereason.verify.answers.parse import MAX_DEPTH, Tree, Unparsed, parse
+from acereason.verify.answers.rational import Irrational, TooLarge, Undefined, rational
 from acereason.verify.answers.units import split_unit
 
 INFINITY: Tree = ("const", "inf")
@@ -31,7 +33,8 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Several shapes: "list" and "set" without order, "tuple", "square", "ratio" with."""
+    """Several shapes: "list", "set", "either" (or) and "both" (and) without order, "tuple",
+    "square", "ratio", "clock" (2:30 p.m.) with."""
 
     kind: str
     items: tuple[Shape, ...]
@@ -88,12 +91,12 @@ _TYPED = {"<=": "<=", ">=": ">=", "!=": "!=", "\\in": "in"}
 _AND_OR = re.compile(
     r"\\text\{\s*,?\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])|\\(vee|wedge)(?![A-Za-z])"
 )
-_MATRIX = re.compile(r"\\begin\{([pb]?matrix|array)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{((?:[pb]|small)?matrix|array)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _IN_BRACKETS = re.compile(
-    r"[(\[]\s*\\begin\{(array|matrix)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}\s*[)\]]", re.DOTALL
+    r"[(\[]\s*\\begin\{(array|matrix|smallmatrix)\}(?:\{[lcr|\s]*\})?(.*)\\end\{\1\}\s*[)\]]", re.DOTALL
 )
 _NAMES: dict[str, Shape] = {
-    "\\mathbb{R}": REALS, "\\emptyset": Group("set", ()), "\\{\\}": Group("set", ()),
+    "DNE": Text("dne"), "\\mathbb{R}": REALS, "\\emptyset": Group("set", ()), "\\{\\}": Group("set", ()),
     "\\{ \\}": Group("set", ()), "(-\\infty,\\infty)": REALS,
 }  # fmt: skip
 _SYNONYMS = {
@@ -104,9 +107,15 @@ _SYNONYMS = {
 }  # fmt: skip
 _WORD = r"[A-Za-z]+(?:['\-][A-Za-z]+)*\.?"
 _WORDS = re.compile(rf"{_WORD}(?: {_WORD})*")
-_NAMED = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?'*(?:\([A-Za-z](?:,\s*[A-Za-z])*\))?|\\text\{[^{}\d]*\}")
+_ARGUMENTS = r"\((?:[A-Za-z]|-?\d+)(?:,\s*(?:[A-Za-z]|-?\d+))*\)"
+_NAMED = re.compile(
+    rf"\\?[A-Za-z]+(?:_\{{?\w+\}}?)?'*(?:{_ARGUMENTS})?|\\text\{{[^{{}}\d]*\}}"
+    r"|m?\s*\\(?:angle|triangle)\s*[A-Z]{1,3}|[a-z](?:\s*\+\s*[a-z])+"
+)
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _POINT_NAME = re.compile(r"\(\s*[A-Za-z](?:_\{?\w\}?)?(?:\s*,\s*[A-Za-z](?:_\{?\w\}?)?)+\s*\)")
+_WITHOUT = re.compile(r"\\mathbb\{R\}\s*(?:\\setminus(?![A-Za-z])|-)\s*(\\\{.+)")
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:\\text\{)?\s*([APap])\.?\s?[Mm]\.?\s*\}?")
 _MEMBER = re.compile(r"\s*\\?[A-Za-z]+\s*(?:\\mid|[|:])\s*")
 
 
@@ -124,7 +133,7 @@ def read(text: str, joined: bool = True, depth: int = 0) -> Shape:
         return _matrix(matrix[2])
     if joined and not any(mark in text for mark in ("(", "[", "\\{")):
         text = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
-    for reader in (_union, _several, _relation, _bracketed, _ratio):
+    for reader in (_without, _union, _several, _relation, _bracketed, _ratio):
         shape = reader(text, depth)
         if shape is not None:
             return shape
@@ -168,6 +177,26 @@ def split(text: str, separator: Callable[[str, int], int]) -> list[str]:
     return [*parts, text[start:]]
 
 
+def _without(text: str, depth: int) -> Shape | None:
+    """The real line without some rational points, as a union of intervals."""
+    match = _WITHOUT.fullmatch(text)
+    if match is None:
+        return None
+    points = read(match[1].strip(), depth=depth + 1)
+    if not isinstance(points, Group) or points.kind != "set":
+        raise Unparsed("a difference of other sets")
+    cuts = sorted({_rational(_single(item).tree) for item in points.items})
+    ends: list[Tree] = [MINUS_INFINITY, *(("num", cut) for cut in cuts), INFINITY]
+    return Union(tuple(Interval(low, high, False, False) for low, high in pairwise(ends)))
+
+
+def _rational(tree: Tree) -> Fraction:
+    try:
+        return rational(tree)
+    except (Irrational, TooLarge, Undefined) as error:
+        raise Unparsed("a point whose place is not known") from error
+
+
 def _union(text: str, depth: int) -> Shape | None:
     if "\\cup" not in text:
         return None
@@ -205,7 +234,10 @@ def _several(text: str, depth: int) -> Shape | None:
     if len(parts) < 2:
         return None
     items = tuple(read(part, depth=depth + 1) for part in parts)
-    return Group("either" if _OR in marked and _AND not in marked else "list", items)
+    if _OR in marked and _AND not in marked:
+        return Group("either", items)
+    bounds = all(isinstance(item, Relation) and "=" not in item.operators for item in items)
+    return Group("both" if _AND in marked and _OR not in marked and bounds else "list", items)
 
 
 def _relation(text: str, depth: int) -> Shape | None:
@@ -298,6 +330,9 @@ def _unbalanced(text: str) -> bool:
 
 
 def _ratio(text: str, depth: int) -> Shape | None:
+    clock = _CLOCK.fullmatch(text)
+    if clock is not None:
+        return Group("clock", (_value(clock[1]), _value(clock[2]), Text(clock[3].lower())))
     parts = split(text, lambda t, i: int(t[i] == ":"))
     if len(parts) < 2:
         return None

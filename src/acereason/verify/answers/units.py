@@ -50,6 +50,9 @@ _IRREGULAR = {
     "pennies": "penny",
     "feet": "foot",
     "people": "person",
+    "kmh": "km h",
+    "kph": "km h",
+    "mph": "mi h",
 }
 _BARE = word_set(
     "mm cm dm km mi ft yd sec min hr hrs hour hours minutes seconds days mg kg lb lbs oz ml mL deg"
@@ -63,15 +66,20 @@ _HEDGES = word_set(
     " plus minus times divided over is are was be accept accepted wrong right correct incorrect"
     " answer also zero one two three four five six seven eight nine ten eleven twelve dozen half"
     " third quarter twice double triple any all some both each every other otherwise could would"
-    " might may"
+    " might may more fewer less greater smaller larger up down false untrue invalid impossible never"
+    " negative squared cubed factorial root inverse reciprocal power pi infinity thirteen fourteen"
+    " fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety"
+    " fourth fifth sixth seventh eighth ninth tenth hundredth thousandth millionth couple score gross"
 )
+_PLURALS = {"halves": "half"}
 _GROUPS = re.compile(
     r"(?P<number>.*?)(?P<unit>(?:\s*(?:/|\\cdot)?\s*\\text\{[^{}]*\}(?:\^\{?-?\d\}?)?)+)", re.DOTALL
 )
 _PLAIN = re.compile(
-    r"(?P<number>.*?[\d)}.\]])\s*(?P<unit>[A-Za-z]{2,}(?:[ /]+[A-Za-z]+)*(?:\^\{?-?\d\}?)?)",
+    r"(?P<number>.*?[\d)}.\]])\s*(?P<unit>(?:[A-Za-z]{2,}(?:[ /]+[A-Za-z]+)*|[mg]/[smh])(?:\^\{?-?\d\}?)?)",
     re.DOTALL,
 )
+_BASE = re.compile(r"(?P<number>-?\d+(?:\.\d+)?)_\{?(?P<base>\d{1,2})\}?")
 _DEGREES = re.compile(
     r"(?P<number>(?:(?!sin|cos|tan|sec|csc|cot).)*?)\s*\^\s*\{?\\circ\s*\}?"
     r"\s*(?:C|F|\\text\{\s*[CF]\s*\})?",
@@ -88,6 +96,9 @@ def split_unit(text: str) -> Quantity:
     degrees = _DEGREES.fullmatch(text)
     if degrees is not None:
         return Quantity(_needed(degrees["number"]), "degree")
+    based = _BASE.fullmatch(text)
+    if based is not None:
+        return Quantity(based["number"], f"base {based['base']}")
     groups = _GROUPS.fullmatch(text)
     if groups is not None:
         return _quantity(groups["number"], groups["unit"])
@@ -109,20 +120,21 @@ def _is_unit(unit: str, number: str) -> bool:
     """Letters after a number are a unit when they are known as one, or are plain words after a
     plain number; `2xy` and `3 sin` are not."""
     words = _WORD.findall(unit)
-    if words[0] in _BARE:
+    if words[0] in _BARE or (len(words) == 2 and len(words[0]) == 1):
         return True
     return re.fullmatch(r"[-+\d., /]+", number) is not None and len(words[0]) > 3
 
 
 def _quantity(number: str, unit: str) -> Quantity:
     words = [word.lower() for word in _WORD.findall(re.sub(r"\\(?:text|cdot)", " ", unit))]
-    if len(words) > 4 or _HEDGES.intersection(words) or re.search(r"\d{2}|[?=<>]", unit):
+    named = {_PLURALS.get(word, word.removesuffix("s")) for word in words} | set(words)
+    if len(words) > 4 or _HEDGES & named or re.search(r"\d{2}|[?=<>]", unit):
         raise Unparsed("words that are no unit")
     if re.search(r"\\text\{[^{}]*\d", unit):
         raise Unparsed("a number among the words")
     scale = 1
-    while words and words[0] in _SCALES:
-        scale *= _SCALES[words.pop(0)]
+    while words and words[0].removesuffix("s") in _SCALES:
+        scale *= _SCALES[words.pop(0).removesuffix("s")]
     if words and words[0] in ("percent", "pct"):
         return Quantity(_needed(number), percent=True, scale=scale)
     power = re.search(r"\^\{?(-?\d)", unit)
