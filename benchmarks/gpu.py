@@ -69,7 +69,7 @@ class Size:
     peer_rows: int
 
 
-FULL = Size(QWEN_1_5B, 8192, 16384, 16384, 6, (128, 256), 4096, 256, 32, 2048, 128)
+FULL = Size(QWEN_1_5B, 8192, 16384, 32768, 3, (128, 256), 4096, 256, 32, 2048, 128)
 SMALL = Size(TOY, 96, 128, 256, 2, (8,), 64, 16, 4, 32, 8)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CUDA = DEVICE.type == "cuda"
