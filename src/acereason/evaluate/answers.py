@@ -127,12 +127,14 @@ class Store:
         self._open = ExitStack()
 
     def __enter__(self) -> Store:
-        with disk_errors(self.folder):
-            self._files = [self._append_to(path) for path in (self.replies, self.verdicts)]
-        for header in _lines(self.replies, _Header):
-            self.facts[header.key] = Fact(header.tokens, header.finish == "length")
-        for judged in _lines(self.verdicts, Judged):
-            self._mark(judged)
+        with ExitStack() as opened:
+            with disk_errors(self.folder):
+                self._files = [self._append_to(path, opened) for path in (self.replies, self.verdicts)]
+            for header in _lines(self.replies, _Header):
+                self.facts[header.key] = Fact(header.tokens, header.finish == "length")
+            for judged in _lines(self.verdicts, Judged):
+                self._mark(judged)
+            self._open = opened.pop_all()
         return self
 
     def __exit__(
@@ -140,8 +142,9 @@ class Store:
     ) -> None:
         self._open.close()
 
-    def _append_to(self, path: Path) -> Any:
-        file = self._open.enter_context(path.open("ab+", buffering=0))
+    @staticmethod
+    def _append_to(path: Path, opened: ExitStack) -> Any:
+        file = opened.enter_context(path.open("ab+", buffering=0))
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
