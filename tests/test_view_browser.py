@@ -1,59 +1,97 @@
-"""The report in Chromium: every chart drawn, no console error, hostile responses inert.
+"""The page in Chromium, as one file and served: charts drawn, nothing asked of elsewhere, no console error.
 
 Skipped, and said so, on a machine without a browser.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from acereason.view.report import write_report
-from test_view_report import Row, lines, make_run
+from browser import Browser, executable
+from view_run import HOSTILE, Row, lines, make_run
+from view_server import served
+
+pytestmark = pytest.mark.skipif(
+    executable() is None, reason="no Chromium found on PATH: the page was not looked at in a browser"
+)
 
 CHARTS = {
     *("accuracy-math", "accuracy-code", "reward", "groups", "levels", "entropy", "temperature"),
-    *("entropy-1", "length", "truncated", "outcomes", "gradient", "learning-rate"),
+    *("entropy-1", "length", "truncated", "outcomes", "gradient", "learning-rate", "overlap", "utilisation"),
     *("logprob-difference", "loss", "time", "speed", "sft-loss", "sft-lr", "sft-math", "sft-code"),
     *("calibration-0", "calibration-1"),
 }
+STATES = (
+    "Object.fromEntries([...document.querySelectorAll('[data-chart]')].map("
+    "figure => [figure.dataset.chart, figure.dataset.state]))"
+)
+COUNTS = "document.querySelector('[role=status].soft').textContent"
+LABELS = "[...charts.values()].map(c => c.plot.axes.map(a => a.label))"
+WIDTH = "document.documentElement.scrollWidth - innerWidth"
 
 
-def browser() -> str:
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip("no Chromium found on PATH: the report was not looked at in a browser")
-    return found
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
 
 
-def opened(path: Path, profile: Path) -> tuple[str, list[str]]:
-    """The document after its scripts ran, and what it said on the console."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--v=0"]
-    flags += ["--enable-logging=stderr", "--virtual-time-budget=3000", f"--user-data-dir={profile}"]
-    command = [browser(), *flags, "--dump-dom", path.as_uri()]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=True)
-    console = [line for line in done.stderr.decode().splitlines() if "CONSOLE" in line]
-    return re.sub(r"<script.*?</script>", "", done.stdout.decode(), flags=re.DOTALL), console
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Browser]:
+    """A fresh page; at the end nothing may have been complained of."""
+    browser.open("about:blank")
+    browser.look(1280, 900)
+    browser.console.clear()
+    browser.requests.clear()
+    yield browser
+    assert browser.console == []
 
 
-def test_a_browser_draws_every_chart_without_a_console_error(tmp_path: Path) -> None:
-    document, console = opened(write_report(make_run(tmp_path / "demo-run")), tmp_path / "profile")
-    assert console == []
-    charts = dict(re.findall(r'data-chart="([^"]+)" data-state="([^"]+)"', document))
-    assert charts == dict.fromkeys(CHARTS, "drawn")
-    assert document.count("<canvas") == len(CHARTS)
-    assert "could not be drawn" not in document
-    assert "<title>demo-run · acereason</title>" in document
-    assert "<img" not in document
-    assert "⟨U+202E⟩" in document and "␛[31m" in document
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A folder of runs with its server."""
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "demo-run")
+    shutil.copytree(folder / "demo-run", folder / "nested" / "second")
+    with served(folder) as address:
+        yield folder, address
 
 
-def test_a_browser_draws_a_run_with_next_to_nothing(tmp_path: Path) -> None:
+def test_the_report_draws_every_chart_and_asks_nobody(page: Browser, tmp_path: Path) -> None:
+    path = write_report(make_run(tmp_path / "demo-run"))
+    page.open(path.as_uri())
+    page.until("document.documentElement.dataset.drawn")
+    assert page.ask(STATES) == dict.fromkeys(CHARTS, "drawn")
+    for below, left in page.ask(LABELS):
+        assert below and left
+    assert page.ask("document.title") == "demo-run · acereason"
+    assert "could not be drawn" not in page.ask("document.body.innerText")
+    assert page.requests == [path.as_uri()]
+
+
+def test_the_report_filters_and_links_its_responses(page: Browser, tmp_path: Path) -> None:
+    path = write_report(make_run(tmp_path / "demo-run"))
+    page.open(path.as_uri() + "#/run/demo-run/responses?outcome=no_answer")
+    page.until("document.querySelectorAll('.listing tbody tr').length > 0")
+    assert set(page.ask("[...document.querySelectorAll('.listing .outcome')].map(o => o.textContent)")) == {
+        "no answer"
+    }
+    page.ask("document.querySelector('.listing tbody a').click()")
+    page.until("document.querySelectorAll('.response').length === 8")
+    text = page.ask("document.querySelector('.strip').textContent")
+    assert "⟨U+202E⟩" in text and "␛[31m" in text
+    assert page.ask("document.querySelectorAll('.view img, .view script').length") == 0
+    assert page.ask("document.title") == "demo-run · acereason"
+
+
+def test_a_run_with_next_to_nothing_is_a_page(page: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "young"
     folder.mkdir()
     rows: list[Row] = [
@@ -63,8 +101,129 @@ def test_a_browser_draws_a_run_with_next_to_nothing(tmp_path: Path) -> None:
         {"kind": "evaluation", "stage": "only", "benchmark": "math", "accuracy": None},
     ]
     (folder / "metrics.jsonl").write_text(lines(rows) + '{"kind": "rl", "st')
-    document, console = opened(write_report(folder), tmp_path / "profile")
-    assert console == []
-    assert "could not be drawn" not in document
-    assert "the last line is not complete" in document
-    assert re.search(r'data-chart="reward" data-state="drawn"', document)
+    page.open(write_report(folder).as_uri())
+    page.until("document.documentElement.dataset.drawn")
+    text = page.ask("document.body.innerText")
+    assert "could not be drawn" not in text and "the last line is not complete" in text
+    assert page.ask(STATES)["reward"] == "drawn"
+
+
+def test_from_the_overview_to_a_response(page: Browser, runs: tuple[Path, str]) -> None:
+    page.open(runs[1])
+    page.until("document.querySelectorAll('.overview tbody tr').length === 2")
+    row = page.ask("document.querySelector('.overview tbody tr').innerText")
+    assert "finished" in row and "54.0 ± 3.5" in row
+    page.ask(
+        "[...document.querySelectorAll('.overview a.name')].find(a => a.textContent === 'demo-run').click()"
+    )
+    page.until("document.querySelectorAll('[data-chart]').length > 20")
+    assert page.ask(STATES) == dict.fromkeys(CHARTS, "drawn")
+    page.ask("[...document.querySelectorAll('.tab')].find(a => a.textContent === 'responses').click()")
+    page.until("document.querySelectorAll('.listing tbody tr').length === 50")
+    page.ask(
+        "const s = document.querySelector('[name=outcome]'); s.value = 'no_answer';"
+        "s.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    page.until(
+        "[...document.querySelectorAll('.listing .outcome')].every(o => o.textContent === 'no answer')"
+    )
+    page.ask("document.querySelector('.listing tbody a').click()")
+    page.until("document.querySelectorAll('.response').length === 8")
+    assert "⟨U+202E⟩" in page.ask("document.querySelector('.strip').textContent")
+    link = page.ask("document.querySelector('.response.chosen header a').href")
+    assert link == page.ask("location.href")
+    page.ask("[...document.querySelectorAll('.steps a')].find(a => a.textContent.includes('next')).click()")
+    page.until(f"location.href !== {json.dumps(link)} && document.querySelector('.response.chosen')")
+    page.ask("document.querySelector('.steps a').click()")
+    page.until("document.querySelector('[name=outcome]')?.value === 'no_answer'")
+    assert all(url.startswith(runs[1]) for url in page.requests)
+
+
+def test_typing_a_text_finds_the_responses_that_hold_it(page: Browser, runs: tuple[Path, str]) -> None:
+    page.open(f"{runs[1]}#/run/demo-run/responses")
+    page.until("document.querySelector('[name=text]')")
+    page.ask(
+        "const t = document.querySelector('[name=text]'); t.focus(); t.value = 'is \\\\boxed{42}';"
+        "t.dispatchEvent(new Event('input', {bubbles: true}))"
+    )
+    page.until("location.hash.includes('text=')")
+    page.until(f"/^[\\d,]+ of [\\d,]+ responses match$/.test({COUNTS})")
+    matching, total = page.ask(f"{COUNTS}.match(/\\d+/g).map(Number)")
+    assert 0 < matching < total == 9 * 48
+    assert page.ask("document.activeElement.name") == "text"
+
+
+def test_two_runs_are_compared(page: Browser, runs: tuple[Path, str]) -> None:
+    page.open(f"{runs[1]}#/compare?first=demo-run&second={quote('nested/second', safe='')}")
+    page.until("document.querySelectorAll('[data-chart=both-reward] canvas').length")
+    states = page.ask(STATES)
+    assert set(states.values()) == {"drawn"} and {"both-H_T", "difference-math", "both-sft"} <= states.keys()
+    assert "not paired" in page.ask("document.body.innerText")
+    for below, left in page.ask(LABELS):
+        assert below and left
+
+
+def test_a_live_run_is_followed_with_its_zoom_kept(page: Browser, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "live")
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = next(row for row in reversed(rows) if row["kind"] == "rl")
+    with served(tmp_path) as address:
+        page.open(f"{address}#/run/live")
+        page.until("charts.get('reward')?.plot")
+        page.ask("charts.get('reward').plot.setScale('x', {min: 150, max: 160})")
+        canvas = "document.querySelector('[data-chart=reward] canvas')"
+        page.ask(f"window.before = {canvas}")
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({**last, "step": 271}) + "\n")
+        page.until("charts.get('reward').plot.data[0].at(-1) === 271", seconds=10)
+        assert page.ask(f"window.before === {canvas}")
+        assert page.ask("charts.get('reward').plot.scales.x.max") == 160
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"kind": "rl", "st')
+        page.until("document.querySelector('.notes')?.textContent.includes('not complete')")
+
+
+def test_a_run_deleted_and_a_server_gone_are_said_and_survived(page: Browser, tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "runs" / "shortlived")
+    with served(tmp_path / "runs") as address:
+        page.open(f"{address}#/run/shortlived")
+        page.until("charts.get('reward')?.plot")
+        folder.rename(tmp_path / "away")
+        page.until("document.getElementById('trouble').textContent.includes('deleted')")
+        assert page.ask("document.querySelectorAll('[data-chart] canvas').length") == len(CHARTS)
+        (tmp_path / "away").rename(folder)
+        page.until("document.getElementById('trouble').textContent === ''")
+    page.until("document.getElementById('trouble').textContent.includes('No answer from the server')")
+    assert page.ask("document.querySelectorAll('[data-chart] canvas').length") == len(CHARTS)
+    page.console.clear()  # the browser itself reports what was refused: it has to
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_telephone_shows_every_view_without_scrolling_sideways(
+    page: Browser, runs: tuple[Path, str], dark: bool
+) -> None:
+    page.look(390, 844, dark, 2)
+    second = quote("nested/second", safe="")
+    views = ["#/", "#/run/demo-run", "#/run/demo-run/responses", f"#/compare?first=demo-run&second={second}"]
+    views.append(f"#/run/demo-run/group/code-000270/{quote('code/1', safe='')}/1")
+    for view in views:
+        page.open("about:blank")
+        page.open(runs[1] + view)
+        page.until("document.querySelector('.view table, .view .response')")
+        assert page.ask(WIDTH) == 0, view
+    background = page.ask("getComputedStyle(document.body).backgroundColor")
+    assert background == ("rgb(22, 25, 28)" if dark else "rgb(253, 253, 252)")
+
+
+def test_tokens_are_coloured_where_their_numbers_were_kept(page: Browser, runs: tuple[Path, str]) -> None:
+    page.open(f"{runs[1]}#/run/demo-run/group/code-000270/{quote('code/0', safe='')}/0")
+    page.until("document.querySelector('[aria-label=\"colour tokens by\"]')")
+    page.ask(
+        "const c = document.querySelector('[aria-label=\"colour tokens by\"]'); c.value = 'entropy';"
+        "c.dispatchEvent(new Event('change'))"
+    )
+    parts = page.ask(
+        "[...document.querySelectorAll('.shaded')[0].children].map(s => [s.textContent, s.className])"
+    )
+    assert parts[:3] == [["cár", "heat1"], ["ry ", "heat4"], ["0", "heat8"]]
+    assert HOSTILE.count("script") and page.ask("document.querySelectorAll('.view script').length") == 0

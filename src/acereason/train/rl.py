@@ -26,6 +26,7 @@ from acereason.sample import temperature
 from acereason.sample.ask import Judging, ask
 from acereason.sample.protocol import Sampler
 from acereason.sample.temperature import Tracker
+from acereason.sample.traces import trace
 from acereason.train import metrics, stages
 from acereason.train.checkpoint import Position
 from acereason.train.memory import SAMPLING, enough_for
@@ -34,6 +35,8 @@ from acereason.train.optimizers import Optimizers, set_rates
 from acereason.train.stages import PromptPool
 from acereason.train.streaming import Done, ask_and_learn
 from acereason.train.update import Learned
+
+TRACED = 2  # groups a step whose tokens' log-probabilities and entropies are kept for reading
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def _step(
     position.step, position.stage_step = step, position.stage_step + 1
     _watch(shop, position, learned)
     if shop.recipe.keep_responses:
-        rows = ranks.merged_at_main(_rows(done))
+        rows = ranks.merged_at_main(_rows(shop.policy, done))
         shop.run.write_responses(stage.name, step, [answer for group in rows for answer in group])
     published = time.perf_counter()
     rule = stage.temperature
@@ -232,13 +235,18 @@ def _watch(shop: Workshop, position: Position, learned: Learned) -> None:
         )
 
 
-def _rows(done: Done) -> list[list[dict[str, Any]]]:
-    """This rank's responses for the run's folder, each with its weight in the loss: its advantage over the
-    number of kept tokens."""
-    return [
+def _rows(policy: Policy, done: Done) -> list[list[dict[str, Any]]]:
+    """This rank's responses for the run's folder, each with its weight in the loss (its advantage over the
+    number of kept tokens), and in the first groups with each token's numbers."""
+    rows = [
         [answer.row(weight=weight) for answer, weight in zip(group, row, strict=True)]
         for group, row in zip(done.asked.groups, done.weights.tolist(), strict=True)
     ]
+    for answers, group in zip(done.asked.groups[:TRACED], rows, strict=False):
+        for answer, row in zip(answers, group, strict=True):
+            kept = trace(policy.tokenizer, answer.completion, answer.text)
+            row |= {"trace": kept} if kept else {}
+    return rows
 
 
 def _note(row: dict[str, Any]) -> str:

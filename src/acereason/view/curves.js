@@ -7,8 +7,10 @@ const OUTCOMES = { correct: "green", wrong: "orange", no_answer: "grey", timeout
 
 /** Curves over the optimiser step, three stacks whose rows share the time axis. */
 function training(run, root) {
+  if (!run.rl.step?.length)
+    return root.append(el("p", { class: "soft" }, "No step of reinforcement learning yet: it begins after fine-tuning."));
   const rl = run.rl,
-    x = rl.step ?? [],
+    x = rl.step,
     reach = x.length >= 40 ? Math.max(2, Math.round(x.length / 50)) : 0;
   const under = (prefix) =>
     Object.keys(rl)
@@ -30,7 +32,19 @@ function training(run, root) {
           }),
         ]
       : [line(name, colourName, label)];
+  const smoothed = reach ? `means of ${2 * reach + 1}` : null;
+  const calm = (name) => (reach ? { values: smooth(x, list(rl[name]), run.stages, reach) } : {});
+  const absolute = (name) => list(rl[name]).map((value) => (isNumber(value) ? Math.abs(value) : null));
   const perStep = (spec) => ({ x, stages: run.stages, sync: "step", ...spec });
+  const many = Math.ceil((run.rows?.rl ?? x.length) / x.length);
+  const thinned = many > 1 ? ` Each point is the mean of up to ${many} steps (the largest, where a maximum is drawn).` : "";
+  root.append(
+    el(
+      "p",
+      { class: "caption" },
+      `Dotted lines are stage boundaries. Drag over a chart to zoom, double-click to see all.${thinned}`,
+    ),
+  );
   const grid = el("div", { class: "stacks" });
   root.append(grid);
   const stackOf = (...specs) => {
@@ -82,18 +96,24 @@ function training(run, root) {
       yLabel: "share of groups",
       share: true,
       floor: 0,
-      series: [line("all_right", "green", "all right"), line("all_wrong", "orange", "all wrong", { dash: [5, 3] })],
+      note: smoothed,
+      series: [
+        line("all_right", "green", "all right", calm("all_right")),
+        line("all_wrong", "orange", "all wrong", { dash: [5, 3], ...calm("all_wrong") }),
+      ],
     },
     {
       id: "levels",
       title: "Pass rate by difficulty level",
+      note: smoothed,
       yLabel: "share correct",
       share: true,
       series: levels.map((level, index) =>
         line(`by_level.${level}`, PALETTE[index % PALETTE.length], level, {
           dash: index >= PALETTE.length ? [4, 3] : undefined,
-          width: 1.2,
+          width: 1.4,
           spanGaps: true,
+          ...calm(`by_level.${level}`),
         }),
       ),
     },
@@ -161,7 +181,7 @@ function training(run, root) {
     {
       id: "gradient",
       title: "Gradient norm",
-      yLabel: "‖∇J‖",
+      yLabel: "‖∇J‖, before clipping",
       floor: 0,
       series: noisy("gradient_norm", "blue", "gradient norm"),
     },
@@ -177,12 +197,12 @@ function training(run, root) {
     {
       id: "logprob-difference",
       title: "Sampler against trainer",
-      note: "|Δ log-probability| and k3",
+      note: "|Δ log-probability|, and k3",
       yLabel: "nats, logarithmic",
       log: true,
       series: [
         line("logprob_difference.max", "orange", "max"),
-        line("logprob_difference.mean", "blue", "mean"),
+        line("logprob_difference.mean", "blue", "mean", { values: absolute("logprob_difference.mean") }),
         line("logprob_difference.k3", "purple", "k3", { dash: [5, 3] }),
       ],
     },
@@ -208,7 +228,28 @@ function training(run, root) {
       floor: 0,
       series: [{ name: "tokens per second", values: perSecond, colour: "blue" }],
     },
+    {
+      id: "overlap",
+      title: "Learning while sampling",
+      note: "hidden behind the longest responses",
+      yLabel: "share of learning",
+      share: true,
+      floor: 0,
+      optional: true,
+      series: list(rl["overlap.share"]).some((share) => share > 0) ? [line("overlap.share", "green", "overlap")] : [],
+    },
+    {
+      id: "utilisation",
+      title: "Use of the hardware",
+      note: "MFU learning, MBU sampling",
+      yLabel: "share of the peak",
+      share: true,
+      floor: 0,
+      optional: true,
+      series: [line("mfu", "blue", "MFU"), line("mbu", "orange", "MBU")],
+    },
   );
+  return null;
 }
 
 /** Evaluations by epoch; the full one after SFT is that of its last epoch. */
@@ -222,6 +263,8 @@ function epochs(run) {
 }
 
 function sft(run, root) {
+  if (!run.sft.step?.length)
+    return root.append(el("p", { class: "soft" }, "No step of fine-tuning was recorded: this run began with reinforcement learning, or has not begun."));
   const rows = epochs(run),
     grid = el("div", { class: "stacks" });
   root.append(grid);
@@ -266,6 +309,7 @@ function sft(run, root) {
       ],
     });
   }
+  return null;
 }
 
 function calibration(run, root) {

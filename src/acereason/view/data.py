@@ -1,122 +1,155 @@
-"""A run's folder as one dictionary that JSON can carry: all that the page knows.
+"""A run's folder as one dictionary that JSON can carry: all that the page knows of its numbers.
 
     recipe.json, manifest.json, summary.json ─┐
-    metrics.jsonl (rows by "kind")            ├─▶ read_run ─▶ {"sft": columns, "rl": columns, …}
-    responses/<stage>-<step>.jsonl            ─┘
+    metrics.jsonl (rows by "kind")            ├─▶ Reader.page() ─▶ {"sft": columns, "rl": columns, …}
 
-Rows that are drawn against the step become columns, one list per quantity, with nested names
-joined by dots ("length.p95"). A run is read while it is being written and after it was killed, so
-a file or field that is missing, a torn line and bytes that are not UTF-8 are no errors: what cannot
-be used is left out and said in `notes`. Only a few groups of each stage's last step are taken from
-the responses, and long texts lose their middle; the files hold the rest.
+Rows that are drawn against the step become columns (`columns.py`), thinned to POINTS; the others stay rows.
+A run is read while it is being written and after it was killed, so a file or field that is missing, a
+torn line and bytes that are not UTF-8 are no errors: what cannot be used is left out and said in `notes`.
+Responses are read by `groups.py` and `index.py`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+import shutil
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import msgspec
+import numpy as np
 
-from acereason.chat import END_THINK, final_part
 from acereason.errors import RunError
 from acereason.evaluate.decompose import Decomposition, decompose_shares
+from acereason.view.columns import Columns
+from acereason.view.tail import Row, Tail, decode
 
-Row = dict[str, Any]
+POINTS = 1000  # of a curve
+EVENTS = 5000  # rows kept of each kind that is no curve
+CURVES = ("sft", "rl")
+KINDS = ("evaluation", "calibration", "funnel", "end")
+LITTLE_SPACE = 64 << 20  # bytes free on the disk below which the page says so
 
-GROUPS = 4  # of each stage's last step
-THINKING, ANSWER = 16_000, 8_000  # characters of a response that are kept
+
+class Reader:
+    """Follows the metrics of one run. `advance` reads on, `page` says what is known."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.tail = Tail(folder / "metrics.jsonl")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.generation = self.tail.generation
+        self.columns = {kind: Columns() for kind in CURVES}
+        self.events: dict[str, deque[Row]] = {kind: deque(maxlen=EVENTS) for kind in KINDS}
+
+    @property
+    def cells(self) -> int:
+        """Numbers held in memory."""
+        return sum(columns.cells for columns in self.columns.values())
+
+    def advance(self, seconds: float = float("inf")) -> None:
+        """Read what is new, for at most about so many seconds."""
+        for rows in self.tail.read(seconds):
+            if self.tail.generation != self.generation:
+                self._begin()
+            kinds: dict[str, list[Row]] = {}
+            for row in rows:
+                kinds.setdefault(str(row.get("kind")), []).append(row)
+            for kind, columns in self.columns.items():
+                columns.append(kinds.get(kind, []))
+            for kind, events in self.events.items():
+                events.extend(kinds.get(kind, []))
+
+    def version(self) -> str:
+        """Another text whenever `page` would say something else."""
+        stamps = [_stamp(self.folder / name) for name in ("summary.json", "manifest.json", "recipe.json")]
+        tail = self.tail
+        full = bool(space_note(self.folder))
+        return f"{tail.generation}.{tail.offset}.{tail.torn:d}.{full:d}.{tail.missing}.{'.'.join(stamps)}"
+
+    def step_seconds(self) -> float | None:
+        """What a step took lately, in the median."""
+        for kind in ("rl", "sft"):
+            times = self.columns[kind].column("seconds.total")[-100:]
+            if (times == times).any():
+                return float(np.nanmedian(times))
+        return None
+
+    def page(self, points: int = POINTS) -> Row:
+        """Everything the page shows but for the responses."""
+        notes = self.tail.notes()
+        rl = self.columns["rl"]
+        thin = rl.thinned(points)
+        evaluation = self.evaluation()
+        spans = stage_spans(rl)
+        summary = read_object(self.folder / "summary.json", notes, optional=True)
+        found = {
+            "name": self.folder.resolve().name,
+            "recipe": read_object(self.folder / "recipe.json", notes),
+            "manifest": read_object(self.folder / "manifest.json", notes),
+            "summary": summary,
+            "results": _results(summary, evaluation, spans),
+            "stages": spans,
+            "funnel": list(self.events["funnel"]),
+            "sft": self.columns["sft"].thinned(points),
+            "rl": thin,
+            "rows": {kind: len(columns) for kind, columns in self.columns.items()},
+            "tokens": {kind: _total(columns, "tokens") for kind, columns in self.columns.items()},
+            "calibration": list(self.events["calibration"]),
+            "evaluation": evaluation,
+            "modes": mode_changes(evaluation),
+            "behind": self.tail.behind / max(self.tail.size, 1),
+            "version": self.version(),
+        }
+        return {**found, "notes": notes + space_note(self.folder)}
+
+    def evaluation(self) -> list[Row]:
+        """Evaluation rows whose stage and benchmark are texts."""
+        return [
+            {**row, "stage": str(row.get("stage")), "benchmark": str(row.get("benchmark"))}
+            for row in self.events["evaluation"]
+        ]
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """Everything the page shows of the run in `folder`; RunError when it is no folder."""
+def read_run(folder: Path) -> Row:
+    """Everything the page shows of the numbers in `folder`; RunError when it is no folder."""
     folder = Path(folder)
     if not folder.is_dir():
         raise RunError(f"expected a run's folder, found nothing at {folder}; check the path")
-    notes: list[str] = []
-    kinds: dict[str, list[Row]] = {}
-    for row in read_rows(folder / "metrics.jsonl", notes):
-        kinds.setdefault(str(row.get("kind")), []).append(row)
-    rl = columns(kinds.get("rl", []))
-    evaluation = [
-        {**row, "stage": str(row.get("stage")), "benchmark": str(row.get("benchmark"))}
-        for row in kinds.get("evaluation", [])
-    ]
-    spans = stage_spans(rl)
-    summary = _read_object(folder / "summary.json", notes)
-    return {
-        "name": folder.resolve().name,
-        "recipe": _read_object(folder / "recipe.json", notes),
-        "manifest": _read_object(folder / "manifest.json", notes),
-        "summary": summary,
-        "results": _results(summary, evaluation, rl),
-        "stages": spans,
-        "funnel": kinds.get("funnel", []),
-        "sft": columns(kinds.get("sft", [])),
-        "rl": rl,
-        "calibration": kinds.get("calibration", []),
-        "evaluation": evaluation,
-        "modes": mode_changes(evaluation),
-        "responses": _responses(folder, [span["name"] for span in spans], notes),
-        "notes": notes,
-    }
+    reader = Reader(folder)
+    reader.advance()
+    return reader.page()
 
 
 def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
     """The objects of a JSON Lines file; lines that are none are left out and noted."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        notes.append(_unreadable(path, error))
-        return
-    broken: list[int] = []
-    torn = False
-    with file:
-        for number, line in enumerate(file, 1):
-            row = None if line.isspace() else _decode(line)
-            if isinstance(row, dict):
-                yield row
-            elif not line.isspace():
-                broken.append(number)
-                torn = not line.endswith(b"\n")
-    if torn:
-        notes.append(f"{path.name}: the last line is not complete; it is left out")
-        broken.pop()
-    if broken:
-        notes.append(f"{path.name}: {len(broken)} unreadable lines left out, first line {broken[0]}")
+    tail = Tail(path)
+    for rows in tail.read():
+        yield from rows
+    notes += tail.notes()
 
 
-def columns(rows: Iterable[Row]) -> dict[str, list[Any]]:
-    """Rows in order of their step, the last one of each step, as {quantity: values or None}."""
-    by_step = {row["step"]: row for row in rows if isinstance(row.get("step"), int)}
-    flat = [dict(_flatten(by_step[step])) for step in sorted(by_step)]
-    names = dict.fromkeys(name for row in flat for name in row if name != "kind")
-    return {name: [row.get(name) for row in flat] for name in names}
-
-
-def _flatten(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in row.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        elif isinstance(value, float):
-            yield prefix + name, float(f"{value:.6g}") if math.isfinite(value) else None
-        elif isinstance(value, str | int) or value is None:
-            yield prefix + name, value
-
-
-def stage_spans(rl: dict[str, list[Any]]) -> list[Row]:
-    """Stages in the order they were trained, with the first and last step of each."""
+def stage_spans(rl: Columns) -> list[Row]:
+    """Stages in the order they were trained: first and last step, what they were, T and H_T at the end."""
+    stages, domains = rl.text("stage"), rl.text("domain")
+    steps, T, H_T, budget, group = map(rl.column, ("step", "T", "H_T", "budget", "group"))
     spans: list[Row] = []
-    for index, step in enumerate(rl.get("step", [])):
-        about: Row = {name: rl[name][index] for name in ("domain", "budget", "group") if name in rl}
-        stage = str(rl["stage"][index]) if "stage" in rl else ""
-        if not spans or spans[-1]["name"] != stage:
-            spans.append({"name": stage, "first": step, "last": step, **about})
-        spans[-1]["last"] = step
+    for stage, rows in groupby(rl.order().tolist(), key=lambda row: stages[row]):
+        own = list(rows)
+        first, last = own[0], own[-1]
+        span = {"name": stage or "", "first": int(steps[first]), "last": int(steps[last])}
+        what = {"domain": domains[first], "budget": _known(budget[first]), "group": _known(group[first])}
+        spans.append({**span, **what, "T": _known(T[last]), "H_T": _known(H_T[last])})
     return spans
+
+
+def _total(columns: Columns, name: str) -> int:
+    values = columns.column(name)
+    return int(values[values == values].sum())
 
 
 def mode_changes(evaluation: list[Row]) -> list[Row]:
@@ -149,7 +182,7 @@ def _family_change(before: Any, after: Any) -> Decomposition | None:
     return decompose_shares(*sides) if all(0 <= number <= 1 for number in numbers) else None
 
 
-def _results(summary: Row | None, evaluation: list[Row], rl: dict[str, list[Any]]) -> list[Row]:
+def _results(summary: Row | None, evaluation: list[Row], spans: list[Row]) -> list[Row]:
     """Stages with their evaluations: those of the summary, or what the metrics know so far."""
     stages = (summary or {}).get("stages")
     if isinstance(stages, list) and stages:
@@ -158,114 +191,25 @@ def _results(summary: Row | None, evaluation: list[Row], rl: dict[str, list[Any]
     for row in evaluation:
         stage = so_far.setdefault(row["stage"], {"name": row["stage"], "evaluation": {}})
         stage["evaluation"][row["benchmark"]] = row
-    for span in stage_spans(rl):
+    for span in spans:
         if span["name"] in so_far:
-            at = rl["step"].index(span["last"])
-            known: Row = {name: rl[name][at] for name in ("T", "H_T", "domain") if name in rl}
+            known = {name: span[name] for name in ("T", "H_T", "domain")}
             so_far[span["name"]] |= {**known, "steps": span["last"] - span["first"] + 1}
     return list(so_far.values())
 
 
-def _responses(folder: Path, stages: list[str], notes: list[str]) -> list[Row]:
-    """A few groups from the last step of each stage, and from the last evaluation."""
-    last: dict[str, tuple[int, Path]] = {}
-    for path in sorted((folder / "responses").glob("*.jsonl")):
-        name, _, step = path.stem.rpartition("-")
-        if name and step.isdigit():
-            last[name] = max(last.get(name, (-1, path)), (int(step), path))
-    evaluated = [last[name][0] for name in last if name not in stages]
-    order = {stage: place for place, stage in enumerate(stages)}
-    names = [n for n in last if n in order or last[n][0] == max(evaluated)]
-    names.sort(key=lambda name: (order.get(name, len(order)), name))
-    chosen = [_stage_responses(name, *last[name], notes) for name in names]
-    groups = [group for stage in chosen for group in stage["groups"]]
-    _add_problems(folder, groups)
-    return chosen
+def _known(number: float) -> float | None:
+    return None if number != number else float(number)
 
 
-def _stage_responses(stage: str, step: int, path: Path, notes: list[str]) -> Row:
-    groups: dict[str, list[Row]] = {}
-    for row in read_rows(path, notes):
-        groups.setdefault(str(row.get("problem_id")), []).append(row)
-    return {
-        "stage": stage,
-        "step": step,
-        "total": sum(map(len, groups.values())),
-        "of_groups": len(groups),
-        "groups": [_group(name, groups[name]) for name in choose(groups)],
-    }
-
-
-def choose(groups: dict[str, list[Row]], wanted: int = GROUPS) -> list[str]:
-    """Groups with right and wrong answers first, one family after the other, as many as wanted."""
-    seen: dict[tuple[bool, str], int] = {}
-    ranked = []
-    for place, (name, rows) in enumerate(groups.items()):
-        uniform = len({str(row.get("reward")) for row in rows}) < 2
-        family = (uniform, str(rows[0].get("family")))
-        seen[family] = seen.get(family, 0) + 1
-        ranked.append((uniform, seen[family], place, name))
-    return [name for *_, name in sorted(ranked)[:wanted]]
-
-
-def _group(name: str, rows: list[Row]) -> Row:
-    first = rows[0]
-    return {
-        "problem_id": name,
-        "family": first.get("family"),
-        "level": first.get("level"),
-        "question": _cut(first.get("question"), ANSWER),
-        "reference": _cut(first.get("reference"), ANSWER),
-        "responses": [_response(row) for row in rows],
-    }
-
-
-def _response(row: Row) -> Row:
-    text = str(row.get("text", ""))
-    answer = final_part(text)
-    thinking = text if answer is None else text[: -len(END_THINK + answer)]
-    tokens = row.get("tokens")
-    kept = ("sample", "finish", "temperature", "outcome", "reward", "advantage", "weight")
-    return {
-        **{name: row.get(name) for name in kept},
-        "tokens": len(tokens) if isinstance(tokens, list) else tokens,
-        "thinking": _cut(thinking, THINKING),
-        "answer": _cut(answer, ANSWER),
-        "extracted": _cut(row.get("extracted"), ANSWER),
-        "detail": _cut(row.get("detail"), ANSWER),
-    }
-
-
-def _cut(text: Any, limit: int) -> str | None:
-    """The text without its middle when it is longer than `limit` characters."""
-    if text is None or text == "":
-        return None
-    whole = str(text)
-    if len(whole) <= limit:
-        return whole
-    head, tail = whole[: limit * 2 // 3], whole[-(limit // 3) :]
-    return f"{head}\n\n[… {len(whole) - len(head) - len(tail):,} characters left out …]\n\n{tail}"
-
-
-def _add_problems(folder: Path, groups: list[Row]) -> None:
-    """Fill in questions and references from the run's own problems; other records are passed."""
-    wanted: dict[str, list[Row]] = {}
-    for group in groups:
-        wanted.setdefault(group["problem_id"], []).append(group)
-    for path in sorted((folder / "data").glob("*.jsonl")):
-        for row in read_rows(path, []):
-            if "id" not in row or "question" not in row:
-                break
-            for group in wanted.get(str(row["id"]), []):
-                group["question"] = group["question"] or _cut(row["question"], ANSWER)
-                group["reference"] = group["reference"] or _cut(row.get("answer"), ANSWER)
-
-
-def _read_object(path: Path, notes: list[str]) -> Row | None:
+def read_object(path: Path, notes: list[str], optional: bool = False) -> Row | None:
+    """The JSON object of a file; None when there is none, which is noted unless it is `optional`."""
     try:
-        value = _decode(path.read_bytes())
+        value = decode(path.read_bytes())
     except OSError as error:
-        notes.append(_unreadable(path, error))
+        missing = isinstance(error, FileNotFoundError)
+        if not (missing and optional):
+            notes.append(f"{path.name} is not there" if missing else f"{path.name}: {error.strerror}")
         return None
     if not isinstance(value, dict):
         notes.append(f"{path.name}: not a JSON object; it is left out")
@@ -273,14 +217,20 @@ def _read_object(path: Path, notes: list[str]) -> Row | None:
     return value
 
 
-def _unreadable(path: Path, error: OSError) -> str:
-    missing = isinstance(error, FileNotFoundError)
-    return f"{path.name} is not there" if missing else f"{path.name}: {error.strerror}"
-
-
-def _decode(data: bytes) -> Any:
-    """The JSON value, or None; bytes that are not UTF-8 become U+FFFD."""
+def space_note(folder: Path) -> list[str]:
+    """A warning when the disk that holds the run is full, or nearly."""
     try:
-        return msgspec.json.decode(data.decode("utf-8", "replace"))
-    except (msgspec.DecodeError, RecursionError):
-        return None
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return []
+    if free >= LITTLE_SPACE:
+        return []
+    left = f"the disk that holds this run has {free >> 20} MiB left"
+    return [f"{left}: a run that cannot write stops, and goes on with --resume"]
+
+
+def _stamp(path: Path) -> str:
+    try:
+        return str(path.stat().st_mtime_ns)
+    except OSError:
+        return "-"

@@ -1,114 +1,126 @@
-// Puts the page together from the run that stands in it as JSON, and again when the scheme changes.
+// The way about: the address after # says what is shown, and once a second what is shown is asked for anew.
+//
+//   #/                              the overview          #/run/NAME                 a run's curves
+//   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE
+//   #/compare?first=…&second=…      two runs
 "use strict";
 
-const SECTIONS = [
-  ["results", "Results", headline],
-  ["table", "Final table", finalTable],
-  ["training", "Reinforcement learning", training],
-  ["sft", "Supervised fine-tuning", sft],
-  ["calibration", "Temperature calibration", calibration],
-  ["modes", "Modes of responding", modes],
-  ["funnel", "Curation funnel", funnel],
-  ["responses", "Responses", responses],
-  ["files", "Recipe and manifest", files],
-];
+const EVERY = 1000; // milliseconds between two looks
+const page = document.getElementById("page");
+let current = { route: null };
 
-function duration(seconds) {
-  if (!isNumber(seconds)) return null;
-  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60)];
-  return hours
-    ? `${hours} h ${minutes} min`
-    : minutes
-      ? `${minutes} min ${Math.round(seconds % 60)} s`
-      : `${Math.round(seconds)} s`;
+function address(...parts) {
+  return `#/${parts.map((part) => encodeURIComponent(part ?? "")).join("/")}`;
 }
 
-function files(run, root) {
-  for (const [name, value] of [
-    ["recipe.json", run.recipe],
-    ["manifest.json", run.manifest],
-  ]) {
-    if (value)
-      root.append(
-        el(
-          "details",
-          { class: "file" },
-          el("summary", {}, name),
-          el("pre", {}, visible(JSON.stringify(value, null, 2))),
-        ),
-      );
-  }
+/** The present address with another query. */
+function withQuery(query) {
+  const known = Object.entries(query).filter(([, value]) => hasText(value));
+  return `${location.hash.split("?")[0]}${known.length ? `?${new URLSearchParams(known)}` : ""}`;
 }
 
-function head(run) {
-  const steps = run.rl.step ?? [],
-    tokens = list(run.rl.tokens)
-      .filter(isNumber)
-      .reduce((sum, count) => sum + count, 0);
-  const state = run.summary?.gain ? "complete" : "no final summary: still running, or stopped";
-  const facts = [
-    state,
-    run.stages.length ? `${run.stages.length} RL stages` : null,
-    steps.length ? `${steps.length} RL steps` : null,
-    tokens ? `${short(tokens / 1e6)} M tokens sampled` : null,
-    duration(run.summary?.seconds),
-  ];
-  const made = [
-    run.manifest?.recipe,
-    isNumber(run.manifest?.seed) ? `seed ${run.manifest.seed}` : null,
-    run.manifest?.recipe_sha256 ? `recipe ${String(run.manifest.recipe_sha256).slice(0, 12)}` : null,
-    run.manifest?.machine?.processor,
-  ];
-  const parts = [
-    el("h1", {}, visible(run.name)),
-    el(
-      "p",
-      { class: "soft" },
-      facts.filter(Boolean).join(" · "),
-      el("br"),
-      visible(made.filter(Boolean).join(" · ")),
-    ),
-  ];
-  if (run.notes.length)
-    parts.push(
-      el(
-        "div",
-        { class: "notes", role: "note" },
-        el(
-          "ul",
-          {},
-          run.notes.map((note) => el("li", {}, visible(note))),
-        ),
-      ),
-    );
-  return el("header", {}, parts);
-}
-
-/** Draw everything; a section that fails says so and leaves the others alone. */
-function render(run) {
-  const page = document.getElementById("page");
-  for (const plot of drawn.splice(0)) plot.destroy();
-  page.replaceChildren(
-    head(run),
-    el(
-      "nav",
-      { "aria-label": "sections" },
-      SECTIONS.map(([id, title]) => el("a", { href: `#${id}` }, title)),
-    ),
-  );
-  for (const [id, title, draw] of SECTIONS) {
-    const section = el("section", { id }, el("h2", {}, title));
-    page.append(section);
+function routeOf(hash) {
+  const [path, search = ""] = hash.replace(/^#\/?/, "").split(/\?(.*)/s);
+  const [where, run, what = "", ...rest] = path.split("/").map((part) => {
     try {
-      draw(run, section);
-    } catch (error) {
-      console.error(id, error);
-      section.append(el("div", { class: "notes" }, `This section could not be drawn: ${error.message}`));
+      return decodeURIComponent(part);
+    } catch {
+      return part;
     }
-  }
-  document.documentElement.dataset.drawn = String(drawn.length);
+  });
+  const query = Object.fromEntries(new URLSearchParams(search));
+  const route = { query, rest, search: search ? `?${search}` : "", path };
+  if (!source.live) return { ...route, run: source.held, view: what in RUN_VIEWS ? what : "" };
+  if (where === "run" && run) return { ...route, run, view: what in RUN_VIEWS ? what : "" };
+  return where === "compare" ? { ...route, view: "compare" } : { ...route, view: "overview" };
 }
 
-const run = JSON.parse(document.getElementById("run").textContent);
-render(run);
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => render(run));
+const RUN_VIEWS = { "": curvesView, responses: listView, group: groupView };
+
+function viewOf(route) {
+  if (route.run !== undefined) return RUN_VIEWS[route.view];
+  return route.view === "compare" ? compareView : overviewView;
+}
+
+/** The bar at the top: the way up, and the run's other views. */
+function bar(route) {
+  const tabs = route.run === undefined ? [] : [["", "curves"], ["responses", "responses"]];
+  return el(
+    "div",
+    { class: "topbar" },
+    source.live ? el("a", { href: "#/", class: "home" }, "acereason") : el("span", { class: "home" }, "acereason"),
+    route.run === undefined ? null : el("span", { class: "where" }, visible(route.run)),
+    tabs.map(([view, name]) => {
+      const here = (route.view || "") === view || (view === "responses" && route.view === "group");
+      const parts = view ? ["run", route.run, view] : ["run", route.run];
+      return el("a", { href: address(...parts), class: "tab", "aria-current": here ? "page" : null }, name);
+    }),
+    el("span", { class: "alive", role: "status" }),
+  );
+}
+
+/** Replace what `root` shows without the page jumping. */
+function redraw(root, draw) {
+  root.style.minHeight = `${root.offsetHeight}px`;
+  root.replaceChildren();
+  draw();
+  root.style.minHeight = "";
+}
+
+/** What went wrong, above what is still shown; nothing when all is well. */
+function tell(error) {
+  const place = document.getElementById("trouble");
+  if (!place) return;
+  if (!error) return place.replaceChildren();
+  const gone = error.status === 404;
+  const text = gone
+    ? `${error.message}. What was read before is still shown.`
+    : `No answer from the server (${error.message}). What was read before is still shown; this page goes on asking.`;
+  if (place.textContent !== text) place.replaceChildren(el("div", { class: "notes", role: "alert" }, text));
+  return null;
+}
+
+async function look() {
+  const { route, root, view } = current;
+  try {
+    await view.refresh(root, route);
+    if (current.route === route) tell(null);
+  } catch (error) {
+    if (current.route === route) tell(error);
+  }
+}
+
+/** Show what the address says. */
+async function show() {
+  const route = routeOf(location.hash),
+    view = viewOf(route);
+  const same = current.view === view && current.route?.path === route.path;
+  if (!same) {
+    clearCharts();
+    for (const key of ["told", "key", "fresh"]) delete view[key];
+    const root = el("div", { class: "view" });
+    page.replaceChildren(bar(route), el("div", { id: "trouble" }), root);
+    scrollTo(0, 0);
+    current = { route, view, root };
+    document.title = [route.run, "acereason"].filter(hasText).map(visible).join(" · ");
+  } else current = { ...current, route };
+  await look();
+  if (route.query.at) document.getElementById(route.query.at)?.scrollIntoView();
+}
+
+async function follow() {
+  for (;;) {
+    await new Promise((resume) => setTimeout(resume, EVERY));
+    if (!document.hidden && !current.view.once) await look();
+  }
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  clearCharts();
+  for (const key of ["told", "key", "fresh"]) delete current.view[key];
+  current.root.replaceChildren();
+  look();
+});
+addEventListener("hashchange", show);
+show();
+if (source.live) follow();

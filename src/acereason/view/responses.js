@@ -1,4 +1,4 @@
-// Responses, a group side by side. They come from a model and may hold anything: all of it becomes
+// Responses: a list that can be filtered, and a group side by side. They come from a model and may hold anything: all of it becomes
 // text nodes, and what an eye could not see or would misread is replaced by a visible sign.
 "use strict";
 
@@ -15,16 +15,69 @@ function visible(text) {
 
 const hasText = (value) => value !== null && value !== undefined && value !== "";
 
-/** The advantage, or the weight in the loss where only that was kept. */
+/** The advantage; said so where the response had one and was yet kept out of the loss. */
 function strength(row) {
-  const [name, value] = isNumber(row.advantage) ? ["A", row.advantage] : ["weight", row.weight];
-  if (!isNumber(value)) return null;
-  const size = name === "A" ? Math.abs(value).toFixed(2) : short(Math.abs(value));
-  return `${name} = ${value < 0 ? "−" : "+"}${size}`;
+  if (!isNumber(row.advantage)) return null;
+  const size = `A = ${row.advantage < 0 ? "−" : row.advantage > 0 ? "+" : ""}${Math.abs(row.advantage).toFixed(2)}`;
+  return row.weight === 0 && row.advantage !== 0 ? `${size}, masked` : size;
 }
 
-function response(row, reference) {
-  const known = ["correct", "wrong", "no_answer", "timeout", "unjudged"].includes(row.outcome);
+const outcomeName = (outcome) => visible(outcome ?? "not judged").replaceAll("_", " ");
+const knownOutcome = (outcome) => (Object.keys(OUTCOMES).includes(outcome) ? outcome : "");
+
+/** Two numbers per token as they stand in a response's trace (1/32 nat), and how many bytes each token has. */
+function tokensOf(trace, text) {
+  const bytes = (name) => Uint8Array.from(atob(trace[name] ?? ""), (sign) => sign.charCodeAt(0));
+  const [pieces, logprob, entropy] = ["pieces", "logprob", "entropy"].map(bytes);
+  const whole = new TextEncoder().encode(text),
+    reader = new TextDecoder("utf-8", { ignoreBOM: true });
+  const tokens = [];
+  let at = 0,
+    size = 0,
+    index = 0;
+  for (const piece of pieces) {
+    size += piece;
+    if (piece === 255) continue; // a token of 255 bytes and more goes on
+    const said = reader.decode(whole.subarray(at, at + size), { stream: true });
+    tokens.push({ text: said, surprise: logprob[index] / 32, entropy: entropy[index] / 32 });
+    [at, size, index] = [at + size, 0, index + 1];
+  }
+  return tokens;
+}
+
+/** The whole response with every token shaded: no colour at 0 nats, full colour at 2 nats and more. */
+function shaded(row, by) {
+  const parts = tokensOf(row.trace, row.text).map((token) => {
+    const level = Math.min(8, Math.round(4 * token[by]));
+    const title = `−log p ${token.surprise.toFixed(2)}, entropy ${token.entropy.toFixed(2)} nats`;
+    return el("span", { class: level ? `heat${level}` : null, title }, visible(token.text));
+  });
+  return el("pre", { class: "shaded" }, parts);
+}
+
+const colouring = { by: "" };
+
+/** Reasoning folded, the rest of the answer open; or all of it with its tokens shaded. */
+function said(row, open) {
+  if (colouring.by && row.trace && hasText(row.text)) {
+    try {
+      return [shaded(row, colouring.by)];
+    } catch {
+      return [el("p", { class: "soft" }, "The tokens' numbers cannot be read."), el("pre", {}, visible(row.text))];
+    }
+  }
+  const folded = hasText(row.thinking)
+    ? el(
+        "details",
+        open ? { open: "" } : {},
+        el("summary", {}, hasText(row.answer) ? "reasoning" : "reasoning, never closed"),
+        el("pre", {}, visible(row.thinking)),
+      )
+    : null;
+  return [folded, hasText(row.answer) ? el("pre", {}, visible(row.answer.trim())) : null];
+}
+
+function response(row, one, run, chosen) {
   const facts = [
     hasText(row.tokens) ? `${short(row.tokens)} tokens` : null,
     row.finish === "length" ? "cut at the budget" : null,
@@ -33,82 +86,138 @@ function response(row, reference) {
   const compared = el("dl");
   for (const [name, value] of [
     ["answer", row.extracted],
-    ["reference", reference],
+    ["reference", one.reference],
     ["judge", row.detail],
   ]) {
-    if (hasText(value)) compared.append(el("dt", {}, name), el("dd", {}, el("code", {}, visible(value))));
+    const shown = name === "answer" && String(value).includes("\n") && row.answer?.includes(String(value).trim());
+    if (hasText(value) && !shown) compared.append(el("dt", {}, name), el("dd", {}, el("code", {}, visible(value))));
   }
+  const link = address("run", run, "group", one.file, one.problem_id, row.sample);
+  const body = el("div", {}, said(row, chosen));
+  const whole = el("button", { type: "button", class: "plain" }, "show the whole text");
+  whole.addEventListener("click", async () => {
+    body.replaceChildren(...said(await source.text(run, one.file, one.problem_id, row.sample), true).filter(Boolean));
+    whole.remove();
+  });
   return el(
     "article",
-    { class: `response ${known ? row.outcome : ""}` },
+    { class: `response ${knownOutcome(row.outcome)} ${chosen ? "chosen" : ""}`, "data-sample": row.sample },
     el(
       "header",
       {},
       el("span", { class: "advantage" }, strength(row)),
-      el("b", {}, visible(row.outcome ?? "not judged").replace("_", " ")),
+      el("a", { href: link, title: "link to this response" }, `#${visible(row.sample ?? "?")}`),
+      " ",
+      el("b", {}, outcomeName(row.outcome)),
       el("br"),
       facts.join(" · "),
     ),
-    hasText(row.thinking)
-      ? el(
-          "details",
-          {},
-          el("summary", {}, hasText(row.answer) ? "reasoning" : "reasoning, never closed"),
-          el("pre", {}, visible(row.thinking)),
-        )
-      : null,
-    hasText(row.answer) ? el("pre", {}, visible(row.answer.trim())) : null,
+    body,
+    row.cut && source.text ? whole : null,
     compared.children.length ? compared : null,
   );
 }
 
-function group(one) {
-  const right = one.responses.filter((row) => row.reward === 1).length;
-  const about = [
-    one.family,
-    hasText(one.level) ? `level ${one.level}` : null,
-    `${right} of ${one.responses.length} right`,
-  ]
-    .filter(hasText)
-    .map(visible)
-    .join(" · ");
-  return el(
-    "section",
-    { class: "group" },
-    el("header", {}, el("code", {}, visible(one.problem_id)), el("span", { class: "soft" }, `  ${about}`)),
-    hasText(one.question) ? el("pre", { class: "question" }, visible(one.question)) : null,
+/** Which tests a program passed: judging ends at the first failure, so the others are not known. */
+function testMarks(row, count) {
+  const failed = /^test (\d+) of \d+:/.exec(row.detail ?? ""),
+    all = row.outcome === "correct";
+  return Array.from({ length: count }, (_, at) => (all ? "✓" : failed && Number(failed[1]) === at + 1 ? "✗" : "·"));
+}
+
+function tests(one) {
+  const marks = one.responses.map((row) => testMarks(row, one.tests.length));
+  const rows = one.tests.map((test, at) =>
     el(
-      "div",
-      { class: "strip", tabindex: "0", role: "group", "aria-label": "responses of one group" },
-      one.responses.map((row) => response(row, one.reference)),
+      "tr",
+      {},
+      el("td", {}, String(at + 1)),
+      [test.input, test.output].map((text) => el("td", { class: "left" }, el("code", {}, visible(text ?? "")))),
+      marks.map((own) => el("td", { class: own[at] === "✓" ? "up" : own[at] === "✗" ? "down" : "soft" }, own[at])),
     ),
+  );
+  const head = ["test", "input", "expected", ...one.responses.map((row) => `#${visible(row.sample ?? "?")}`)];
+  const table = ruled(head, rows);
+  for (const cell of table.querySelectorAll("th:nth-child(2), th:nth-child(3)")) cell.className = "left";
+  const note = "✓ passed, ✗ the failure that ended judging, · not known: judging ends at the first failure.";
+  return el(
+    "details",
+    { class: "tests" },
+    el("summary", {}, `${short(one.of_tests)} tests`),
+    table,
+    el("p", { class: "caption" }, note),
   );
 }
 
-function responses(run, root) {
-  if (!run.responses.length) return root.append(el("p", { class: "soft" }, "No responses were kept."));
-  root.append(
-    el(
-      "p",
-      { class: "caption" },
-      "From the last step of each stage and the last evaluation; groups with right and wrong answers first. A is the " +
-        "advantage, weight that of a response's tokens in the loss. Invisible characters are shown as signs.",
-    ),
-  );
-  for (const stage of run.responses) {
-    root.append(
-      el(
-        "h3",
-        {},
-        `${visible(stage.stage)}, step ${stage.step}`,
-        el(
-          "span",
-          { class: "soft" },
-          `  ${stage.groups.length} of ${stage.of_groups} groups, ${stage.total} responses`,
-        ),
-      ),
-    );
-    root.append(...stage.groups.map(group));
-  }
-  return null;
+function colourChoice(again) {
+  const select = el("select", { "aria-label": "colour tokens by" });
+  for (const [value, name] of [
+    ["", "no colour"],
+    ["entropy", "entropy"],
+    ["surprise", "−log probability"],
+  ])
+    select.append(el("option", value === colouring.by ? { value, selected: "" } : { value }, name));
+  select.addEventListener("change", () => {
+    colouring.by = select.value;
+    again();
+  });
+  return el("label", { class: "field" }, "tokens by ", select);
 }
+
+/** One group: the problem, its tests, and all answers side by side. */
+function group(one, run, sample, root) {
+  const right = one.responses.filter((row) => row.reward === 1).length;
+  const about = [
+    one.stage,
+    `step ${one.step}`,
+    one.family,
+    hasText(one.level) ? `level ${one.level}` : null,
+    `${right} of ${one.responses.length} right`,
+  ];
+  const strip = el("div", { class: "strip", tabindex: "0", role: "group", "aria-label": "responses of one group" });
+  const fill = () =>
+    strip.replaceChildren(...one.responses.map((row) => response(row, one, run, String(row.sample) === sample)));
+  fill();
+  root.append(
+    el("h2", { class: "first" }, el("code", {}, visible(one.problem_id))),
+    el("p", { class: "soft" }, about.filter(hasText).map(visible).join(" · ")),
+    el("pre", { class: "question" }, hasText(one.question) ? visible(one.question) : "The question is not among the run's data."),
+    hasText(one.reference) ? el("p", {}, "Reference: ", el("code", {}, visible(one.reference))) : "",
+    one.tests?.length ? tests(one) : "",
+    one.responses.some((row) => row.trace) ? colourChoice(fill) : "",
+    strip,
+  );
+  const chosen = strip.querySelector(".chosen");
+  if (chosen) strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - 24;
+}
+
+const lastList = { run: null, rows: [], query: "" };
+
+/** Links to the list, and to the matches before and after this one. */
+function steps(run, [file, problem, sample]) {
+  const at = lastList.rows.findIndex(
+    (row) => row.file === file && row.problem_id === problem && String(row.sample) === sample,
+  );
+  const to = (row, name) =>
+    row ? el("a", { href: address("run", run, "group", row.file, row.problem_id, row.sample) }, name) : null;
+  const known = lastList.run === run && at >= 0;
+  return el(
+    "p",
+    { class: "steps" },
+    el("a", { href: `${address("run", run, "responses")}${known ? lastList.query : ""}` }, "all responses"),
+    known ? to(lastList.rows[at - 1], "← previous match") : null,
+    known ? to(lastList.rows[at + 1], "next match →") : null,
+  );
+}
+
+const groupView = {
+  once: true,
+  async refresh(root, route) {
+    const [file, problem, sample] = route.rest;
+    const one = await source.group(route.run, file, problem);
+    redraw(root, () => {
+      root.append(steps(route.run, route.rest));
+      group(one, route.run, sample, root);
+    });
+  },
+};

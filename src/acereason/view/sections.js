@@ -5,7 +5,6 @@
 const Z95 = 1.959963984540054;
 
 const points = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(100 * value).toFixed(1)}`;
-const list = (value) => (Array.isArray(value) ? value : []);
 const unique = (values) => [...new Set(values)];
 const domainsOf = (results) => unique(results.flatMap((stage) => Object.keys(stage.evaluation ?? {})));
 const interval = (rows) =>

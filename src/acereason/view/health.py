@@ -1,0 +1,74 @@
+"""How a run is doing, told from its folder alone.
+
+    finished   its summary is there
+    running    a process holds the folder, or something was written a short while ago
+    stalled    a process holds the folder, and nothing has been written for much longer than a step takes
+    torn       nobody holds it and its last metrics line is not whole: killed while it wrote
+    stopped    nobody holds it, and it is not finished
+
+The lock is read from /proc/locks, never taken: asking must not keep a run from starting. Where that file
+does not exist, or the run is on another machine, only the age of what was written speaks.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+State = Literal["finished", "running", "stalled", "torn", "stopped"]
+
+PATIENCE = 120.0  # seconds without a word that are always fine
+STEPS = 10.0  # so many steps' time is fine too
+
+
+def state(folder: Path, now: float, torn: bool, step_seconds: float | None) -> State:
+    """The run's state at the time `now`; `step_seconds` is what a step takes, if known."""
+    quiet = now - (written(folder) or 0.0)
+    patience = max(PATIENCE, STEPS * (step_seconds or 0.0))
+    held = locked(folder / ".lock")
+    if held:
+        return "running" if quiet <= patience else "stalled"
+    if (folder / "summary.json").exists():
+        return "finished"
+    if held is None and quiet <= patience:
+        return "running"
+    return "torn" if torn else "stopped"
+
+
+def locked(path: Path) -> bool | None:
+    """Whether a process on this machine holds a lock on the file; None when that cannot be known."""
+    try:
+        status = path.stat()
+        held = Path("/proc/locks").read_text().splitlines()
+    except OSError:
+        return None
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    inode = f":{status.st_ino}"
+    found = [line for line in held if place in line.split()]
+    # some file systems show another device to stat than to the lock table; the inode must do then
+    return bool(found) or any(part.endswith(inode) for line in held for part in line.split()[5:6])
+
+
+def written(folder: Path) -> float | None:
+    """When something was last written into the run, in seconds since 1970."""
+    return max(_times(folder), default=None)
+
+
+def begun(folder: Path) -> float | None:
+    """When the run was made: the age of its manifest, or of its recipe."""
+    for name in ("manifest.json", "recipe.json", "metrics.jsonl"):
+        try:
+            return (folder / name).stat().st_mtime
+        except OSError:
+            continue
+    return None
+
+
+def _times(folder: Path) -> Iterator[float]:
+    for name in ("metrics.jsonl", "responses", "checkpoints", "evaluations", "models", "data", "recipe.json"):
+        try:
+            yield (folder / name).stat().st_mtime
+        except OSError:
+            continue

@@ -1,0 +1,20 @@
+// Where answers come from when a server is there. Every question is a GET to this page's own origin.
+"use strict";
+
+async function get(path, parameters = {}) {
+  const known = Object.entries(parameters).filter(([, value]) => hasText(value));
+  const answer = await fetch(`/api/${path}?${new URLSearchParams(known)}`, { signal: AbortSignal.timeout(20000) });
+  const value = await answer.json();
+  if (!answer.ok) throw Object.assign(new Error(value.error ?? `status ${answer.status}`), { status: answer.status });
+  return value;
+}
+
+const source = {
+  live: true,
+  overview: () => get("runs"),
+  run: (run, version) => get("run", { run, version }),
+  responses: (run, filter) => get("responses", { run, ...filter }),
+  group: (run, file, problem) => get("group", { run, file, problem }),
+  text: (run, file, problem, sample) => get("text", { run, file, problem, sample }),
+  compare: (first, second) => get("compare", { first, second }),
+};

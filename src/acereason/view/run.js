@@ -1,0 +1,107 @@
+// A run's numbers: what it is, and its sections of tables and curves. A section is drawn again only when what it
+// shows has changed, so that nothing moves under the reader's eyes.
+"use strict";
+
+const SECTIONS = [
+  ["results", "Results", headline, ["results", "summary"]],
+  ["table", "Stages", finalTable, ["results", "summary"]],
+  ["training", "Reinforcement learning", training, ["rl", "stages"]],
+  ["sft", "Supervised fine-tuning", sft, ["sft", "evaluation"]],
+  ["calibration", "Temperature calibration", calibration, ["calibration"]],
+  ["modes", "Modes of responding", modes, ["modes", "evaluation"]],
+  ["funnel", "Curation funnel", funnel, ["funnel"]],
+  ["files", "Recipe and manifest", files, ["recipe", "manifest"]],
+];
+
+function duration(seconds) {
+  if (!isNumber(seconds)) return null;
+  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor((seconds % 3600) / 60)];
+  return hours
+    ? `${hours} h ${minutes} min`
+    : minutes
+      ? `${minutes} min ${Math.round(seconds % 60)} s`
+      : `${Math.round(seconds)} s`;
+}
+
+function files(run, root) {
+  for (const [name, value] of [
+    ["recipe.json", run.recipe],
+    ["manifest.json", run.manifest],
+  ]) {
+    if (value)
+      root.append(
+        el(
+          "details",
+          { class: "file" },
+          el("summary", {}, name),
+          el("pre", {}, visible(JSON.stringify(value, null, 2))),
+        ),
+      );
+  }
+}
+
+function head(run) {
+  const tokens = (run.tokens?.rl ?? 0) + 0;
+  const state = run.state ?? (run.summary?.gain ? "finished" : null);
+  const facts = [
+    run.stages.length ? `${run.stages.length} RL stages` : null,
+    run.rows?.rl ? `${short(run.rows.rl)} RL steps` : null,
+    tokens ? `${tokenCount(tokens)} tokens sampled` : null,
+    duration(run.summary?.seconds),
+    run.manifest?.recipe ? `recipe ${visible(run.manifest.recipe)} ${String(run.manifest.recipe_sha256 ?? "").slice(0, 8)}` : null,
+    isNumber(run.manifest?.seed) ? `seed ${run.manifest.seed}` : null,
+    hasText(run.manifest?.machine?.processor) ? visible(run.manifest.machine.processor) : null,
+  ];
+  return el(
+    "header",
+    {},
+    el("h1", {}, visible(run.name), " ", state ? stateMark(state) : null),
+    el("p", { class: "soft" }, facts.filter(Boolean).join(" · ")),
+    run.behind > 0.001 ? el("p", { class: "soft" }, `reading: ${Math.round(100 - 100 * run.behind)} % of the metrics so far`) : null,
+    run.notes.length
+      ? el("div", { class: "notes", role: "note" }, el("ul", {}, run.notes.map((note) => el("li", {}, visible(note)))))
+      : null,
+  );
+}
+
+/** Draw what has changed; a section that fails says so and leaves the others alone. */
+function renderRun(run, root, told) {
+  if (!root.querySelector("nav")) {
+    const links = SECTIONS.map(([id, title]) => el("a", { href: withQuery({ at: id }) }, title));
+    const sections = SECTIONS.map(([id, title]) =>
+      el("section", { id }, el("h2", {}, title), el("div", { class: "body" })),
+    );
+    root.replaceChildren(el("header"), el("nav", { "aria-label": "sections" }, links), ...sections);
+  }
+  root.firstChild.replaceWith(head(run));
+  for (const [id, , draw, keys] of SECTIONS) {
+    const fresh = JSON.stringify(keys.map((key) => run[key]));
+    if (told[id] === fresh) continue;
+    told[id] = fresh;
+    const body = root.querySelector(`#${id} > .body`);
+    redraw(body, () => {
+      try {
+        draw(run, body);
+      } catch (error) {
+        console.error(id, error);
+        body.append(el("div", { class: "notes" }, `This section could not be drawn: ${error.message}`));
+      }
+    });
+  }
+  const drawn = [...charts.values()].filter((one) => one.plot).length;
+  document.documentElement.dataset.drawn = String(drawn);
+}
+
+const curvesView = {
+  async refresh(root, route) {
+    if (!source.live && this.fresh) return;
+    const answer = await source.run(route.run, this.fresh?.run.version);
+    if (current.route !== route) return;
+    const state = answer.state ?? this.fresh?.run.state;
+    if (answer.same && this.fresh.run.state === state) return;
+    const run = answer.same ? { ...this.fresh.run, state } : answer;
+    this.fresh = { run, told: this.fresh?.told ?? {} };
+    renderRun(run, root, this.fresh.told);
+    if (run.behind > 0.001) await this.refresh(root, route);
+  },
+};

@@ -1,0 +1,209 @@
+"""The page over HTTP, for one's own browser on one's own machine.
+
+    GET /                    the page          GET /page.css, /*.js    what it is made of
+    GET /api/runs            the overview      GET /api/run?run=NAME&version=V
+    GET /api/responses?run=NAME&stage=…&step=…&outcome=…&truncated=…&family=…&text=…&start=…
+    GET /api/group?run=NAME&file=F&problem=P   GET /api/text?run=…&file=…&problem=…&sample=…
+    GET /api/compare?first=NAME&second=NAME
+
+It reads and never writes. Only GET is known. What a web page elsewhere could do with a browser that reaches
+this server is refused: a Host header that is a foreign name (DNS rebinding), and every request that another
+site starts. The Content-Security-Policy allows this origin's own scripts and styles and nothing else. There
+is no password: it listens on the loopback address unless told otherwise, and then anyone who reaches the
+address can read the runs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from acereason.errors import ConfigError
+from acereason.view import assets, health
+from acereason.view.compare import compare
+from acereason.view.groups import group, listing, whole
+from acereason.view.index import Filter
+from acereason.view.runs_folder import Followed, RunsFolder
+from acereason.view.tail import Row
+
+LOOPBACK = "127.0.0.1"
+PATIENCE = 0.4  # seconds that an answer may spend on reading on; the page asks again
+SAFE = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+Answer = Callable[[Followed, Request], Row | None]
+
+
+def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
+    """The page over the runs below `root` as an ASGI application that may be reached as `host`."""
+    runs = RunsFolder(root)
+    pages = {f"/{name}": assets.served(name) for name in assets.SERVED}
+    pages["/"] = assets.shell()
+
+    def page(request: Request) -> Response:
+        content, kind = pages[request.url.path]
+        return Response(content, media_type=kind)
+
+    def overview(_: Request) -> Response:
+        return _json(runs.overview(PATIENCE))
+
+    def of_run(answer: Answer) -> Callable[[Request], Response]:
+        def endpoint(request: Request) -> Response:
+            run = runs.get(request.query_params.get("run", ""))
+            if run is None:
+                return _json({"error": "no such run, or it was deleted"}, 404)
+            with run.lock:
+                found = answer(run, request)
+            return _json({"error": "not there any more"}, 404) if found is None else _json(found)
+
+        return endpoint
+
+    def both(request: Request) -> Response:
+        found = [runs.get(request.query_params.get(name, "")) for name in ("first", "second")]
+        if found[0] is None or found[1] is None:
+            return _json({"error": "no such run, or it was deleted"}, 404)
+        pages_of = [_page(run) for run in (found[0], found[1])]
+        return _json(compare(found[0].folder, found[1].folder, (pages_of[0], pages_of[1])))
+
+    routes = [Route(path, page) for path in pages]
+    routes += [Route("/api/runs", overview), Route("/api/compare", both)]
+    answers = {"run": _run, "responses": _responses, "group": _group, "text": _text}
+    routes += [Route(f"/api/{name}", of_run(answer)) for name, answer in answers.items()]
+    return Guard(Starlette(routes=routes), host)
+
+
+def serve(root: Path, host: str, port: int, ready: Callable[[str], None] = lambda _: None) -> None:
+    """Serve until interrupted; `ready` gets the address. ConfigError: no such folder, or a port in use."""
+    if not root.is_dir():
+        raise ConfigError(f"expected a folder of runs, found none at {root}; give the folder that holds them")
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {host}, port {port}: {error.strerror}; try --port 0") from error
+    with listener:
+        name = f"[{host}]" if ":" in host else host
+        ready(f"http://{name}:{listener.getsockname()[1]}/")
+        settings = uvicorn.Config(
+            application(root, host), log_level="warning", access_log=False, lifespan="off"
+        )
+        uvicorn.Server(settings).run(sockets=[listener])
+
+
+class Guard:
+    """Refuses what another site could make a browser ask, and adds the headers that keep answers in."""
+
+    def __init__(self, inner: ASGIApp, host: str) -> None:
+        self._inner = inner
+        self._names = {"localhost", host.lower(), socket.gethostname().lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        refusal = self.refusal(scope["method"], scope["path"], Headers(scope=scope))
+        answer = PlainTextResponse(refusal[1], refusal[0]) if refusal else self._inner
+
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                safe = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
+                message = {**message, "headers": [*message["headers"], *safe]}
+            await send(message)
+
+        await answer(scope, receive, with_headers)
+
+    def refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
+        """Status and reason when a request is not answered."""
+        if method not in ("GET", "HEAD"):
+            return 405, "this page is only for reading: GET"
+        if not self._known(headers.get("host", "")):
+            return 421, "this server is not called that; open it by its address or as localhost"
+        site, mode = headers.get("sec-fetch-site", "none"), headers.get("sec-fetch-mode")
+        visit = path == "/" and mode == "navigate" and headers.get("sec-fetch-dest", "document") == "document"
+        if site not in ("none", "same-origin") and not visit:
+            return 403, "requests from other sites are refused"
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+            return 403, "requests from other sites are refused"
+        return None
+
+    def _known(self, host: str) -> bool:
+        """Addresses are fine: a foreign site reaches this server only by a name of its own."""
+        name = (
+            host.rpartition(":")[0]
+            if host.rpartition(":")[2].isdecimal() and not host.endswith("]")
+            else host
+        )
+        name = name.strip("[]").lower()
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return name in self._names
+        return True
+
+
+def _page(run: Followed) -> Row:
+    with run.lock:
+        run.reader.advance(PATIENCE)
+        return run.reader.page()
+
+
+def _run(run: Followed, request: Request) -> Row:
+    run.reader.advance(PATIENCE)
+    state = health.state(run.folder, time.time(), run.reader.tail.torn, run.reader.step_seconds())
+    if request.query_params.get("version") == run.reader.version():
+        return {"same": True, "state": state}
+    return {**run.reader.page(), "name": run.name, "state": state}
+
+
+def _responses(run: Followed, request: Request) -> Row:
+    asked = request.query_params
+    run.index.advance(PATIENCE / 2)
+    truncated = {"yes": True, "no": False}.get(asked.get("truncated", ""))
+    wanted = Filter(
+        asked.get("stage") or None,
+        _number(asked.get("step")),
+        asked.get("outcome") or None,
+        truncated,
+        asked.get("family") or None,
+        asked.get("text", "")[:1000],
+    )
+    return listing(run.index, wanted, _number(asked.get("start")) or 0, _number(asked.get("limit")) or 50)
+
+
+def _group(run: Followed, request: Request) -> Row | None:
+    run.index.advance(PATIENCE / 2)
+    asked = request.query_params
+    return group(run.folder, run.index, asked.get("file", ""), asked.get("problem", ""))
+
+
+def _text(run: Followed, request: Request) -> Row | None:
+    asked = request.query_params
+    return whole(run.index, asked.get("file", ""), asked.get("problem", ""), asked.get("sample", ""))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() and text.isascii() and len(text) < 16 else None
+
+
+def _json(value: Row, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")
