@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from transformers import GenerationConfig
 
@@ -94,6 +94,7 @@ class Served:
             self._run(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+            self._loop.close()
 
     async def _open(self, urls: Sequence[str], concurrency: int, patience: float) -> Fleet:
         key = os.environ.get("OPENAI_API_KEY", "")
@@ -124,7 +125,8 @@ class Served:
                 f"{server.url} serves {', '.join(map(repr, served)) or 'nothing'}, not {self.name!r}; give "
                 "one of those with --served-model, or start the server with this one"
             )
-        server.facts = Facts(self.name, served[self.name], "", "", False, None, False)
+        known = SimpleNamespace(model=self.name, limit=served[self.name])  # all that asking needs
+        server.facts = cast(Facts, known)
 
     async def _check(self, server: Vllm) -> None:
         await server.call("GET", "/v1/models")
