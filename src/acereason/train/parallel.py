@@ -19,7 +19,7 @@ from __future__ import annotations
 import atexit
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import MethodType
 from typing import Any
 
@@ -87,7 +87,8 @@ def shard(model: Any, placement: Placement) -> None:
 def prepare(model: Any, placement: Placement) -> None:
     """What is done to a model before it is sharded: activation checkpointing, compilation."""
     if placement.checkpoint_activations:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable = getattr(model, "activation_checkpointing_enable", None)  # its name since transformers 5.20
+        (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
     if placement.compile:
         for layer in layers(model):  # on CPU a pack's layout is Python data, which must not be compiled in
             part = layer if device(placement).type == "cuda" else layer.mlp
@@ -136,11 +137,21 @@ def share(model: Any, batch: Sequence[Example]) -> list[Example]:
     return [batch[i] for i in balanced(costs, ranks.world())[ranks.rank()]]
 
 
-def micro_batches(model: Any, examples: Sequence[Example], budget: int) -> list[Pack]:
-    """This rank's examples as packs of about `budget` tokens. A sharded model needs equally many on every
-    rank: those that are `is_filler` are to be computed with weight 0. Collective."""
+def micro_batches(model: Any, examples: Sequence[Example], budget: int) -> Iterator[Pack]:
+    """This rank's examples as packs of about `budget` tokens, each to be computed before the next is taken.
+    A sharded model needs equally many on every rank: those that are `is_filler` are to be computed with
+    weight 0. Collective."""
     if not is_sharded(model):
-        return models.micro_batches(model, examples, budget)
+        yield from models.micro_batches(model, examples, budget)
+        return
+    packs = _even_packs(model, examples, budget)
+    for number, packed in enumerate(packs, 1):
+        if ranks.world() == 1:  # no memory is saved by handing each one's gradient over
+            model.set_requires_gradient_sync(number == len(packs))
+        yield packed
+
+
+def _even_packs(model: Any, examples: Sequence[Example], budget: int) -> list[Pack]:
     lengths = [len(e) for e in examples]
     costs = [cost(length, model.config.hidden_size) for length in lengths]
     groups = fitting(lengths, costs, budget) if examples else []
