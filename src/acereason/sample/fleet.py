@@ -125,6 +125,13 @@ class Fleet:
         except TimeoutError:
             raise self.dark() from None
 
+    async def hold(self, seconds: float = 0.5) -> None:
+        """Wait a moment; raises what broke, or that no server came back in time."""
+        left = self.left()
+        if self.broken or (left is not None and left <= 0):
+            raise self.broken or self.dark()
+        await asyncio.sleep(seconds)
+
     def close(self) -> None:
         for task in self.tasks:
             task.cancel()

@@ -40,7 +40,7 @@ from acereason.sample.fleet import Fleet, Flight, Member
 from acereason.sample.http import Busy, Garbled, Refused, library
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.publish import Outbox
-from acereason.sample.vllm import LOAD, Vllm, reports_raw
+from acereason.sample.vllm import EXTENSION, LOAD, Vllm, reports_raw
 from acereason.sample.vllm_worker import shape_of
 
 log = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class ServerSampler:
         self._run(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
         if self._outbox is not None:
             self._outbox.close()
 
@@ -189,9 +190,8 @@ class ServerSampler:
         return (
             "canary: servers do not serve the weights that were published. Differences of log-probabilities "
             f"from the trainer's (allowed: mean {self.settings.canary} nats): {'; '.join(lines)}.{frozen} "
-            "Start the servers with --worker-extension-cls acereason.sample.vllm_worker.Published (a reload "
-            "without it leaves a tied output head stale on CPU), and with the trainer's dtype; kernels "
-            "that differ more need a larger sampling.servers.canary"
+            f"Start the servers with --worker-extension-cls {EXTENSION}, which reloads whole, and the dtype "
+            "of placement.compute; kernels that differ more need a larger sampling.servers.canary"
         )
 
     def _fit(self, request: Request) -> None:
@@ -273,6 +273,11 @@ class ServerSampler:
                 f"{server.url} serves another model than this policy ({facts.model}: {said}); start it with "
                 "--model on the policy's own folder"
             )
+        if facts.device == "cpu" and own["tie_word_embeddings"] and not facts.extension:
+            raise SamplingError(
+                f"{server.url} runs on CPU, where a reload leaves a tied output head stale; start it with "
+                f"--worker-extension-cls {EXTENSION}"
+            )
         if facts.logprobs_mode not in ("processed_logprobs", "unknown"):
             raise SamplingError(
                 f"{server.url} reports {facts.logprobs_mode}; start it with --logprobs-mode "
@@ -302,13 +307,13 @@ class ServerSampler:
         """Every server that is up loads the weights; its canary answers by url."""
         if self.settings.colocated:
             await self._each("wake")
-        while True:
-            self._fleet.changed.clear()
-            parts = await asyncio.gather(*(self._load(m, folder, name) for m in self._fleet.up))
+        members, answers = self._fleet.up, dict[str, Answers]()
+        while not answers:
+            parts = await asyncio.gather(*(self._load(m, folder, name) for m in members))
             answers = {url: each for url, each in parts if each is not None}
-            if answers:
-                break
-            await self._fleet.until(self._fleet.changed)
+            members = self._fleet.members
+            if not answers:
+                await self._fleet.hold()
         if self.settings.colocated:
             await self._each("sleep")
         return answers
@@ -316,7 +321,9 @@ class ServerSampler:
     async def _load(self, member: Member, folder: Path, name: str) -> tuple[str, Answers | None]:
         try:
             await member.server.load(folder, name)
-            return member.server.url, await self._ask_canary(member.server)
+            answers = await self._ask_canary(member.server)
+            member.up = True
+            return member.server.url, answers
         except (Busy, Garbled) as error:
             self._fleet.failed(member, error if isinstance(error, Busy) else Busy(str(error)))
             return member.server.url, None

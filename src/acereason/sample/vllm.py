@@ -45,15 +45,16 @@ class _Body(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a server says of itself. `extension`: it loaded ours. `shape`: of its model, where it can tell.
-    `versions`: it keeps the name of its weights."""
+    """What a server says of itself. `limit`: most tokens of prompt and response. `shape`: of its model, known
+    where it loaded our `extension`. `versions`: it keeps the name of its weights."""
 
     model: str
-    limit: int  # most tokens of prompt and response
+    limit: int
     version: str
     logprobs_mode: str
-    extension: bool
+    device: str
     shape: dict[str, Any] | None
+    extension: bool
     versions: bool
 
 
@@ -103,23 +104,38 @@ class Vllm:
         try:
             model = (await self.json("GET", "/v1/models"))["data"][0]
             version = await self.json("GET", "/version", optional=True) or {}
-            info = await self.json("GET", "/server_info?config_format=json", optional=True)
-            if info is None:
-                raise SamplingError(
-                    f"{self.url} has no routes to publish weights by; start it with VLLM_SERVER_DEV_MODE=1 "
-                    "in its environment"
-                )
-            parts = info["vllm_config"]
-            extension = parts["parallel_config"]["worker_extension_cls"] == EXTENSION
-            shape = (await self.remote("served_shape"))[0] if extension else None
+            said = await self._said()
             self.facts = Facts(
                 model["id"], int(model.get("max_model_len") or 0), str(version.get("version", "unknown")),
-                str(parts["model_config"].get("logprobs_mode", "unknown")), extension, shape,
-                await self.call("GET", "/weight_info", optional=True) is not None,
+                said.get("logprobs_mode", "unknown"), said.get("device", "unknown"), said.get("shape"),
+                "shape" in said, await self.call("GET", "/weight_info", optional=True) is not None,
             )  # fmt: skip
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise SamplingError(f"{self.url} is no vLLM server that is understood here: {error!r}") from error
         return self.facts
+
+    async def _said(self) -> dict[str, Any]:
+        """What our extension says of the server, or else what /server_info does, when it works."""
+        body = {"method": "served_facts"}
+        try:
+            found = await self.json("POST", "/collective_rpc", body, optional=True)
+            if found is None:
+                raise SamplingError(
+                    f"{self.url} has no routes to publish weights by; start it with VLLM_SERVER_DEV_MODE=1 "
+                    "in its environment"
+                )
+            return dict(found["results"][0])
+        except Busy as error:
+            if error.status != 500:
+                raise
+        try:
+            info = (await self.json("GET", "/server_info?config_format=json", optional=True))["vllm_config"]
+        except (Busy, TypeError):
+            return {}
+        return {
+            "logprobs_mode": str(info["model_config"].get("logprobs_mode", "unknown")),
+            "device": str(info["device_config"]["device"]),
+        }
 
     async def remote(self, method: str, seconds: float = QUICK, **arguments: Any) -> list[Any]:
         """Run a method of the server's workers; one result a worker."""

@@ -27,12 +27,17 @@ def shape_of(settings: Any) -> dict[str, Any]:
 
 
 class Published:
-    """Mixed into vLLM's worker, which brings `reload_weights`, `get_model` and `model_config`."""
+    """Mixed into vLLM's worker, which brings `reload_weights`, `get_model` and its configuration."""
 
-    def served_shape(self) -> dict[str, Any]:
-        """The shape of the model that is served."""
+    def served_facts(self) -> dict[str, Any]:
+        """What the trainer checks before it publishes: the model's shape, and how it is served."""
         worker: Any = self
-        return shape_of(worker.model_config.hf_config)
+        served = worker.model_config
+        return {
+            "shape": shape_of(served.hf_config),
+            "logprobs_mode": str(served.logprobs_mode),
+            "device": str(worker.device.type),
+        }
 
     def load_published(self, folder: str) -> dict[str, Any]:
         """Load the safetensors in `folder` in place: {"refreshed": number of tied layers}, or {"error": why}
