@@ -57,7 +57,7 @@ _HOPELESS = re.compile(
     r"^[<>%*/^]|[-+*/^<>=]$|\d \d|[A-Za-z]{4,}|[^\w\s\\{}()\[\]^+\-*/=<>.,:;|!%]|[^\x00-\x7f]"
     r"|\d[eE][+-]?\d{5}"
 )
-_HALF = re.compile(r"^\\(?:le|ge|ne|in)(?![A-Za-z])|\\(?:le|ge|ne|in)$")
+_HALF = re.compile(r"^\\(?:le|ge|ne|in)(?![A-Za-z])|\\(?:le|ge|ne|in|cdot|pm|mp)$")
 _SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
 
@@ -205,7 +205,7 @@ def _assignments(group: Group, other: Shape) -> Shape:
     names = [item.names[0] for item in group.items if isinstance(item, Relation)]
     values = tuple(Value(assigned(item) or ()) for item in group.items if isinstance(item, Relation))
     if len(set(names)) == 1:
-        return Group("list", values)
+        return Group("set" if group.kind == "either" else "list", values)
     if isinstance(other, Group) and other.kind == "tuple":
         return Group("tuple", values)
     return group

@@ -1,4 +1,5 @@
-"""Equality of everything else (roots, logarithms, angles) by evaluation to 60 and to 120 digits.
+"""Equality of everything else (roots, logarithms, angles) by evaluation to 60 and 120 digits, and to
+300 and 600 where those agree.
 
 A difference that is zero keeps shrinking as the precision grows; one that is not, stays. With
 variables, several real points of several sizes and signs are tried. Functions are real: a point at
@@ -131,22 +132,22 @@ def _real_root(x: Any, index: Any) -> Any:
     return mp.mpf(0) if x == 0 else mp.power(x, 1 / index)
 
 
-def _vanishes(sides: Callable[[], tuple[Any, Any]]) -> bool:
-    """Whether two numbers are equal: then their difference shrinks as the precision grows."""
+def _vanishes(sides: Callable[[], tuple[Any, Any]], digits: int) -> bool:
+    """Whether two numbers are equal: then their difference shrinks as the precision doubles."""
     mp = _mpmath()
-    with mp.workdps(60):
+    with mp.workdps(digits):
         left, right = sides()
         coarse = abs(left - right)
-    with mp.workdps(120):
+    with mp.workdps(2 * digits):
         left, right = sides()
         fine, scale = abs(left - right), max(abs(left), abs(right))
-        rounding = scale * mp.mpf(10) ** -60
-        shrunk = max(coarse, rounding) * mp.mpf(10) ** -30
+        rounding = scale * mp.mpf(10) ** -digits
+        shrunk = max(coarse, rounding) * mp.mpf(10) ** (-digits // 2)
         return bool(fine == 0 or (coarse < scale + mp.mpf(10) ** -25 and fine < shrunk))
 
 
 def really_equal(a: Tree, b: Tree) -> bool:
-    """Equality by evaluation to 60 and 120 digits. Raises Undefined, TooLarge or Irrational."""
+    """Equality by evaluation to up to 600 digits. Raises Undefined, TooLarge or Irrational."""
     names = sorted(variables(a) | variables(b))
     return any(_really_equal(a, b, names, base) for base in _bases(a, b))
 
@@ -169,7 +170,7 @@ def _really_equal(a: Tree, b: Tree, names: list[str], base: str) -> bool:
             return left, right
 
         try:
-            if not _vanishes(sides):
+            if not (_vanishes(sides, 60) and _vanishes(sides, 300)):
                 return False
         except Undefined:
             if not names:

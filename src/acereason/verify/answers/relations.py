@@ -161,7 +161,7 @@ def _single(a: Relation, b: Relation) -> bool:
         return _chain(a, turned(b))
     if factor is None:
         return False
-    if a.operators[0] in ("=", "!="):
+    if {"=", "!="} & {a.operators[0], b.operators[0]}:
         return a.operators == b.operators
     same_way = a.operators == b.operators
     return a.operators[0].endswith("=") == b.operators[0].endswith("=") and (factor > 0) == same_way
