@@ -106,7 +106,7 @@ def test_an_unfinished_run_exports_what_is_finished(run: Path, tmp_path: Path) -
     shutil.rmtree(part / "models" / "code")
     (part / "summary.json").unlink()
     assert gather(part).name == "math"
-    with pytest.raises(RunError, match="finished: sft, math$"):
+    with pytest.raises(RunError, match=r"finished: sft, math$"):
         export(part, tmp_path / "out", "code")
 
 
