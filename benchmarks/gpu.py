@@ -69,7 +69,7 @@ class Size:
     peer_rows: int
 
 
-FULL = Size(QWEN_1_5B, 8192, 16384, 32768, 3, (128, 256), 4096, 256, 32, 2048, 128)
+FULL = Size(QWEN_1_5B, 8192, 16384, 32768, 6, (128, 256), 4096, 256, 32, 2048, 128)
 SMALL = Size(TOY, 96, 128, 256, 2, (8,), 64, 16, 4, 32, 8)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CUDA = DEVICE.type == "cuda"
@@ -149,11 +149,13 @@ def model_for_learning(size: Size, checkpointing: bool = False, compiled: bool =
 
 
 def lengths_of(longest: int, tokens: int) -> Iterator[int]:
-    """Long-tailed lengths up to `longest` whose sum is about `tokens`; always the same."""
+    """Long-tailed lengths up to `longest` whose sum is a little under `tokens`; always the same."""
     random, total = np.random.default_rng(0), 0
-    while total < tokens:
+    while True:
         n = int(min(longest, max(longest / 16, random.lognormal(np.log(longest / 2), 0.6))))
         total += n
+        if total > 0.98 * tokens:
+            return
         yield n
 
 

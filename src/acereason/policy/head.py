@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at a time: 16 MiB of float32
-CHUNK_ELEMENTS_CUDA = 1 << 27  # 512 MiB: matrix products there want a thousand rows
+CHUNK_ELEMENTS_CUDA = 1 << 28  # 1 GiB: matrix products there want thousands of rows
 
 
 class _TemperedHead(torch.autograd.Function):
