@@ -23,7 +23,8 @@ Numbers = NDArray[np.float64]
 MOST_COLUMNS = 400
 LONGEST_WORD = 200  # characters of a text that are kept
 DEPTH = 3  # of nested quantities
-_NUMBERS = {float, int, bool, type(None)}
+_REAL = {float, int, bool}
+_NUMBERS = _REAL | {type(None)}
 _LARGEST_STEP = 2**53
 
 
@@ -61,14 +62,13 @@ class Columns:
         for name in dict.fromkeys(name for row in rows for name in row):
             values = [row.get(name) for row in rows]
             kinds = set(map(type, values))
-            if dict in kinds:
-                if depth > 1:
-                    nested = [value if type(value) is dict else {} for value in values]
-                    self._add(f"{prefix}{name}.", nested, depth - 1)
+            if dict in kinds and depth > 1:
+                nested = [value if type(value) is dict else {} for value in values]
+                self._add(f"{prefix}{name}.", nested, depth - 1)
+            if kinds & _REAL:
+                self._keep(self._numbers, prefix + name, _numbers(values, kinds))
             elif str in kinds:
                 self._keep(self._texts, prefix + name, [self._word(v) for v in values])
-            elif kinds != {type(None)} or not prefix:
-                self._keep(self._numbers, prefix + name, _numbers(values, kinds))
 
     def _word(self, value: Any) -> str | None:
         return (
@@ -112,13 +112,13 @@ class Columns:
         starts = self._starts(order, points)
         ends = np.append(starts[1:], len(order)) - 1
         found: dict[str, list[Any]] = {}
+        for name in self._texts:
+            texts = self.text(name)
+            found[name] = [texts[at] for at in order[ends].tolist()]
         for name in self._numbers:
             values = self.column(name)[order]
             whole = name.rpartition(".")[2] in ("step", "stage_step", "epoch")
             found[name] = _exact(values[ends]) if whole else _rounded(_reduce(values, starts, name))
-        for name in self._texts:
-            texts = self.text(name)
-            found[name] = [texts[at] for at in order[ends].tolist()]
         return found
 
     def _starts(self, order: NDArray[np.int64], points: int) -> NDArray[np.int64]:
@@ -137,9 +137,16 @@ def _numbers(values: list[Any], kinds: set[type]) -> Numbers:
         clean = values if kinds <= _NUMBERS else [v if type(v) in _NUMBERS else None for v in values]
         numbers = np.array(clean, np.float64)
     except OverflowError:
-        numbers = np.array([v if type(v) is float else math.nan for v in values])
+        numbers = np.array([_number(value) for value in values])
     numbers[~np.isfinite(numbers)] = math.nan
     return numbers
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if type(value) in _REAL else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _reduce(values: Numbers, starts: NDArray[np.int64], name: str) -> Numbers:

@@ -54,8 +54,7 @@ class Reader:
     def advance(self, seconds: float = float("inf")) -> None:
         """Read what is new, for at most about so many seconds."""
         for rows in self.tail.read(seconds):
-            if self.tail.generation != self.generation:
-                self._begin()
+            self._renew()
             kinds: dict[str, list[Row]] = {}
             for row in rows:
                 kinds.setdefault(str(row.get("kind")), []).append(row)
@@ -63,6 +62,12 @@ class Reader:
                 columns.append(kinds.get(kind, []))
             for kind, events in self.events.items():
                 events.extend(kinds.get(kind, []))
+        self._renew()
+
+    def _renew(self) -> None:
+        """Forget everything when the file is not the one that was read."""
+        if self.tail.generation != self.generation:
+            self._begin()
 
     def version(self) -> str:
         """Another text whenever `page` would say something else."""

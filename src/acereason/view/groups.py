@@ -35,6 +35,7 @@ def listing(index: Index, wanted: Filter, start: int, limit: int, seconds: float
         "searched": found.searched,
         "total": index.total,
         "indexed": index.indexed,
+        "broken": index.broken,
         **index.choices(),
     }
 

@@ -67,13 +67,14 @@ class Filter:
 
 @dataclass(slots=True)
 class File:
-    """One responses file. `starts` has an entry more than there are rows; names are codes of the index."""
+    """One responses file: where each row starts and how long it is in bytes; names are codes of the index."""
 
     name: str
     stage: str
     step: int
     stamp: tuple[int, int, int]
     starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     problem: NDArray[np.int32]
     sample: NDArray[np.int32]
     tokens: NDArray[np.int32]
@@ -132,6 +133,11 @@ class Index:
         """Responses indexed."""
         return sum(map(len, self.files.values()))
 
+    @property
+    def broken(self) -> int:
+        """Lines that could not be read."""
+        return sum(file.broken for file in self.files.values())
+
     def choices(self) -> Row:
         """What can be filtered by: stages with their steps, outcomes, families."""
         stages: dict[str, list[int]] = {}
@@ -169,7 +175,7 @@ class Index:
         try:
             with (self.folder / file.name).open("rb") as data:
                 data.seek(int(file.starts[row]))
-                found = decode(data.read(int(file.starts[row + 1] - file.starts[row])))
+                found = decode(data.read(int(file.lengths[row])))
         except OSError:
             return {}
         return found if isinstance(found, dict) else {}
@@ -208,12 +214,12 @@ class Index:
             at = data.find(needle)
             while at >= 0:
                 row = int(np.searchsorted(file.starts, at, "right")) - 1
-                if row >= len(file):
-                    break
-                begin, end = int(file.starts[max(row, 0)]), int(file.starts[row + 1])
                 if row >= 0 and keep[row] and not hits[row]:
-                    hits[row] = _says(data[begin:end], text)
-                at = data.find(needle, end)
+                    begin = int(file.starts[row])
+                    hits[row] = _says(data[begin : begin + int(file.lengths[row])], text)
+                if row + 1 >= len(file):
+                    break
+                at = data.find(needle, int(file.starts[row + 1]))
         return hits
 
     def _code(self, value: Any) -> int:
@@ -228,12 +234,13 @@ class Index:
             data = (self.folder / name).read_bytes()
         except OSError:
             return None
-        kept, starts, at, broken = [], [], 0, 0
+        kept, starts, lengths, at, broken = [], [], [], 0, 0
         for line in data.split(b"\n"):
             brief = self._brief(line) if line.strip() else None
             if brief is not None:
                 kept.append(brief)
                 starts.append(at)
+                lengths.append(len(line))
             elif line.strip():
                 broken += 1
             at += len(line) + 1
@@ -243,7 +250,8 @@ class Index:
             stage,
             int(step),
             stamp,
-            np.array([*starts, len(data)], np.int64),
+            np.array(starts, np.int64),
+            np.array(lengths, np.int64),
             np.array([self._code(b.problem_id) for b in kept], np.int32),
             np.array([_count(b.sample) for b in kept], np.int32),
             np.array([_count(b.tokens) for b in kept], np.int32),

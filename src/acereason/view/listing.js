@@ -63,6 +63,7 @@ function counted(found) {
   const parts = [`${least}${short(found.matching)} of ${short(found.total)} responses match`];
   if (found.searched < 1) parts.push(`${Math.round(100 * found.searched)} % searched`);
   if (found.indexed < 1) parts.push(`${Math.round(100 * found.indexed)} % indexed`);
+  if (found.broken) parts.push(`${short(found.broken)} unreadable lines left out`);
   if (found.of) parts.push(`this file holds a few groups of each stage; the run has ${short(found.of)} there, and acereason view shows all`);
   return parts.join(" · ");
 }

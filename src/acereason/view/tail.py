@@ -51,6 +51,10 @@ class Tail:
         self._inode = 0
         self._witness = b""
 
+    def _forget(self) -> None:
+        self.generation += 1
+        self._start_over()
+
     @property
     def behind(self) -> int:
         """Bytes not read yet, a torn line aside."""
@@ -63,9 +67,13 @@ class Tail:
         end = time.monotonic() + seconds
         try:
             file = self.path.open("rb")
+        except FileNotFoundError:
+            self.missing = "is not there"
+            if self.offset:
+                self._forget()
+            return
         except OSError as error:
-            absent = isinstance(error, FileNotFoundError)
-            self.missing = "is not there" if absent else f"cannot be read: {error.strerror}"
+            self.missing = f"cannot be read: {error.strerror}"
             return
         with file:
             self.missing = ""
@@ -98,8 +106,7 @@ class Tail:
             or self.size < self.offset
             or file.read(len(self._witness)) != self._witness
         ):
-            self.generation += 1
-            self._start_over()
+            self._forget()
         self._inode = status.st_ino
 
     def _whole_lines(self, file: Any) -> bytes:
@@ -121,8 +128,8 @@ class Tail:
         try:
             rows = _decoder.decode_lines(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            rows = [decode(line) for line in data.split(b"\n")[:-1]]
-        if len(rows) != data.count(b"\n"):  # empty lines keep the numbers right
+            rows = []
+        if len(rows) != data.count(b"\n"):  # one by one; empty lines keep the numbers right
             rows = [decode(line) if line.strip() else {} for line in data.split(b"\n")[:-1]]
         objects = [row for row in rows if isinstance(row, dict)]
         if len(objects) < len(rows):
