@@ -1,0 +1,128 @@
+"""`acereason evaluate` and `compare`, as a user calls them but without a new process for each."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import evaluate_tools as tools
+from acereason.cli import main
+from acereason.policy.model import load_tokenizer
+from acereason.problems import write_jsonl
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tools.make_model(tmp_path_factory.mktemp("model"))
+
+
+@dataclass
+class Shown:
+    """What a command left: its exit status and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Shown]
+
+
+@pytest.fixture
+def acereason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str | Path) -> Shown:
+        monkeypatch.setattr(sys, "argv", ["acereason", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return Shown(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def aime(path: Path) -> Path:
+    rows = [
+        {"id": i, "problem": f"Say a digit, {i % 6}.", "solution": "", "answer": "007", "url": "", "year": ""}
+        for i in range(30)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+COMMON = ("--budget", "16", "--format", "plain")
+
+
+def test_a_benchmark_embedded_and_served_and_their_comparison(
+    acereason: Run, folder: Path, tmp_path: Path
+) -> None:
+    file, here, there = aime(tmp_path / "aime.jsonl"), tmp_path / "here", tmp_path / "there"
+    shown = acereason("evaluate", folder, "-b", f"aime24={file}", "-k", "4", *COMMON, "-o", here)
+    assert shown.returncode == 0, shown.stderr
+    assert "AIME24" in shown.stdout and "30 questions" in shown.stderr and "tokens/s" in shown.stderr
+    assert {"results.json", "results.md", "pass_at_k.svg", "protocol.json"} <= {
+        p.name for p in here.iterdir()
+    }
+    fake = tools.Fake(load_tokenizer(folder), 128)
+    with tools.serving(fake) as url:
+        served = acereason(
+            "evaluate", url, "--tokenizer", folder, "-b", f"aime24={file}", "-k", "4", *COMMON, "-o", there,
+            "--json",
+        )  # fmt: skip
+    assert served.returncode == 0, served.stderr
+    score = json.loads(served.stdout)["aime24"]
+    assert (score["n"], score["k"]) == (30, 4) and "ids" not in score
+    compared = acereason("compare", here, there, "--json", "--plot", tmp_path / "both.svg")
+    row = json.loads(compared.stdout)[0]
+    assert row["n"] == 30 and row["low"] <= row["mean"] <= row["high"]
+    assert row["after"] - row["before"] == pytest.approx(row["mean"])
+    assert "AIME24 there" in (tmp_path / "both.svg").read_text()
+
+
+def test_generations_made_elsewhere_are_graded(acereason: Run, tmp_path: Path) -> None:
+    problems, made = tmp_path / "problems.jsonl", tmp_path / "made.jsonl"
+    write_jsonl(problems, tools.PROBLEMS[:2])
+    texts = ["7", "\\frac{14}{2}", "8", "7"]
+    rows = [{"problem_id": f"p{i % 2}", "text": f"so</think>\\boxed{{{t}}}"} for i, t in enumerate(texts)]
+    rows += [{"problem_id": f"p{i}", "text": "cut", "finish": "length", "tokens": 9} for i in range(2)]
+    made.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shown = acereason("evaluate", "--responses", made, "-p", problems, "--json")
+    assert shown.returncode == 0, shown.stderr
+    score = json.loads(shown.stdout)["math"]
+    assert (score["n"], score["k"], score["mean"]) == (2, 3, 0.5)
+    assert score["truncated"] == score["no_answer"] == pytest.approx(1 / 3)
+    made.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    short = acereason("evaluate", "--responses", made, "-p", problems)
+    assert short.returncode == 2 and "1 samples missing" in " ".join(short.stderr.split())
+    made.write_text(json.dumps({"problem_id": "p9", "text": "?"}) + "\n")
+    strange = acereason("evaluate", "--responses", made, "-p", problems)
+    assert strange.returncode == 2 and "'p9', which is not among the problems" in " ".join(
+        strange.stderr.split()
+    )
+    write_jsonl(problems, tools.PROBLEMS[:1])
+    made.write_text(json.dumps({"problem_id": "p0", "response": "It is \\boxed{7}."}) + "\n")
+    bare = acereason("evaluate", "--responses", made, "-p", problems, "--no-thinking", "--json")
+    assert json.loads(bare.stdout)["math"]["mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate"], "give a model or servers to ask, or --responses"),
+        (["evaluate", "m", "-b", "aime24", "-p", "x"], "give --benchmarks or --problems"),
+        (["evaluate", "http://127.0.0.1:9", "-b", "aime24"], "needs --tokenizer"),
+        (["evaluate", "http://127.0.0.1:9", "-b", "aime24", "--tokenizer", "x"], "is no server that answers"),
+        (["evaluate", "--responses", "nowhere", "-b", "amie24"], "unknown benchmark 'amie24'; known: aime24"),
+        (["evaluate", "m", "-b", "aime24", "--format", "chatml"], "unknown prompt format 'chatml'"),
+        (["compare", "/nowhere", "/nowhere"], "holds no finished evaluation"),
+    ],
+)
+def test_errors_are_clear_and_short(acereason: Run, arguments: list[str], message: str) -> None:
+    shown = acereason(*arguments)
+    assert shown.returncode == 2
+    assert message in " ".join(shown.stderr.split())
+    assert "Traceback" not in shown.stderr
