@@ -35,11 +35,11 @@ from acereason.curate.answers import (
 from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.decontaminate import Overlap, by_source
 from acereason.curate.funnel import Funnel
-from acereason.curate.publish import publish
+from acereason.curate.publish import Origin, publish
 from acereason.curate.rules import by_rules, sound_tests
 from acereason.curate.select import by_difficulty, difficulty, length_balance, majority
-from acereason.curate.settings import Curation, SourceSettings
-from acereason.curate.sources import Rejected, Source, find_files, raw_rows, read_source
+from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
+from acereason.curate.sources import Rejected, Source, commit_of, find_files, raw_rows, read_source
 from acereason.curate.steps import Done, Steps, file_key, key_of, only_one, sieve
 from acereason.curate.stream import replacing
 from acereason.curate.teach import teach
@@ -62,9 +62,10 @@ def curate(settings: Curation, out: Path, tell: Callable[[str], None] = lambda _
     check(settings)
     with only_one(out):
         steps = Steps(out / "steps", tell)
-        gathered = _gather(settings, steps)
+        origins = _origins(settings)
+        gathered = _gather(settings, steps, origins)
         unique = _dedup(settings, steps, gathered)
-        clean = _decontaminate(settings, steps, unique)
+        clean = _decontaminate(settings, steps, unique, origins)
         ruled = _rules(settings, steps, clean)
         asked = _teach(settings, steps, ruled if settings.ask == "rl" else clean)
         answers = _answers(settings, steps, gathered, unique, clean, asked)
@@ -75,7 +76,7 @@ def curate(settings: Curation, out: Path, tell: Callable[[str], None] = lambda _
             if done
             for funnel in done.funnels
         ]
-        return publish(settings, out, clean, answers, chosen, [gathered, clean], lines)
+        return publish(settings, out, clean, answers, chosen, [gathered, clean], lines, origins)
 
 
 def check(settings: Curation) -> None:
@@ -99,7 +100,8 @@ def check(settings: Curation) -> None:
 
 def _source(settings: SourceSettings) -> Source | None:
     if settings.columns:
-        return generic_source(settings.name, settings.columns)
+        generic = generic_source(settings.name, settings.columns)
+        return msgspec.structs.replace(generic, revision=settings.revision)
     if settings.name == "problems":
         return None
     if settings.name not in PUBLISHED:
@@ -107,7 +109,8 @@ def _source(settings: SourceSettings) -> Source | None:
             f"unknown source {settings.name!r}; known: {', '.join(sorted(PUBLISHED))}, problems; "
             "or name the columns"
         )
-    return PUBLISHED[settings.name]
+    published = PUBLISHED[settings.name]
+    return msgspec.structs.replace(published, revision=settings.revision or published.revision)
 
 
 def _files(settings: SourceSettings) -> list[Path]:
@@ -115,7 +118,8 @@ def _files(settings: SourceSettings) -> list[Path]:
     where = settings.path or (source.id if source and not settings.columns else None)
     if where is None:
         raise ConfigError(f"source {settings.name!r} needs a path")
-    files = find_files(where, source.files if source else "*", source.revision if source else None)
+    revision = settings.revision or (source.revision if source else None)
+    files = find_files(where, source.files if source else "*", revision)
     return files + [Path(path) for path in settings.rejoin]
 
 
@@ -142,7 +146,16 @@ def _items(
     yield from read_source(source, where, aside, _option(settings), settings.check_rows)
 
 
-def _gather(settings: Curation, steps: Steps) -> Done:
+def _origins(settings: Curation) -> list[Origin]:
+    """The files of every source and benchmark, hashed whole, and the commit of those from a hub."""
+    found = [(s.name, _files(s)) for s in settings.sources]
+    found += [(b.name, find_files(b.path, revision=b.revision)) for b in settings.benchmarks]
+    return [
+        Origin(name, commit_of(files), {path.name: file_key(path) for path in files}) for name, files in found
+    ]
+
+
+def _gather(settings: Curation, steps: Steps, origins: list[Origin]) -> Done:
     def make(folder: Path) -> list[Funnel]:
         with (
             replacing(folder / PROBLEMS) as problems,
@@ -151,7 +164,7 @@ def _gather(settings: Curation, steps: Steps) -> Done:
         ):
             return [_one_source(s, problems, responses, rejected) for s in settings.sources]
 
-    keys = [[file_key(path) for path in _files(source)] for source in settings.sources]
+    keys = [list(origin.files.values()) for origin in origins[: len(settings.sources)]]
     return steps.run("gather", [settings.sources, keys], make)
 
 
@@ -182,22 +195,22 @@ def _dedup(settings: Curation, steps: Steps, gathered: Done) -> Done:
     return steps.run("dedup", [gathered.key, settings.duplicates], make)
 
 
-def questions(path: str, column: str) -> Iterator[str]:
+def questions(benchmark: BenchmarkSettings, column: str) -> Iterator[str]:
     """One column of a benchmark's files, rows without it left out."""
-    for file in find_files(path):
+    for file in find_files(benchmark.path, revision=benchmark.revision):
         for _, row, _, _ in raw_rows(file):
             if row and isinstance(row.get(column), str):
                 yield row[column]
 
 
-def _decontaminate(settings: Curation, steps: Steps, unique: Done) -> Done:
+def _decontaminate(settings: Curation, steps: Steps, unique: Done, origins: list[Origin]) -> Done:
     rule = settings.decontamination
 
     def make(folder: Path) -> list[Funnel]:
-        asked = {b.name: list(questions(b.path, b.column)) for b in settings.benchmarks}
+        asked = {b.name: list(questions(b, b.column)) for b in settings.benchmarks}
         if empty := [name for name, texts in asked.items() if not texts]:
             raise DataError(f"benchmark {empty[0]}: no question in its column; name it by `column`")
-        urls = [u for b in settings.benchmarks if b.url_column for u in questions(b.path, b.url_column)]
+        urls = [u for b in settings.benchmarks if b.url_column for u in questions(b, b.url_column)]
         report: list[Overlap] = []
 
         def source_rule(part: list[Problem]) -> tuple[list[Problem], Funnel]:
@@ -227,7 +240,7 @@ def _decontaminate(settings: Curation, steps: Steps, unique: Done) -> Done:
             path.unlink()
         return funnels
 
-    keys = [[file_key(path) for path in find_files(b.path)] for b in settings.benchmarks]
+    keys = [list(origin.files.values()) for origin in origins[len(settings.sources) :]]
     return steps.run("decontaminate", [unique.key, settings.benchmarks, keys, rule], make)
 
 

@@ -30,6 +30,14 @@ class File(msgspec.Struct, frozen=True):
     hash: str
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """What a source or a benchmark was read from: the commit at the hub, and the files' hashes."""
+
+    name: str
+    commit: str | None
+    files: dict[str, str]
+
+
 def publish(
     settings: Curation,
     out: Path,
@@ -38,6 +46,7 @@ def publish(
     chosen: Done,
     reports: Sequence[Done],
     funnels: list[Funnel],
+    origins: Sequence[Origin],
 ) -> list[Funnel]:
     """Write everything unless it stands there; returns the funnel with stages and mixes added."""
     key = key_of(settings_for_hash(settings), [done.key for done in (clean, answers, chosen, *reports)])
@@ -58,10 +67,11 @@ def publish(
     writer.copy(gathered / "rejected.jsonl", "reports/rejected.jsonl")
     writer.copy(decontaminated / "contamination.jsonl", "reports/contamination.jsonl")
     writer.text("reports/funnel.txt", table(funnels) + "\n")
-    writer.text("README.md", card(settings, funnels, writer.files))
+    writer.text("README.md", card(settings, funnels, writer.files, origins))
     manifest = {
         "key": key,
         "seed": settings.seed,
+        "origins": origins,
         "files": writer.files,
         "mixes": writer.mixes,
         "funnel": funnels,
@@ -203,9 +213,14 @@ def _mix(
     writer.mixes[wanted.name] = manifest
 
 
-def card(settings: Curation, funnels: Sequence[Funnel], files: Mapping[str, File]) -> str:
+def card(
+    settings: Curation, funnels: Sequence[Funnel], files: Mapping[str, File], origins: Sequence[Origin]
+) -> str:
     """A data set card: what it is, what it was made from, what was dropped, what to mind."""
-    sources = [f"* {s.name}: `{s.path or 'published id'}`" for s in settings.sources]
+    sources = [
+        f"* {s.name}: `{s.path or 'published id'}`" + (f" at `{o.commit}`" if o.commit else "")
+        for s, o in zip(settings.sources, origins, strict=False)
+    ]
     benchmarks = [f"* {b.name}" for b in settings.benchmarks] or ["* none: **not decontaminated**"]
     listed = [f"| `{name}` | {file.rows:,} | `{file.hash}` |" for name, file in files.items()]
     rule = settings.decontamination

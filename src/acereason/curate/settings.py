@@ -30,12 +30,14 @@ class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SourceSettings(Struct, frozen=True):
     """One set. name: of a published set, or any name together with `columns`; "problems" and no
     columns reads this project's own records. path: file, folder or hub id (default: the published
-    id). option: a config, split or model, where the set has them. rejoin: for OpenCodeReasoning,
-    files of {dataset, split, index, question}. traces: whether to take the set's responses.
-    check_rows: insist on the published number of rows."""
+    id). revision: branch, tag or commit at the hub; the manifest names the commit that was read.
+    option: a config, split or model, where the set has them. rejoin: for OpenCodeReasoning, files of
+    {dataset, split, index, question}. traces: whether to take the set's responses. check_rows:
+    insist on the published number of rows."""
 
     name: str
     path: str | None = None
+    revision: str | None = None
     columns: Columns | None = None
     option: str | None = None
     rejoin: tuple[str, ...] = ()
@@ -49,6 +51,7 @@ class BenchmarkSettings(Struct, frozen=True):
 
     name: str
     path: str
+    revision: str | None = None
     column: str = "problem"
     url_column: str | None = None
 

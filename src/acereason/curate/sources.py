@@ -11,7 +11,7 @@ set aside, never fatal, never executed. Files are read row by row or in small ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,12 +89,22 @@ def find_files(where: str, pattern: str = "*", revision: str | None = None) -> l
     return files
 
 
+def commit_of(files: Iterable[Path]) -> str | None:
+    """The commit of files that came from a hub; None for local ones."""
+    for path in files:
+        name, _, rest = str(path).partition("/snapshots/")[2].partition("/")
+        if rest and len(name) == 40:
+            return name
+    return None
+
+
 def _download(where: str, pattern: str, revision: str | None) -> Path:
     if where.count("/") != 1 or where.startswith((".", "/", "~")):
         raise DataError(f"{where}: no such file or folder")
     from huggingface_hub import snapshot_download
 
-    patterns = [f"{pattern}{suffix}" for suffix in ("", *SUFFIXES)]
+    named = pattern.endswith(SUFFIXES)  # the data alone: no pictures, no scripts
+    patterns = [pattern] if named else [f"{pattern}{suffix}" for suffix in SUFFIXES]
     try:
         found = snapshot_download(where, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the library raises a dozen kinds, none of ours
