@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from acereason.curate.stream import in_order
 from acereason.curate.tables import read_table, write_table
 from acereason.errors import ConfigError, DataError, RunError
 from acereason.problems import Problem, Response, Test, read_jsonl, write_jsonl
+from acereason.verify import Judge
 
 pytest.importorskip("pyarrow")
 LIST = "farmer garden bottle river letter engine window market purple train violin orange tower"
@@ -143,6 +145,31 @@ def test_unchanged_steps_are_not_redone(tmp_path: Path) -> None:
         file.write(json.dumps({"problem": leak(77)}) + "\n")
     curate(settings, tmp_path / "out", told.append)
     assert told == ["decontaminate", "rules", "answers", "select"]
+
+
+def test_what_was_judged_is_not_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed within the judging, only what is not in the journal is judged; so too for new responses."""
+    settings, out = build(tmp_path / "in", 20), tmp_path / "out"
+    curate(settings, out)
+    before, journal = tree(out), out / "steps" / "verdicts.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    half = len(lines) // 2
+    journal.write_bytes(b"".join(lines[:half]) + lines[half][:20])
+    for folder in [*out.glob("steps/answers-*"), *out.glob("steps/select-*")]:
+        shutil.rmtree(folder)
+    (out / "manifest.json").unlink()
+    judged: list[str] = []
+    submit = Judge.submit
+    monkeypatch.setattr(Judge, "submit", lambda j, p, r: (judged.append(r.text), submit(j, p, r))[1])
+    curate(settings, out)
+    assert len(judged) == len(lines) - half and tree(out) == before
+    assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
+    judged.clear()
+    with (tmp_path / "in" / "train.jsonl").open("a") as file:
+        row = {"q": prompts(20)[-3], "a": "1", "r": "another</think> \\boxed{1}"}
+        file.write(json.dumps(row) + "\n")
+    curate(settings, out)
+    assert judged == ["another</think> \\boxed{1}"]
 
 
 SCRIPT = """

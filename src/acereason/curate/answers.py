@@ -3,6 +3,9 @@
 A response to a problem that was merged into another follows it; equal responses to one problem are
 one. Token counts are the server's where it gave them, else a tokenizer's, else characters divided
 by a constant.
+
+Verdicts go into a journal under a hash of the problem's tests or answer and of the response, as they
+come: a run that was killed, or one with more responses or other sources, judges only what is new.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import msgspec
 
 from acereason.chat import END_THINK
 from acereason.curate.funnel import Funnel
+from acereason.curate.journal import index_lines
+from acereason.curate.steps import VERSION
 from acereason.curate.stream import replacing
 from acereason.problems import Problem, Response, Verdict, read_jsonl
 
@@ -89,14 +94,16 @@ def judge_answers(
     tokenizer: str | None,
     characters: float,
     workers: int,
+    journal: Path,
 ) -> None:
-    """Write a `Counted` for every response, in order, with its verdict if `judge`."""
+    """Write a `Counted` for every response, in order, with its verdict if `judge`. What `journal`
+    holds is not judged again."""
     count = token_counter(tokenizer, characters)
     with ExitStack() as stack:
         out = stack.enter_context(replacing(target))
         verdicts = _nothing(responses)
         if judge:
-            verdicts = stack.enter_context(_Judged(problems, responses, workers))
+            verdicts = stack.enter_context(_Judged(problems, responses, workers, journal))
         for response, verdict in verdicts:
             whole = response.finish == "stop" and END_THINK in response.text
             row = Counted(response.problem_id, response.sample, count(response), whole, verdict)
@@ -107,36 +114,68 @@ def _nothing(responses: Path) -> Iterator[tuple[Response, Verdict | None]]:
     return ((response, None) for response in read_jsonl(responses, Response))
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """A line of the journal."""
+
+    key: str
+    verdict: Verdict
+
+
 class _Judged:
     """Responses with their verdicts in the order of the file, a bounded number of them under
     way."""
 
-    def __init__(self, problems: Path, responses: Path, workers: int) -> None:
+    def __init__(self, problems: Path, responses: Path, workers: int, journal: Path) -> None:
         from acereason.verify import Judge
 
-        self.problems = {problem.id: problem for problem in read_jsonl(problems, Problem)}
+        self.problems = {p.id: (p, _digest(p)) for p in read_jsonl(problems, Problem)}
         self.responses, self.judge = responses, Judge(workers)
+        self.places = index_lines(journal)
+        self.journal = journal.open("ab", buffering=0)
+        self.kept = journal.open("rb")
 
     def __enter__(self) -> Iterator[tuple[Response, Verdict | None]]:
         return self.all()
 
-    def __exit__(self, *_: object) -> None:
-        self.judge.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.judge.close(abandon=kind is not None)
+        self.journal.close()
+        self.kept.close()
 
     def all(self) -> Iterator[tuple[Response, Verdict | None]]:
-        waiting: deque[tuple[Response, Future[Verdict]]] = deque()
+        waiting: deque[tuple[Response, str, Future[Verdict] | None]] = deque()
         for response in read_jsonl(self.responses, Response):
-            problem = self.problems[response.problem_id]
-            waiting.append((response, self.judge.submit(problem, response)))
+            problem, digest = self.problems[response.problem_id]
+            key = _key(digest, response)
+            fresh = key not in self.places
+            waiting.append((response, key, self.judge.submit(problem, response) if fresh else None))
             if len(waiting) >= WINDOW:
-                yield _timeless(*waiting.popleft())
+                yield self.first(*waiting.popleft())
         while waiting:
-            yield _timeless(*waiting.popleft())
+            yield self.first(*waiting.popleft())
+
+    def first(self, response: Response, key: str, future: Future[Verdict] | None) -> tuple[Response, Verdict]:
+        """A response with its verdict, from the journal or just made; without the seconds that it
+        took, which differ from run to run. What the machine could not judge is not kept."""
+        if future is None:
+            self.kept.seek(self.places[key])
+            return response, msgspec.json.decode(self.kept.readline(), type=Kept).verdict
+        verdict = msgspec.structs.replace(future.result(), seconds=0.0)
+        if verdict.outcome != "unjudged":
+            self.journal.write(msgspec.json.encode(Kept(key, verdict)) + b"\n")
+        return response, verdict
 
 
-def _timeless(response: Response, verdict: Future[Verdict]) -> tuple[Response, Verdict]:
-    """The verdict without its seconds, which differ from run to run."""
-    return response, msgspec.structs.replace(verdict.result(), seconds=0.0)
+def _digest(problem: Problem) -> bytes:
+    """A hash of what a verdict depends on, the response apart."""
+    limits = (problem.time_limit, problem.memory_limit)
+    judged = (problem.domain, problem.question, problem.answer, problem.tests, problem.function, limits)
+    return blake2b(msgspec.json.encode((VERSION, judged, problem.meta)), digest_size=16).digest()
+
+
+def _key(digest: bytes, response: Response) -> str:
+    said = f"{response.finish}\x1f{response.text}".encode("utf-8", "surrogatepass")
+    return blake2b(digest + said, digest_size=12).hexdigest()
 
 
 def read_counted(path: Path) -> dict[str, list[Counted]]:

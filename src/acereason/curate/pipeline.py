@@ -310,6 +310,7 @@ def _answers(
         judge_answers(
             clean / PROBLEMS, folder / RESPONSES, folder / "counted.jsonl", settings.judge,
             settings.tokenizer, settings.characters_per_token, settings.workers,
+            steps.folder / "verdicts.jsonl",
         )  # fmt: skip
         return [funnel]
 

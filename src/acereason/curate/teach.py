@@ -27,6 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from acereason.curate.draw import chance
 from acereason.curate.extras import need
+from acereason.curate.journal import index_lines
 from acereason.curate.stream import replacing
 from acereason.curate.wire import Protocol, completion, content_hash, payload, route
 from acereason.errors import ConfigError, RunError, SamplingError
@@ -101,29 +102,6 @@ class Breaker:
             self.closed_until = now + min(self.pause * 2**rounds, 60.0)
 
 
-class _Key(msgspec.Struct):
-    key: str
-
-
-def index_answers(path: Path) -> dict[str, tuple[int, int]]:
-    """Where the line of each key begins and ends; a torn last line is cut off the file."""
-    if not path.exists():
-        return {}
-    found: dict[str, tuple[int, int]] = {}
-    decoder, at = msgspec.json.Decoder(_Key), 0
-    with path.open("r+b") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                file.truncate(at)
-                break
-            try:
-                found.setdefault(decoder.decode(line).key, (at, at + len(line)))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise RunError(f"{path} is damaged at byte {at:,}: {error}") from error
-            at += len(line)
-    return found
-
-
 def open_folder(folder: Path, protocol: Protocol) -> None:
     """Create the folder, or check that what lies in it was made by the same protocol."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,14 +136,14 @@ def teach(problems: Sequence[Problem], teacher: Teacher, protocol: Protocol, fol
 def collect(problems: Sequence[Problem], samples: int, protocol: Protocol, folder: Path) -> int:
     """Write responses.jsonl in the order of problems and samples; returns how many are missing."""
     path, missing, decoder = folder / "answers.jsonl", 0, msgspec.json.Decoder(Line)
-    places = index_answers(path)
+    places = index_lines(path)
     with replacing(folder / "responses.jsonl") as out, path.open("rb") as answers:
         for problem, sample in asks(problems, samples):
             place = places.get(content_hash(protocol, problem, sample))
             missing += place is None
             if place is not None:
-                answers.seek(place[0])
-                line = decoder.decode(answers.read(place[1] - place[0]))
+                answers.seek(place)
+                line = decoder.decode(answers.readline())
                 out.write(msgspec.json.encode(line.response) + b"\n")
     return missing
 
@@ -186,7 +164,7 @@ class _Run:
         stack: ExitStack,
     ) -> None:  # fmt: skip
         self.teacher, self.protocol = teacher, protocol
-        self.done = set(index_answers(folder / "answers.jsonl"))
+        self.done = set(index_lines(folder / "answers.jsonl"))
         self.total = len(problems) * teacher.samples
         self.owed = (ask for ask in asks(problems, teacher.samples) if self.key(ask) not in self.done)
         self.found = sum(self.key(ask) in self.done for ask in asks(problems, teacher.samples))
