@@ -23,15 +23,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 
 from acereason.config import Placement, Rl
+from acereason.policy import model as models
 from acereason.policy.head import tempered_logprobs
-from acereason.policy.model import new_model
-from acereason.policy.packing import Example
+from acereason.policy.model import logprobs, new_model
+from acereason.policy.packing import Example, pack
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
@@ -136,12 +138,10 @@ def flops(shape: dict[str, Any], lengths: list[int], predicted: int) -> float:
     return matrices + 6 * layers * hidden * sum(n * n for n in lengths)
 
 
-def model_for_learning(size: Size, checkpointing: bool = False, compiled: bool = CUDA) -> Any:
+def model_for_learning(size: Size, **placed: Any) -> Any:
     with torch.device(DEVICE):
         model = new_model("qwen2", 1, **size.shape)
-    placement = Placement(
-        compute="bfloat16" if CUDA else "float32", checkpoint_activations=checkpointing, compile=compiled
-    )
+    placement = Placement(compute="bfloat16" if CUDA else "float32", **placed)
     parallel.prepare(model, placement)
     if parallel.wanted(placement):
         parallel.shard(model, placement)
@@ -168,12 +168,10 @@ def examples(size: Size, longest: int, tokens: int) -> list[Example]:
     ]
 
 
-def learning(
-    size: Size, longest: int, checkpointing: bool, compiled: bool, work: Callable[..., Any]
-) -> dict[str, Any]:
+def learning(size: Size, longest: int, work: Callable[..., Any], **placed: Any) -> dict[str, Any]:
     """Rate and utilisation of `work(model, batch, optimizer)` on a batch of long-tailed sequences."""
     clear()
-    model = model_for_learning(size, checkpointing, compiled)
+    model = model_for_learning(size, **placed)
     optimizer = optimizers.for_rl(model, Rl())
     optimizers.set_rates(optimizer, [1e-6])
     batch = examples(size, longest, size.micro * size.micro_batches)
@@ -187,7 +185,7 @@ def learning(
     rate = needed / took
     return {
         "sequences": len(batch), "tokens": tokens, "longest": max(len(e) for e in batch),
-        "checkpointing": checkpointing, "compiled": compiled, "micro_tokens": size.micro,
+        "placement": placed, "liger": bool(find_spec("liger_kernel")), "micro_tokens": size.micro,
         "first_s": first, "seconds": took, "tokens_per_s": tokens / took, "tflops": rate / 1e12,
         "mfu": rate / peak if (peak := PEAK.get(device_name())) else None,
         "peak_memory_gib": peak_memory(),
@@ -227,15 +225,19 @@ def answer(prompt: Any, tokens: Any, T: float, completion: Any = None) -> Answer
 
 
 def sft_part(size: Size) -> dict[str, Any]:
-    return {"packed": learning(size, size.sft_length, False, CUDA, sft_work(size))} | (
-        {"without_compile": learning(size, size.sft_length, False, False, sft_work(size))} if CUDA else {}
-    )
+    work = sft_work(size)
+    found = {"plain": learning(size, size.sft_length, work, kernels="torch")}
+    if CUDA:
+        found["compiled"] = learning(size, size.sft_length, work, kernels="torch", compile=True)
+        found["default"] = learning(size, size.sft_length, work)
+    return found
 
 
 def rl_part(size: Size) -> dict[str, Any]:
+    work = rl_work(size)
     return {
-        "update": learning(size, size.rl_length, False, CUDA, rl_work(size)),
-        "checkpointing": learning(size, size.rl_length, True, CUDA, rl_work(size)),
+        "update": learning(size, size.rl_length, work),
+        "checkpointing": learning(size, size.rl_length, work, checkpoint_activations=True),
     }
 
 
@@ -400,8 +402,32 @@ def one_step(
     }  # fmt: skip
 
 
+def equal_part(size: Size) -> dict[str, Any]:
+    """Log-probabilities with Liger's kernels and with torch's, in bfloat16, against float32."""
+    batch = examples(size, size.sft_length // 2, size.sft_length)
+    results = {}
+    for name, placed in {"float32": None, "torch": "torch", "default": "auto"}.items():
+        torch.manual_seed(0)
+        with torch.device(DEVICE):
+            model = new_model("qwen2", 1, **(size.shape | {"num_hidden_layers": 4}))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn_like(parameter) * (0.02 if parameter.ndim == 2 else 0.1))
+        if placed:
+            placement = Placement(compute="bfloat16" if CUDA else "float32", kernels=placed)
+            parallel.prepare(model, placement)
+            if parallel.wanted(placement):
+                parallel.shard(model, placement)
+        waste = 0.1 if name == "float32" else models.waste(model)
+        with torch.no_grad():
+            results[name] = logprobs(model, pack(batch, waste))[0]
+    exact = results.pop("float32")
+    return {name: {"mean": float((r - exact).abs().mean()), "max": float((r - exact).abs().max())}
+            for name, r in results.items()}  # fmt: skip
+
+
 PARTS: dict[str, Callable[[Size], dict[str, Any]]] = {
-    "machine": machine, "head": head_part, "sampler": sampler_part, "step": step_part,
+    "machine": machine, "equal": equal_part, "head": head_part, "sampler": sampler_part, "step": step_part,
     "sft": sft_part, "rl": rl_part,
 }  # fmt: skip
 

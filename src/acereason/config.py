@@ -244,6 +244,7 @@ class Placement(Struct, frozen=True):
     compute: Literal["float32", "bfloat16"] = "float32"
     reduce: Literal["float32", "bfloat16"] = "float32"
     checkpoint_activations: bool = False
+    kernels: Literal["auto", "torch"] = "auto"  # auto: Liger's on CUDA where it is installed
     compile: bool = False
 
 

@@ -20,6 +20,7 @@ import atexit
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from types import MethodType
 from typing import Any
 
@@ -85,7 +86,9 @@ def shard(model: Any, placement: Placement) -> None:
 
 
 def prepare(model: Any, placement: Placement) -> None:
-    """What is done to a model before it is sharded: activation checkpointing, compilation."""
+    """What is done to a model before it is sharded: fused kernels, activation checkpointing, compilation."""
+    if placement.kernels == "auto" and device(placement).type == "cuda" and find_spec("liger_kernel"):
+        fuse(model)
     if placement.checkpoint_activations:
         enable = getattr(model, "activation_checkpointing_enable", None)  # its name since transformers 5.20
         (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
@@ -93,6 +96,17 @@ def prepare(model: Any, placement: Placement) -> None:
         for layer in layers(model):  # on CPU a pack's layout is Python data, which must not be compiled in
             part = layer if device(placement).type == "cuda" else layer.mlp
             part.forward = torch.compile(part.forward, dynamic=True)
+
+
+def fuse(model: Any) -> None:
+    """Put Liger's rotation, norms and gated activation into a model, where Liger knows its architecture. The
+    head stays ours, for Liger's knows no temperature. The rotation is replaced for the architecture's every
+    model in this process."""
+    from liger_kernel.transformers import monkey_patch
+
+    known = monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN.get(model.config.model_type)
+    if known is not None:
+        known(rope=True, rms_norm=True, swiglu=True, fused_linear_cross_entropy=False, model=model)
 
 
 def layers(model: Any) -> list[Any]:
