@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from itertools import pairwise
 from pathlib import Path
@@ -130,6 +133,7 @@ SHAPES = {
     SMALL: {"hidden_size": 1536, "heads": 12, "kv": 2, "intermediate_size": 8960},
     FULL: {"hidden_size": 3584, "heads": 28, "kv": 4, "intermediate_size": 18944},
 }
+DTYPES = {SMALL: "float32", FULL: "bfloat16"}  # the 7B's layer takes 7 GiB in float32
 
 
 def one_step(folder: Path, shape: dict[str, int], stages: list[str]) -> list[str]:
@@ -166,11 +170,42 @@ def test_one_step_at_the_true_layer_shapes(path: Path, tmp_path: Path) -> None:
     from acereason import program
 
     stages = [s["name"] for s in tomllib.loads(path.read_text())["stage"]]
-    recipe = config.load(path, one_step(tmp_path, SHAPES[path], stages))
+    settings = [*one_step(tmp_path, SHAPES[path], stages), f"model.dtype={DTYPES[path]}"]
+    recipe = config.load(path, settings)
     with runs.create(tmp_path / "run", recipe) as run:
         program.run_all(run, Quiet(), until="math-8k")
     rows = list(runs.read_metrics(tmp_path / "run"))
     (step,) = (r for r in rows if r["kind"] == "rl")
     assert [r["stage"] for r in rows if r["kind"] == "evaluation"] == ["sft", "math-8k"]
     assert 0 < step["reward"] < 1 and step["gradient_norm"] > 0 and step["learned_tokens"] > 0
-    assert step["logprob_difference"]["max"] < 1e-3
+    assert step["logprob_difference"]["mean"] < (1e-4 if path == SMALL else 0.05)
+
+
+def blocks() -> list[str]:
+    return re.findall(r"```bash\n(.*?)```", DOCS.read_text(), re.DOTALL)
+
+
+def test_the_documented_commands_are_shell_that_the_recipes_understand() -> None:
+    """Every block parses; every setting of sampling.servers in it is one that the recipes take."""
+    settings = []
+    for block in blocks():
+        subprocess.run(["bash", "-n"], input=block, text=True, check=True, timeout=20)
+        settings += re.findall(r"sampling\.servers=\{.*\}", block)
+    assert len(settings) == 4
+    for setting in settings:
+        text = setting.replace("${URLS%,}", '"http://node:8000"').replace('\\"', '"')
+        servers = config.load(FULL, [text]).sampling.servers
+        assert servers is not None and servers.urls[0].startswith("http://")
+
+
+def test_documented_verbs_exist() -> None:
+    """Verbs and their options in the blocks are those of the command line."""
+    for words in re.findall(r"^acereason (\w+)(.*)$", "\n".join(blocks()).replace("\\\n", " "), re.MULTILINE):
+        verb, rest = words
+        shown = subprocess.run(
+            [sys.executable, "-m", "acereason.cli", verb, "--help"],
+            capture_output=True, text=True, timeout=60, env={**os.environ, "COLUMNS": "200"},
+        )  # fmt: skip
+        assert shown.returncode == 0, verb
+        for option in re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0]):
+            assert option in shown.stdout, (verb, option)
