@@ -21,6 +21,7 @@ import tiny_run
 from acereason import config, runs, sinks
 from acereason.errors import ConfigError
 from acereason.sinks import Feed, Place, flatten, prefix
+from test_cli import write_recipe
 
 ROWS: list[tuple[str, dict[str, Any]]] = [
     ("funnel", {"step": 0, "name": "dedup exact", "before": 400, "after": 390, "reasons": {"near": 10}}),
@@ -199,6 +200,25 @@ def test_the_command_line_names_the_known_sinks(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "acereason.cli", "demo", "--out", str(tmp_path / "run"), "--sink", "x"]
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert shown.returncode == 2 and "tensorboard" in shown.stderr and not (tmp_path / "run").exists()
+
+
+def test_a_whole_run_feeds_tensorboard_and_standard_output(tmp_path: Path) -> None:
+    """`--json` gives the rows of metrics.jsonl and the summary; TensorBoard has the steps' reward and loss."""
+    pytest.importorskip("tensorboard")
+    recipe, out = write_recipe(tmp_path), tmp_path / "run"
+    command = [sys.executable, "-m", "acereason.cli", "run", str(recipe), "--out", str(out)]
+    shown = subprocess.run(
+        [*command, "--json", "--sink", "tensorboard"], capture_output=True, text=True, timeout=240
+    )
+    assert shown.returncode == 0, shown.stderr
+    *rows, summary = map(json.loads, shown.stdout.splitlines())
+    assert [r for r in rows if r["kind"] != "start"] == list(runs.read_metrics(out))
+    assert summary == {"kind": "summary", **json.loads((out / "summary.json").read_text())}
+    values = tensorboard_values(out)
+    for row in rows:
+        if row["kind"] in ("rl", "sft"):
+            name = "reward" if row["kind"] == "rl" else "loss"
+            assert values[f"{row['kind']}/{name}", row["step"]] == pytest.approx(row[name], rel=1e-6)
 
 
 FEEDER = """

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from acereason.errors import ConfigError
+from acereason.problems import write_atomic
 
 log = logging.getLogger(__name__)
 WAITING = 4096  # rows that may wait for a slow sink
@@ -58,7 +59,7 @@ class Place:
         file = self.folder / "sinks" / "id"
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(f"{self.folder.name}-{uuid.uuid4().hex[:8]}")
+            write_atomic(file, f"{self.folder.name}-{uuid.uuid4().hex[:8]}".encode())
         return file.read_text()
 
 
