@@ -17,12 +17,12 @@ import torch.distributed as dist
 from acereason.problems import Problem, Response, Test
 from acereason.verify import Judge
 
-tests = tuple(Test("stdin", f"{i}\\n", f"{2 * i}\\n") for i in range(3))
+tests = tuple(Test("stdin", f"{i}\n", f"{2 * i}\n") for i in range(3))
 double = Problem("double", "code", "", tests=tests, time_limit=0.4)
 programs = ("print(2 * int(input()))", "print(int(input()))", "while True: pass", "import os; os.fork()")
-said = [(double, f"</think>\\n```python\\n{program}\\n```") for program in programs]
-boxes = [("\\\\frac{1}{2}", "0.5"), ("5", "6"), ("\\\\int_0^1 x dx", "0.5"), ("5", "9^{9^{9^{9}}}")]
-said += [(Problem(a, "math", "", answer=a), f"</think> \\\\boxed{{{b}}}") for a, b in boxes]
+said = [(double, f"</think>\n```python\n{program}\n```") for program in programs]
+boxes = [("\\frac{1}{2}", "0.5"), ("5", "6"), ("\\int_0^1 x dx", "0.5"), ("5", "9^{9^{9^{9}}}")]
+said += [(Problem(a, "math", "", answer=a), f"</think> \\boxed{{{b}}}") for a, b in boxes]
 dist.init_process_group("gloo")
 with Judge(2) as judge:
     pairs = [(problem, Response(problem.id, 0, text)) for problem, text in said * 5]
