@@ -10,8 +10,10 @@ step and text; so a spike of the sampler–trainer difference survives, one of t
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 Row = dict[str, Any]
 Numbers = NDArray[np.float64]
+Whole = NDArray[np.int64]
 
 MOST_COLUMNS = 400
 LONGEST_WORD = 200  # characters of a text that are kept
@@ -36,8 +39,8 @@ class Columns:
         self._ordered = True
         self._last = -math.inf
         self._numbers: dict[str, list[tuple[int, Numbers]]] = {}  # pieces with the row they begin at
-        self._texts: dict[str, list[tuple[int, list[str | None]]]] = {}
-        self._words: dict[str, str] = {}  # equal texts are kept once
+        self._texts: dict[str, list[tuple[int, Whole]]] = {}  # the same, of the words' numbers
+        self._words: dict[str, int] = {}
 
     def __len__(self) -> int:
         return self.rows
@@ -59,8 +62,7 @@ class Columns:
         self.rows += len(rows)
 
     def _add(self, prefix: str, rows: Sequence[Row], depth: int) -> None:
-        for name in dict.fromkeys(name for row in rows for name in row):
-            values = [row.get(name) for row in rows]
+        for name, values in _transposed(rows):
             kinds = set(map(type, values))
             if dict in kinds and depth > 1:
                 nested = [value if type(value) is dict else {} for value in values]
@@ -68,12 +70,12 @@ class Columns:
             if kinds & _REAL:
                 self._keep(self._numbers, prefix + name, _numbers(values, kinds))
             elif str in kinds:
-                self._keep(self._texts, prefix + name, [self._word(v) for v in values])
+                self._keep(self._texts, prefix + name, np.array([self._word(v) for v in values], np.int64))
 
-    def _word(self, value: Any) -> str | None:
-        return (
-            self._words.setdefault(value[:LONGEST_WORD], value[:LONGEST_WORD]) if type(value) is str else None
-        )
+    def _word(self, value: Any) -> int:
+        if type(value) is not str:
+            return -1
+        return self._words.setdefault(value[:LONGEST_WORD], len(self._words))
 
     def _keep(self, store: dict[str, Any], name: str, values: Any) -> None:
         if name != "kind" and (name in store or len(self._numbers) + len(self._texts) < MOST_COLUMNS):
@@ -81,22 +83,17 @@ class Columns:
 
     def column(self, name: str) -> Numbers:
         """All numbers of one quantity in the order they came, NaN where there is none."""
-        pieces = self._numbers.get(name, [])
-        whole = np.full(self.rows, math.nan)
-        for start, values in pieces:
-            whole[start : start + len(values)] = values
-        if len(pieces) > 1:
-            self._numbers[name] = [(0, whole)]
-        return whole
+        return np.asarray(_joined(self._numbers, name, np.full(self.rows, math.nan)))
 
-    def text(self, name: str) -> list[str | None]:
-        """All texts of one quantity, None where there is none."""
-        whole: list[str | None] = [None] * self.rows
-        for start, values in self._texts.get(name, []):
-            whole[start : start + len(values)] = values
-        return whole
+    def text(self, name: str) -> Whole:
+        """All texts of one quantity as numbers of `words`, -1 where there is none."""
+        return np.asarray(_joined(self._texts, name, np.full(self.rows, -1)))
 
-    def order(self) -> NDArray[np.int64]:
+    def words(self) -> list[str | None]:
+        """The texts behind the numbers of `text`; the last one, at -1, is None."""
+        return [*self._words, None]
+
+    def order(self) -> Whole:
         """Rows by step, the last one of each step."""
         if self._ordered:
             return np.arange(self.rows)
@@ -105,6 +102,12 @@ class Columns:
         last = np.append(np.diff(steps[by_step]) > 0, True) if len(by_step) else np.zeros(0, bool)
         return np.asarray(by_step[last])
 
+    def stages(self) -> list[Whole]:
+        """The rows of each stage in order of their steps."""
+        order = self.order()
+        changes = 1 + np.flatnonzero(np.diff(self.text("stage")[order]))
+        return [part for part in np.split(order, changes) if len(part)]
+
     def thinned(self, points: int) -> dict[str, list[Any]]:
         """{quantity: values} with at most so many points (and one more per stage), six significant digits,
         None where there is none."""
@@ -112,26 +115,44 @@ class Columns:
         starts = self._starts(order, points)
         ends = np.append(starts[1:], len(order)) - 1
         found: dict[str, list[Any]] = {}
+        words = self.words()
         for name in self._texts:
-            texts = self.text(name)
-            found[name] = [texts[at] for at in order[ends].tolist()]
+            found[name] = [words[number] for number in self.text(name)[order[ends]].tolist()]
         for name in self._numbers:
-            values = self.column(name)[order]
+            values = self.column(name) if self._ordered else self.column(name)[order]
             whole = name.rpartition(".")[2] in ("step", "stage_step", "epoch")
             found[name] = _exact(values[ends]) if whole else _rounded(_reduce(values, starts, name))
         return found
 
-    def _starts(self, order: NDArray[np.int64], points: int) -> NDArray[np.int64]:
+    def _starts(self, order: Whole, points: int) -> Whole:
         """Where each point's rows begin; no point spans two stages."""
         if len(order) <= points:
             return np.arange(len(order))
         even = np.linspace(0, len(order), points + 1).astype(np.int64)[:-1]
-        stages = self.text("stage")
-        which = np.fromiter((id(stages[at]) for at in order.tolist()), np.int64, len(order))
-        return np.unique(np.concatenate([even, 1 + np.flatnonzero(np.diff(which))]))
+        changes = 1 + np.flatnonzero(np.diff(self.text("stage")[order]))
+        return np.unique(np.concatenate([even, changes]))
 
 
-def _numbers(values: list[Any], kinds: set[type]) -> Numbers:
+def _transposed(rows: Sequence[Row]) -> Iterable[tuple[str, Sequence[Any]]]:
+    """Each name of the rows with a value per row, None where a row lacks it."""
+    names = [*rows[0], *sorted(set().union(*rows) - rows[0].keys())]
+    if len(names) > 1:
+        with contextlib.suppress(KeyError):  # rows of a kind mostly have the same names: all of it in C
+            return zip(names, list(zip(*map(itemgetter(*names), rows), strict=True)), strict=True)
+    return [(name, [row.get(name) for row in rows]) for name in names]
+
+
+def _joined(store: dict[str, list[tuple[int, Any]]], name: str, whole: Any) -> Any:
+    """The pieces of one quantity put into `whole`, which then takes their place."""
+    pieces = store.get(name, [])
+    for start, values in pieces:
+        whole[start : start + len(values)] = values
+    if len(pieces) > 1:
+        store[name] = [(0, whole)]
+    return whole
+
+
+def _numbers(values: Sequence[Any], kinds: set[type]) -> Numbers:
     """Values as float64; what is no number, or no finite one, is NaN."""
     try:
         clean = values if kinds <= _NUMBERS else [v if type(v) in _NUMBERS else None for v in values]
@@ -149,7 +170,7 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _reduce(values: Numbers, starts: NDArray[np.int64], name: str) -> Numbers:
+def _reduce(values: Numbers, starts: Whole, name: str) -> Numbers:
     if len(starts) == len(values):
         return values
     if name.endswith(".max"):

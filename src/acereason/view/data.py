@@ -15,7 +15,6 @@ import shutil
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -140,14 +139,17 @@ def read_rows(path: Path, notes: list[str]) -> Iterator[Row]:
 
 def stage_spans(rl: Columns) -> list[Row]:
     """Stages in the order they were trained: first and last step, what they were, T and H_T at the end."""
-    stages, domains = rl.text("stage"), rl.text("domain")
+    stages, domains, words = rl.text("stage"), rl.text("domain"), rl.words()
     steps, T, H_T, budget, group = map(rl.column, ("step", "T", "H_T", "budget", "group"))
     spans: list[Row] = []
-    for stage, rows in groupby(rl.order().tolist(), key=lambda row: stages[row]):
-        own = list(rows)
-        first, last = own[0], own[-1]
-        span = {"name": stage or "", "first": int(steps[first]), "last": int(steps[last])}
-        what = {"domain": domains[first], "budget": _known(budget[first]), "group": _known(group[first])}
+    for rows in rl.stages():
+        first, last = rows[0], rows[-1]
+        span = {"name": words[stages[first]] or "", "first": int(steps[first]), "last": int(steps[last])}
+        what = {
+            "domain": words[domains[first]],
+            "budget": _known(budget[first]),
+            "group": _known(group[first]),
+        }
         spans.append({**span, **what, "T": _known(T[last]), "H_T": _known(H_T[last])})
     return spans
 

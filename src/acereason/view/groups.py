@@ -25,7 +25,7 @@ WHOLE = 8_000_000  # characters when a text is asked for whole
 TESTS = 64  # of a code problem
 
 
-def listing(index: Index, wanted: Filter, start: int, limit: int, seconds: float = 0.25) -> Row:
+def listing(index: Index, wanted: Filter, start: int, limit: int, seconds: float = 0.15) -> Row:
     """A page of the responses that match, each with what a list shows of it."""
     found = index.find(wanted, start, limit, seconds)
     return {

@@ -151,7 +151,7 @@ class Index:
         }
         return {"stages": stages, "outcomes": used["outcome"], "families": [f for f in used["family"] if f]}
 
-    def find(self, wanted: Filter, start: int = 0, limit: int = 50, seconds: float = 0.25) -> Found:
+    def find(self, wanted: Filter, start: int = 0, limit: int = 50, seconds: float = 0.15) -> Found:
         """Matches number `start` and on, newest step first, then in the order of the file."""
         end = time.monotonic() + seconds
         rows: list[tuple[File, int]] = []

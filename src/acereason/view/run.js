@@ -41,7 +41,7 @@ function files(run, root) {
 }
 
 function head(run) {
-  const tokens = (run.tokens?.rl ?? 0) + 0;
+  const tokens = run.tokens?.rl;
   const state = run.state ?? (run.summary?.gain ? "finished" : null);
   const facts = [
     run.stages.length ? `${run.stages.length} RL stages` : null,
@@ -64,8 +64,9 @@ function head(run) {
   );
 }
 
-/** Draw what has changed; a section that fails says so and leaves the others alone. */
-function renderRun(run, root, told) {
+/** Draw what has changed, and let the browser paint after each section; one that fails says so and leaves the
+ *  others alone. */
+async function renderRun(run, root, told) {
   if (!root.querySelector("nav")) {
     const links = SECTIONS.map(([id, title]) => el("a", { href: withQuery({ at: id }) }, title));
     const sections = SECTIONS.map(([id, title]) =>
@@ -79,6 +80,7 @@ function renderRun(run, root, told) {
     if (told[id] === fresh) continue;
     told[id] = fresh;
     const body = root.querySelector(`#${id} > .body`);
+    if (!root.isConnected) return;
     redraw(body, () => {
       try {
         draw(run, body);
@@ -87,6 +89,7 @@ function renderRun(run, root, told) {
         body.append(el("div", { class: "notes" }, `This section could not be drawn: ${error.message}`));
       }
     });
+    await new Promise((resume) => setTimeout(resume));
   }
   const drawn = [...charts.values()].filter((one) => one.plot).length;
   document.documentElement.dataset.drawn = String(drawn);
@@ -101,7 +104,7 @@ const curvesView = {
     if (answer.same && this.fresh.run.state === state) return;
     const run = answer.same ? { ...this.fresh.run, state } : answer;
     this.fresh = { run, told: this.fresh?.told ?? {} };
-    renderRun(run, root, this.fresh.told);
+    await renderRun(run, root, this.fresh.told);
     if (run.behind > 0.001) await this.refresh(root, route);
   },
 };

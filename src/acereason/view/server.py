@@ -40,7 +40,7 @@ from acereason.view.runs_folder import Followed, RunsFolder
 from acereason.view.tail import Row
 
 LOOPBACK = "127.0.0.1"
-PATIENCE = 0.4  # seconds that an answer may spend on reading on; the page asks again
+PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -168,9 +168,10 @@ def _page(run: Followed) -> Row:
 
 
 def _run(run: Followed, request: Request) -> Row:
-    run.reader.advance(PATIENCE)
+    known = request.query_params.get("version")
+    run.reader.advance(4 * PATIENCE if known else PATIENCE)  # the first answer is to be drawn soon
     state = health.state(run.folder, time.time(), run.reader.tail.torn, run.reader.step_seconds())
-    if request.query_params.get("version") == run.reader.version():
+    if known == run.reader.version():
         return {"same": True, "state": state}
     return {**run.reader.page(), "name": run.name, "state": state}
 
