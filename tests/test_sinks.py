@@ -203,7 +203,7 @@ def test_the_command_line_names_the_known_sinks(tmp_path: Path) -> None:
 
 
 def test_a_whole_run_feeds_tensorboard_and_standard_output(tmp_path: Path) -> None:
-    """`--json` gives the rows of metrics.jsonl and the summary; TensorBoard has the steps' reward and loss."""
+    """`--json` gives metrics.jsonl's rows and the summary, TensorBoard has reward and loss of every step."""
     pytest.importorskip("tensorboard")
     recipe, out = write_recipe(tmp_path), tmp_path / "run"
     command = [sys.executable, "-m", "acereason.cli", "run", str(recipe), "--out", str(out)]

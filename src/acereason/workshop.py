@@ -92,7 +92,8 @@ def _new(recipe: Recipe, data: Data) -> Policy:
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
     }
-    return Policy(models.new_model(architecture, recipe.seed, **shape), tokenizer, recipe.model.format)
+    model = models.new_model(architecture, recipe.seed, getattr(torch, recipe.model.dtype), **shape)
+    return Policy(model, tokenizer, recipe.model.format)
 
 
 def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:

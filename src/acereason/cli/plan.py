@@ -106,7 +106,7 @@ def _data(found: Plan, rates: Rates) -> dict[str, Any]:
 
 
 def _show(recipe: config.Recipe, found: Plan, rates: Rates, traces: str) -> None:
-    from acereason.plan.memory import GIB
+    from acereason.plan.memory import GIB, fitting
 
     machine = found.machine
     place = f"and {machine.separate} that sample" if machine.separate else "that sample, too (colocated)"
@@ -116,8 +116,10 @@ def _show(recipe: config.Recipe, found: Plan, rates: Rates, traces: str) -> None
         f"{'on' if found.checkpointing else 'off'}"
     )
     out.print(_memory(found))
+    other = fitting(found.shape, machine, not found.checkpointing)
     out.print(
-        f"micro-batches of up to {found.fitting:,} tokens fit; a server's cache holds {found.cache:,} tokens"
+        f"micro-batches of up to {found.fitting:,} tokens fit ({other:,} with activation checkpointing "
+        f"{'off' if found.checkpointing else 'on'}); a server's cache holds {found.cache:,} tokens"
     )
     out.print(_times(found))
     hours = ((found.sft or 0) + sum(s.total for s in found.stages)) / 3600
