@@ -20,10 +20,10 @@ import statistics
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -437,33 +437,39 @@ def commit() -> str | None:
     return done.stdout.strip() or None
 
 
+def alone(part: str, size: Size, toy: bool) -> dict[str, Any]:
+    """A part in a process of its own: fused kernels, once put in, stay for every model of a process."""
+    command = [sys.executable, __file__, "--part", part, "--micro", str(size.micro)]
+    done = subprocess.run([*command, "--toy"] if toy else command, stdout=subprocess.PIPE, text=True)
+    lines = done.stdout.strip().splitlines()
+    found: dict[str, Any] = json.loads(lines[-1]) if done.returncode == 0 else {"failed": done.returncode}
+    return found
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--toy", action="store_true", help="toy size")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="these parts")
     parser.add_argument("--micro", type=int, help="tokens of a micro-batch")
     parser.add_argument("--out", help="write the JSON here too")
+    parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if not CUDA and not options.toy:
         sys.exit("no CUDA device was found; --toy runs the same code at toy size on CPU")
     size = SMALL if options.toy else FULL
-    if options.micro:
-        size = Size(**{**size.__dict__, "micro": options.micro})
+    size = replace(size, micro=options.micro or size.micro)
+    if options.part:
+        print(json.dumps(PARTS[options.part](size)))
+        return
     found: dict[str, Any] = {"commit": commit(), "date": time.strftime("%Y-%m-%d")}
     for name in options.only:
         begun = time.perf_counter()
-        try:
-            found[name] = PARTS[name](size)
-        except Exception as error:  # the other parts are still worth having
-            traceback.print_exc()
-            found[name] = {"failed": f"{type(error).__name__}: {error}"[:300]}
+        found[name] = alone(name, size, options.toy)
         found[name]["part_s"] = round(time.perf_counter() - begun, 1)
         print(name, json.dumps(found[name]), file=sys.stderr, flush=True)
         if options.out:
-            with open(options.out, "w") as file:
-                json.dump(found, file, indent=1)
+            Path(options.out).write_text(json.dumps(found, indent=1))
     print(json.dumps(found))
 
 

@@ -100,8 +100,8 @@ def prepare(model: Any, placement: Placement) -> None:
 
 def fuse(model: Any) -> None:
     """Put Liger's rotation, norms and gated activation into a model, where Liger knows its architecture. The
-    head stays ours, for Liger's knows no temperature. The rotation is replaced for the architecture's every
-    model in this process."""
+    head stays ours, for Liger's knows no temperature. Liger puts them into the architecture's module, so
+    later models of the process have them too."""
     from liger_kernel.transformers import monkey_patch
 
     known = monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN.get(model.config.model_type)
