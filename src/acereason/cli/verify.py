@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, get_args
 
 import typer
 
 from acereason.cli.common import out
 from acereason.errors import ConfigError
+from acereason.problems import Outcome
 
 
 def verify(
@@ -39,5 +40,15 @@ def verify(
         raise ConfigError("give a file of responses and --out for the verdicts, or --serve")
     from acereason.verify.files import verify_file
 
-    counts: dict[str, Any] = verify_file(source, target, workers, mode)
-    out.print("  ".join(f"{name} {count}" for name, count in counts.items()))
+    counts = verify_file(source, target, workers, mode)
+    kinds = get_args(Outcome)
+    rows = sum(counts.get(kind, 0) for kind in kinds)
+    out.print("  ".join(f"{kind} {counts[kind]}" for kind in kinds if kind in counts))
+    out.print(
+        f"{rows} rows; of them "
+        + ", ".join(
+            f"{name} {counts.get(name, 0) / max(rows, 1):.1%}" for name in ("timeout", "undecided", "cached")
+        )
+        + f"; sandbox processes lost: {counts.get('lost', 0)}",
+        soft_wrap=True,
+    )

@@ -8,7 +8,7 @@ most AHEAD of them are in memory.
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -84,10 +84,11 @@ def verify_file(
     mode: str = "strict",
 ) -> dict[str, int]:
     """Judge every row of `source` and write `target`, which appears when it is complete. Returns
-    how many rows had each outcome. Raises DataError for a row that is none, SandboxUnavailable."""
+    the judge's counters: rows of each outcome, and of them "cached" (the verdict of an equal
+    answer), "undecided" (math left to the slow path); "lost" sandbox processes. Raises DataError for
+    a row that is none, SandboxUnavailable."""
     target = Path(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    counts: Counter[str] = Counter()
     waiting: deque[tuple[Problem, Future[Verdict]]] = deque()
     try:
         with Judge(workers, mode) as judge, temporary.open("wb") as out:
@@ -95,7 +96,6 @@ def verify_file(
             def write_first() -> None:
                 problem, future = waiting.popleft()
                 verdict = future.result()
-                counts[verdict.outcome] += 1
                 out.write(msgspec.json.encode(row_of(problem, verdict)) + b"\n")
 
             for problem, response in read_rows(Path(source)):
@@ -107,4 +107,4 @@ def verify_file(
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return dict(counts)
+    return {name: count for name, count in judge.counters.items() if count}
