@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import tiny_run
 from acereason import config, runs
 from acereason.cli.curate import curation_of
 from acereason.curate import pipeline, tasks
@@ -209,3 +210,17 @@ def test_documented_verbs_exist() -> None:
         assert shown.returncode == 0, verb
         for option in re.findall(r"(?<=\s)--[a-z-]+", rest.partition("#")[0]):
             assert option in shown.stdout, (verb, option)
+
+
+def test_a_new_model_has_the_recipes_dtype(tmp_path: Path) -> None:
+    from acereason import program
+
+    data = {**tiny_run.RECIPE, "model": {**tiny_run.RECIPE["model"], "dtype": "bfloat16"}}
+    data |= {
+        "sft": {"epochs": 1, "batch_tokens": 16384, "evaluate_prompts": 0},
+        "evaluation": {"k": 1, "budget": 4},
+    }
+    with runs.create(tmp_path / "run", config.parse(data)) as run:
+        program.run_all(run, Quiet(), until="sft")
+    made = json.loads((tmp_path / "run" / "models" / "sft" / "config.json").read_text())
+    assert made["dtype"] == "bfloat16"
