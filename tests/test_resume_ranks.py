@@ -15,6 +15,7 @@ import pytest
 
 import tiny_run
 from acereason import runs
+from test_cli import write_recipe
 from test_train_parallel import torchrun
 
 SFT = {"epochs": 3, "batch_tokens": 1280, "learning_rate": 5e-3, "evaluate_prompts": 0}
@@ -125,3 +126,24 @@ def test_a_run_goes_from_two_ranks_to_one_to_two_with_nothing_lost_or_doubled(
     equal = [a == b for step in mine for a, b in zip(mine[step], theirs[step], strict=True)]
     assert sum(equal) >= 0.9 * len(equal)
     assert json.loads((folder / "summary.json").read_text())["stages"]
+
+
+@pytest.mark.slow
+def test_the_command_line_runs_on_ranks_from_a_model_of_ones_own(reference: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, **{**CHANGES, "stage": [{**STAGES[0], "steps": 1}]})
+    model, folder = str(reference / "models" / "sft"), tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["rl", str(recipe), "--model", model, "--out", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def go(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [*launch, "-m", "acereason", *arguments, *more]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+
+    done = go("--set", "placement.compute=bfloat16", "--set", "placement.checkpoint_activations=true")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [row["stage_step"] for row in rl_rows(folder)] == [1]
+    config = json.loads((folder / "models" / "math" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16" and config["architectures"] == ["Qwen3ForCausalLM"]
+    refused = go()  # the folder holds a run already
+    assert refused.returncode != 0 and "already holds a run" in " ".join(refused.stderr.split())
