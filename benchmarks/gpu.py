@@ -225,12 +225,17 @@ def answer(prompt: Any, tokens: Any, T: float, completion: Any = None) -> Answer
 
 
 def sft_part(size: Size) -> dict[str, Any]:
-    work = sft_work(size)
-    found = {"plain": learning(size, size.sft_length, work, kernels="torch")}
-    if CUDA:
-        found["compiled"] = learning(size, size.sft_length, work, kernels="torch", compile=True)
-        found["default"] = learning(size, size.sft_length, work)
-    return found
+    return learning(size, size.sft_length, sft_work(size))
+
+
+def compiled_part(size: Size) -> dict[str, Any]:
+    return learning(size, size.sft_length, sft_work(size), kernels="torch", compile=CUDA)
+
+
+def plain_part(size: Size) -> dict[str, Any]:
+    """Without fused kernels, at half the micro-batch: activations take almost twice the memory."""
+    half = replace(size, micro=size.micro // 2, micro_batches=size.micro_batches * 2)
+    return learning(half, size.sft_length, sft_work(half), kernels="torch")
 
 
 def rl_part(size: Size) -> dict[str, Any]:
@@ -428,7 +433,7 @@ def equal_part(size: Size) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Size], dict[str, Any]]] = {
     "machine": machine, "equal": equal_part, "head": head_part, "sampler": sampler_part, "step": step_part,
-    "sft": sft_part, "rl": rl_part,
+    "sft": sft_part, "sft_compiled": compiled_part, "sft_plain": plain_part, "rl": rl_part,
 }  # fmt: skip
 
 
