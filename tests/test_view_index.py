@@ -95,6 +95,9 @@ def test_a_search_that_is_out_of_time_says_how_far_it_came(tmp_path: Path) -> No
     index.advance()
     found = index.find(Filter(text="needle"), seconds=0)
     assert found.matching >= 1 and found.searched < 1 and found.more
+    for _ in range(8):  # asked again, it goes on
+        found = index.find(Filter(text="needle"), seconds=0)
+    assert (found.matching, found.searched, found.more) == (8, 1, False)
 
 
 def test_files_come_change_and_go(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ function whiskers(live) {
     const { ctx } = u,
       ratio = devicePixelRatio;
     ctx.save();
+    ctx.setLineDash([]);
     ctx.lineWidth = 1.3 * ratio;
     live.series.forEach((one) => {
       if (!one.errors) return;

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from acereason.view.tail import Row, decode
 
+TEXTS = 4  # searches that are remembered
 LIMIT = 200  # rows of one answer at most
 _WORD = 500  # characters of a name that are told apart
 
@@ -107,7 +108,9 @@ class Index:
         self.names: list[str] = []
         self._codes: dict[str, int] = {}
         self._waiting: dict[str, tuple[int, int, int]] = {}
+        self._searches = 0
         self._decoder = msgspec.json.Decoder(Brief)
+        self._texts: dict[str, dict[str, tuple[tuple[int, int, int], NDArray[np.bool_]]]] = {}
 
     def advance(self, seconds: float = float("inf")) -> None:
         """Index what is new, for at most about so many seconds (at least one file)."""
@@ -159,13 +162,13 @@ class Index:
         limit = min(limit, LIMIT)
         files = [file for file in self._newest() if _of_file(file, wanted)]
         for file in files:
+            searches = self._searches
             hits = self._hits(file, wanted)
-            rows += [
-                (file, int(at)) for at in hits[max(0, start - matching) : max(0, start + limit - matching)]
-            ]
+            first, last = (max(0, bound - matching) for bound in (start, start + limit))
+            rows += [(file, at) for at in hits[first:last].tolist()]
             matching += len(hits)
             done += 1
-            if wanted.text and time.monotonic() > end:
+            if self._searches > searches and time.monotonic() > end:
                 break
         searched = done / len(files) if files else 1.0
         return Found(rows, matching, matching > start + limit or searched < 1, searched)
@@ -200,11 +203,23 @@ class Index:
         if wanted.truncated is not None:
             keep &= file.truncated == wanted.truncated
         if wanted.text and keep.any():
-            keep = self._holding(file, wanted.text, keep)
+            keep &= self._holding(file, wanted.text)
         return np.flatnonzero(keep)
 
-    def _holding(self, file: File, text: str, keep: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Which of the rows to `keep` hold the text: found among the file's bytes, confirmed in the row."""
+    def _holding(self, file: File, text: str) -> NDArray[np.bool_]:
+        """Which rows hold the text; remembered for the last TEXTS texts, so that a search can go on."""
+        known = self._texts.pop(text, {})
+        self._texts[text] = known
+        if len(self._texts) > TEXTS:
+            del self._texts[next(iter(self._texts))]
+        found = known.get(file.name)
+        if found is None or found[0] != file.stamp:
+            found = known[file.name] = file.stamp, self._search(file, text)
+        return found[1]
+
+    def _search(self, file: File, text: str) -> NDArray[np.bool_]:
+        """Which rows hold the text: found among the file's bytes, confirmed in the row."""
+        self._searches += 1
         hits = np.zeros(len(file), bool)
         try:
             data = (self.folder / file.name).read_bytes()
@@ -214,7 +229,7 @@ class Index:
             at = data.find(needle)
             while at >= 0:
                 row = int(np.searchsorted(file.starts, at, "right")) - 1
-                if row >= 0 and keep[row] and not hits[row]:
+                if row >= 0 and not hits[row]:
                     begin = int(file.starts[row])
                     hits[row] = _says(data[begin : begin + int(file.lengths[row])], text)
                 if row + 1 >= len(file):

@@ -85,18 +85,20 @@ const listView = {
     const { query } = route,
       start = Number(query.start) || 0;
     const key = JSON.stringify([route.run, query]);
-    if (this.key === key && root.firstChild && this.complete && !source.live) return;
-    if (this.key === key && root.querySelector(".filters :focus") && this.complete) return; // someone is typing
+    if (this.key === key && root.firstChild && this.complete && !source.live) return null;
+    if (this.key === key && root.querySelector(".filters :focus") && this.complete) return null; // someone is typing
     const asked = performance.now();
     const found = await source.responses(route.run, { ...query, limit: PAGE });
-    if (current.route !== route) return;
+    if (current.route !== route) return null;
     this.complete = found.searched >= 1 && found.indexed >= 1;
     const told = JSON.stringify(found);
-    if (this.key === key && told === this.told && root.firstChild) return;
+    if (this.key === key && told === this.told && root.firstChild && this.complete) return null;
     Object.assign(lastList, { run: route.run, rows: found.rows, query: route.search });
     this.draw(root, route, found, start);
     Object.assign(this, { key, told });
+    if (!this.complete) return this.refresh(root, route); // asked again, the server goes on where it stopped
     root.dataset.milliseconds = String(Math.round(performance.now() - asked));
+    return null;
   },
   draw(root, route, found, start) {
     const form = filters(found, route.query, (query) => location.replace(withQuery(query)));
