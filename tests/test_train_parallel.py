@@ -115,6 +115,10 @@ def test_a_checkpoint_of_two_ranks_is_read_by_two_and_by_one(folder: Path, numbe
     assert len(optimizer[0].state) == len(list(made.parameters()))
 
 
+def test_a_full_disk_is_said_and_keeps_the_checkpoint_before(numbers: dict[str, Any]) -> None:
+    assert len(numbers["full disk"]) == 1 and "is full" in numbers["full disk"][0]
+
+
 def test_a_damaged_shard_is_noticed(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "run"
     subprocess.run(["cp", "-r", folder / "run", path], check=True)

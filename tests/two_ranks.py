@@ -4,6 +4,7 @@ Writes numbers.json. PyTorch on one process, without shards, is what two ranks a
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,11 +18,12 @@ os.environ["ACEREASON_NATIVE"] = "0"
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from transformers import logging as transformers_logging
 
 from acereason import config, ranks, runs
 from acereason.config import Placement, Rl, Stage
-from acereason.errors import CheckpointError
+from acereason.errors import CheckpointError, RunError
 from acereason.policy import model as models
 from acereason.policy import shards
 from acereason.policy.packing import Example
@@ -225,6 +227,28 @@ def checkpoints(folder: Path) -> dict[str, Any]:
     }
 
 
+def full_disk(folder: Path) -> list[str]:
+    """A disk that is full on the second rank: the error, and what is left in the folder."""
+
+    def write_data(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if not ranks.main():
+        HuggingFaceStorageWriter.write_data = write_data
+    recipe, errors = config.parse(RECIPE), []
+    with runs.Run(folder / "run", recipe, ranks.main()) as run:
+        before = sorted(p.name for p in run.checkpoints.glob("step-*"))
+        writer = checkpoint.Writer(run)
+        writer.save(sharded(), [], Position(step=4))
+        try:
+            writer.wait()
+        except RunError as error:
+            errors.append(str(error))
+        ranks.barrier()
+        assert sorted(p.name for p in run.checkpoints.glob("step-*")) == before
+    return errors
+
+
 def merged_metrics() -> bool:
     """A step's numbers from two shares are those of the whole."""
     batch = groups(5, shape=(5, 4))
@@ -246,6 +270,7 @@ def main(folder: Path) -> None:
             "loading": loading(folder),
             "checkpoint": checkpoints(folder),
             "metrics": merged_metrics(),
+            "full disk": full_disk(folder),
         }
         everywhere = ranks.gathered(numbers)
         if ranks.main():

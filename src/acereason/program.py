@@ -31,6 +31,7 @@ from acereason.runs import Run, disk_errors
 from acereason.sample.ask import light
 from acereason.train import checkpoint, optimizers, rl, sft
 from acereason.train.checkpoint import Position
+from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.rl import Workshop
 from acereason.verify import Judge
 from acereason.view.report import write_report
@@ -199,7 +200,7 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
     nothing on the others. A `name` shows progress."""
     own, settings = ranks.share(problems), shop.recipe.evaluation
     progress = shop.progress if name else Quiet()
-    with progress.task(name, len(own) * settings.k) as advance:
+    with progress.task(name, len(own) * settings.k) as advance, enough_for("sampling", SAMPLING):
         groups = evaluate.evaluate(
             shop.policy,
             shop.sampler,

@@ -31,6 +31,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
 from acereason import ranks
@@ -112,7 +113,7 @@ class Writer:
         def finish() -> None:
             try:
                 with disk_errors(self._run.path):
-                    written.result()
+                    _result(written)
                     if ranks.main():
                         _finish(self._run, temporary, position, number)
             except BaseException as error:
@@ -121,6 +122,14 @@ class Writer:
         thread = threading.Thread(target=finish, name="acereason-checkpoint")
         thread.start()
         self._waiting = thread, errors
+
+
+def _result(written: Future[Any]) -> None:
+    """Wait for the ranks' files. What kept a rank from writing is raised as it was."""
+    try:
+        written.result()
+    except CheckpointException as error:
+        raise next(iter(error.failures.values()))[0] from error
 
 
 def _finish(run: Run, temporary: Path, position: Position, number: int) -> None:
