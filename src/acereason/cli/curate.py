@@ -26,6 +26,7 @@ def curate(
         from acereason.curate import funnel, pipeline
 
         out.print(funnel.table(pipeline.curate(published, folder, err.print)))
+        out.print(f"in {folder}: README.md (the card), manifest.json, sft/, rl/, reports/", soft_wrap=True)
         return
     from acereason.curate import tasks
 

@@ -45,11 +45,14 @@ class Boilerplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     floor: int = 20
 
 
+SHOWN = 300  # characters of a dropped prompt in the report
+
+
 class Overlap(msgspec.Struct, frozen=True):
     """Why a prompt was dropped: the question it shares text with, one shared n-gram, and how much.
 
-    share: shared / min(prompt's, question's) distinct n-grams; 1 when all
-    is equal."""
+    prompt: its id. text: how it begins, since what is dropped is published nowhere else.
+    share: shared / min(prompt's, question's) distinct n-grams; 1 when all is equal."""
 
     prompt: str
     benchmark: str
@@ -57,6 +60,7 @@ class Overlap(msgspec.Struct, frozen=True):
     ngram: str
     share: float
     rule: Rule
+    text: str
 
 
 class Index(NamedTuple):
@@ -190,7 +194,9 @@ def explain(problem: Problem, decision: Decision, index: Index) -> Overlap:
     question = index.questions[decision.question]
     rule: Rule = "equal" if decision.gram < 0 else "ngram"
     name = index.names[decision.question]
-    return Overlap(problem.id, name, question, ngram, round(decision.share, 6), rule)
+    return Overlap(
+        problem.id, name, question, ngram, round(decision.share, 6), rule, problem.question[:SHOWN]
+    )
 
 
 def decontaminate(
@@ -241,10 +247,12 @@ def by_source(
         url = _address(str(problem.meta.get("url") or ""))
         late = released_until and problem.released and problem.released[:10] > released_until
         if url and url in known:
-            report.append(Overlap(problem.id, "", "", url, 1.0, "url"))
+            report.append(Overlap(problem.id, "", "", url, 1.0, "url", problem.question[:SHOWN]))
             reasons["benchmark's address"] = reasons.get("benchmark's address", 0) + 1
         elif late:
-            report.append(Overlap(problem.id, "", "", str(problem.released), 0.0, "date"))
+            report.append(
+                Overlap(problem.id, "", "", str(problem.released), 0.0, "date", problem.question[:SHOWN])
+            )
             reasons["released too late"] = reasons.get("released too late", 0) + 1
         else:
             kept.append(problem)

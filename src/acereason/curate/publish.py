@@ -20,6 +20,10 @@ from acereason.curate.tables import write_table
 from acereason.problems import Problem, Response, read_jsonl, write_atomic
 
 Record = TypeVar("Record", Problem, Response)
+FIELDS = (
+    "Problems hold `id, domain, question, answer, tests, …`, responses `problem_id, sample, text, "
+    "finish, …`: the records of `acereason.problems`."
+)
 
 
 class File(msgspec.Struct, frozen=True):
@@ -62,7 +66,7 @@ def publish(
         usable, lines = _usable(settings, clean / "problems.jsonl", counted, lengths)
         funnels += lines
         for wanted in settings.sft.mixes:
-            _mix(settings, wanted, clean, answers, usable, writer)
+            funnels.append(_mix(settings, wanted, clean, answers, usable, writer))
     gathered, decontaminated = reports
     writer.copy(gathered / "rejected.jsonl", "reports/rejected.jsonl")
     writer.copy(decontaminated / "contamination.jsonl", "reports/contamination.jsonl")
@@ -199,7 +203,7 @@ def _mix(
     answers: Done,
     usable: Mapping[str, list[Response]],
     writer: _Writer,
-) -> None:
+) -> Funnel:
     thin = [Problem(name, "", "") for name in usable]
     rows, manifest = mix(thin, usable, wanted.prompts, wanted.per_prompt, settings.seed)
     chosen = {(row.problem_id, row.sample) for row in rows}
@@ -211,6 +215,10 @@ def _mix(
     )
     writer.records(f"sft/{wanted.name}.responses", responses, Response)
     writer.mixes[wanted.name] = manifest
+    left = len(usable) - manifest.prompts
+    reasons = {"note: responses chosen": len(rows), "not chosen": left, "note: missing": manifest.missing}
+    reasons = {reason: count for reason, count in reasons.items() if count}
+    return Funnel(f"mix {wanted.name}", len(usable), manifest.prompts, reasons)
 
 
 def card(
@@ -236,7 +244,8 @@ def card(
             "## Sources", *sources, "",
             "## Kept apart from", *benchmarks, "", f"Rule: {mode}.", "",
             "## Funnel", "```", table(funnels), "```", "",
-            "## Files", "| file | rows | hash (BLAKE2b) |", "|---|---|---|", *listed, "",
+            "## Files", FIELDS, "",
+            "| file | rows | hash (BLAKE2b) |", "|---|---|---|", *listed, "",
             "## Mind", "* Near-duplicates: paraphrases and translations are not found.",
             "* Contamination: shared n-grams only; a paraphrased benchmark question is not found.",
             "* Shares and bounds that the paper does not print are this curation's own.", "",

@@ -25,7 +25,7 @@ from acereason.curate.stream import replacing
 from acereason.errors import RunError
 from acereason.problems import Problem, write_atomic
 
-VERSION = 1  # of the steps' code: a change of what a step writes raises it
+VERSION = 2  # of the steps' code: a change of what a step writes raises it
 Record = TypeVar("Record")
 
 
