@@ -210,7 +210,7 @@ def test_the_overview_says_how_each_run_is_doing(tmp_path: Path) -> None:
     from acereason.view import health
 
     path = tmp_path / "alive"
-    later = (health.written(path) or 0) + 3600
+    later = (health.written(path) or 0) + 7200
     assert health.state(path, later, False, None) == "stopped"
     assert health.state(path, later, True, None) == "torn"
     with runs.resume(path):

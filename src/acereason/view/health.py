@@ -19,14 +19,15 @@ from typing import Literal
 
 State = Literal["finished", "running", "stalled", "torn", "stopped"]
 
-PATIENCE = 120.0  # seconds without a word that are always fine
-STEPS = 10.0  # so many steps' time is fine too
+PATIENCE = 600.0  # seconds without a word that are always fine
+STEPS = 20.0  # so many steps' time is fine too: evaluations and checkpoints write nothing meanwhile
+UNKNOWN = 3600.0  # seconds that are fine before the first step: curation and loading write nothing either
 
 
 def state(folder: Path, now: float, torn: bool, step_seconds: float | None) -> State:
     """The run's state at the time `now`; `step_seconds` is what a step takes, if known."""
     quiet = now - (written(folder) or 0.0)
-    patience = max(PATIENCE, STEPS * (step_seconds or 0.0))
+    patience = UNKNOWN if step_seconds is None else max(PATIENCE, STEPS * step_seconds)
     held = locked(folder / ".lock")
     if held:
         return "running" if quiet <= patience else "stalled"

@@ -7,6 +7,7 @@ name leads elsewhere.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -21,6 +22,7 @@ from acereason.view.index import Index
 from acereason.view.tail import Row
 
 DEPTH = 3
+AGE = 2.0  # seconds after which a folder is searched for new runs again
 CELLS = 12_000_000  # numbers held for all runs together: about 100 MB
 SPARK = 60  # points of an overview row's small curve
 
@@ -42,12 +44,17 @@ class RunsFolder:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._lock = threading.Lock()
+        self._names: dict[str, Path] = {}
+        self._looked = -math.inf
         self._followed: OrderedDict[str, Followed] = OrderedDict()
         self._rows: dict[str, tuple[str, Row]] = {}  # overview rows by version
 
     def names(self) -> dict[str, Path]:
-        """Every run's name and folder, looked up anew."""
-        return {_name(path, self.root): path for path in sorted(_runs(self.root, DEPTH))}
+        """Every run's name and folder, looked for again when the last look is AGE seconds old."""
+        if time.monotonic() - self._looked > AGE:
+            self._names = {_name(path, self.root): path for path in sorted(_runs(self.root, DEPTH))}
+            self._looked = time.monotonic()
+        return {name: folder for name, folder in self._names.items() if _is_run(folder)}
 
     def get(self, name: str) -> Followed | None:
         """The run of that name; None when there is none, or none any more."""
@@ -91,7 +98,7 @@ class RunsFolder:
 
 
 def _runs(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / name).is_file() for name in ("metrics.jsonl", "recipe.json")):
+    if _is_run(folder):
         yield folder
         return
     if depth == 0:
@@ -103,6 +110,10 @@ def _runs(folder: Path, depth: int) -> Iterator[Path]:
     for entry in entries:
         if not entry.name.startswith(".") and entry.is_dir():
             yield from _runs(Path(entry.path), depth - 1)
+
+
+def _is_run(folder: Path) -> bool:
+    return any(os.path.isfile(folder / name) for name in ("metrics.jsonl", "recipe.json"))
 
 
 def _name(path: Path, root: Path) -> str:
