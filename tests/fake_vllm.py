@@ -37,8 +37,8 @@ def tokenizer() -> Any:
 def tiny_policy(seed: int = 0, **shape: Any) -> Policy:
     """A random Qwen3 of two layers with a tokenizer of its own."""
     settings = {
-        "vocab_size": len(tokenizer()), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "intermediate_size": 48, "tie_word_embeddings": True,
+        "vocab_size": len(tokenizer()), "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "head_dim": 32, "intermediate_size": 48, "tie_word_embeddings": True,
         "max_position_embeddings": 256, "eos_token_id": tokenizer().eos_token_id, "bos_token_id": None,
         "pad_token_id": tokenizer().pad_token_id, "initializer_range": 0.15,
     }  # fmt: skip

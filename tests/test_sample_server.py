@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +22,7 @@ from acereason.sample import canary
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.server import ServerSampler
 from acereason.sample.vllm import payload, raw_ratio
+from acereason.sample.vllm_worker import refresh_tied
 from fake_vllm import FakeVllm, shake, tiny_policy
 
 pytest.importorskip("httpx2")
@@ -385,3 +387,22 @@ def test_raw_logprobs_are_told_by_two_temperatures(logits: list[float], raw: boo
 
     found = raw_ratio(scores(1.0), scores(1.0 if raw else 0.5))
     assert found in ((raw,) if max(logits) - min(logits) > 0.06 else (raw, None))
+
+
+def test_the_extension_processes_tied_layers_again() -> None:
+    """On stand-ins for vLLM's layers: those that share a weight, and no other."""
+    processed: list[str] = []
+
+    class Method:
+        def process_weights_after_loading(self, layer: Any) -> None:
+            processed.append(layer.name)
+
+    def layer(name: str, weight: torch.nn.Parameter | None) -> torch.nn.Module:
+        made = torch.nn.Module()
+        made.name, made.quant_method = name, Method()  # type: ignore[assignment]
+        made.weight = weight  # type: ignore[assignment]
+        return made
+
+    shared, own = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    layers = [layer("embed", shared), layer("linear", own), layer("none", None), layer("head", shared)]
+    assert refresh_tied(torch.nn.ModuleList(layers)) == 2 and processed == ["embed", "head"]

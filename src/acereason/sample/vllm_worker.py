@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 SHAPE = (
-    *("architectures", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"),
+    *("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"),
     *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
 )  # what must agree between the policy's configuration and the served one
 
