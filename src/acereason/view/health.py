@@ -21,6 +21,7 @@ State = Literal["finished", "running", "stalled", "torn", "stopped"]
 
 PATIENCE = 600.0  # seconds without a word that are always fine
 STEPS = 20.0  # so many steps' time is fine too: evaluations and checkpoints write nothing meanwhile
+NETWORK = ("nfs", "lustre", "ceph", "fuse", "cifs", "smb", "gpfs", "beegfs", "gluster", "9p")
 UNKNOWN = 3600.0  # seconds that are fine before the first step: curation and loading write nothing either
 
 
@@ -39,17 +40,26 @@ def state(folder: Path, now: float, torn: bool, step_seconds: float | None) -> S
 
 
 def locked(path: Path) -> bool | None:
-    """Whether a process on this machine holds a lock on the file; None when that cannot be known."""
+    """Whether a process on this machine holds a lock on the file; None when that cannot be known, as on a
+    network file system, where the process may be on another machine."""
     try:
         status = path.stat()
-        held = Path("/proc/locks").read_text().splitlines()
+        held = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except OSError:
         return None
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-    inode = f":{status.st_ino}"
-    found = [line for line in held if place in line.split()]
-    # some file systems show another device to stat than to the lock table; the inode must do then
-    return bool(found) or any(part.endswith(inode) for line in held for part in line.split()[5:6])
+    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
+    # file systems without a device (overlay, btrfs) show stat another number than the lock table
+    end = f"{major:02x}:{minor:02x}:{status.st_ino}" if major else f":{status.st_ino}"
+    if any(part.endswith(end) for line in held for part in line[5:6]):
+        return True
+    return None if _on_network(status.st_dev) else False
+
+
+def _on_network(device: int) -> bool:
+    place = f"{os.major(device)}:{os.minor(device)}"
+    mounts = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    kinds = [mount[mount.index("-") + 1] for mount in mounts if mount[2] == place]
+    return any(kind.startswith(NETWORK) for kind in kinds)
 
 
 def written(folder: Path) -> float | None:
