@@ -14,6 +14,7 @@ import pytest
 
 from acereason.problems import Problem, Response
 from acereason.verify.judge import Judge
+from acereason.verify.lcb import ONE, code_block, same_output, same_result
 
 CASES = Path(__file__).parent / "cases"
 Case = dict[str, Any]
@@ -62,3 +63,22 @@ def test_lcb_mode_gives_the_official_verdict(problems: dict[str, Problem]) -> No
 @pytest.mark.slow
 def test_lcb_mode_gives_the_official_verdict_on_slow_programs(problems: dict[str, Problem]) -> None:
     assert verdicts(SLOW, problems, "lcb") == official(SLOW, problems)
+
+
+def test_code_stands_between_the_last_two_fences() -> None:
+    assert code_block("```python\na\n```\nor\n```\nb\n```\n") == "b"
+    assert code_block("```python\na\n```\nlooks like ```python\nb") == ""  # the last fence was not closed
+    assert code_block("```python\na\n") is None
+    assert code_block("") is None
+
+
+def test_an_answer_is_compared_as_there_and_only_once() -> None:
+    assert same_output("1.50 2\n", b"\n1.5   2.0 \n\n") and not same_output("1 a", b"1.0 a")
+    assert not same_output("a\nb", b"a\x0cb") and same_output("", b" \n")
+    assert not same_output("nan", b"NaN") and same_output("nan", b"nan")
+    assert not same_output("\ufffd", b"\xff")
+    one = json.dumps({ONE: 3}).encode()
+    assert same_result("3", one) and same_result("[3]", one) and same_result("[[3]]", one)
+    assert not same_result("[3, 3]", one) and not same_result("[4]", one)
+    assert same_result("[1.0, true]", b"[1, 1]") and not same_result('{"1": 2}', b"[1, 2]")
+    assert not same_result("[1]", b"[1") and not same_result("1", b"1\n2")
