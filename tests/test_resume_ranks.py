@@ -16,6 +16,7 @@ import pytest
 import tiny_run
 from acereason import runs
 from test_cli import write_recipe
+from test_resume import outcome
 from test_train_parallel import torchrun
 
 SFT = {"epochs": 3, "batch_tokens": 1280, "learning_rate": 5e-3, "evaluate_prompts": 0}
@@ -88,10 +89,17 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
-def test_two_ranks_ask_the_same_and_get_the_same_responses(reference: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same on two ranks."""
+    folder = tmp_path_factory.mktemp("both") / "run"
     finish(two(folder, "new", json.dumps(CHANGES)))
+    return folder
+
+
+@pytest.mark.slow
+def test_two_ranks_ask_the_same_and_get_the_same_responses(reference: Path, both: Path) -> None:
+    folder = both
     assert asked(folder) == asked(reference)
     mine, theirs = texts(folder), texts(reference)
     first = min(mine)
@@ -126,6 +134,29 @@ def test_a_run_goes_from_two_ranks_to_one_to_two_with_nothing_lost_or_doubled(
     equal = [a == b for step in mine for a, b in zip(mine[step], theirs[step], strict=True)]
     assert sum(equal) >= 0.9 * len(equal)
     assert json.loads((folder / "summary.json").read_text())["stages"]
+
+
+@pytest.mark.slow
+def test_two_ranks_of_which_one_was_killed_end_with_the_same_bytes(both: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = two(folder, "new", json.dumps(CHANGES))
+    kill_after(process, folder, 3, "one")
+    process.communicate(timeout=200)
+    finish(two(folder, "resume"))
+    assert outcome(folder) == outcome(both)
+
+
+@pytest.mark.slow
+def test_one_process_in_bfloat16_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    changes = json.dumps({**CHANGES, "placement": {"compute": "bfloat16"}})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(one(whole, "new", changes))
+    process = one(killed, "new", changes)
+    kill_after(process, killed, 3, "all")
+    process.communicate()
+    finish(one(killed, "resume"))
+    assert outcome(killed) == outcome(whole)
+    assert list(whole.glob("checkpoints/*/shard-*.safetensors"))
 
 
 @pytest.mark.slow
