@@ -143,6 +143,9 @@ def test_a_run_folder_refuses_what_would_spoil_it(reference: Path, tmp_path: Pat
     other = config.parse({**tiny_run.RECIPE, "seed": 6})
     with pytest.raises(RunError, match=r"seed \(5 → 6\)"):
         runs.resume(reference, other)
+    moved = config.parse({**tiny_run.RECIPE, "placement": {"checkpoint_activations": True}})
+    with runs.resume(reference, moved) as run:  # where a run runs may change
+        assert run.recipe.placement.checkpoint_activations
     with pytest.raises(RunError, match="not a run's folder"):
         runs.resume(tmp_path)
     with runs.resume(reference), pytest.raises(RunError, match="another process"):

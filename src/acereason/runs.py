@@ -144,12 +144,15 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
 
 
 def resume(path: Path, recipe: config.Recipe | None = None) -> Run:
-    """Open a run folder to go on. A different recipe is refused with the keys that differ."""
+    """Open a run folder to go on. A different recipe is refused with the keys that differ; `placement` and
+    `sampling`, which say where things run, are taken from the one given."""
     try:
         data = json.loads((path / "recipe.json").read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is not a run's folder: recipe.json cannot be read ({error})") from error
     own = config.parse(data, f"{path}/recipe.json")
+    if recipe is not None:
+        own = msgspec.structs.replace(own, placement=recipe.placement, sampling=recipe.sampling)
     if recipe is not None and config.digest(recipe) != config.digest(own):
         keys = sorted(_different(config.resolved(own), config.resolved(recipe)))
         raise RunError(
