@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def numbers(folder: Path) -> dict[str, Any]:
     both = json.loads((folder / "numbers.json").read_text())
-    for part in ("rl", "streamed", "sft", "muon", "metrics", "checkpoint"):
+    for part in ("rl", "streamed", "meanwhile", "sft", "muon", "metrics", "checkpoint"):
         assert both[0][part] == both[1][part], part
     first: dict[str, Any] = both[0]
     return first
@@ -72,6 +72,7 @@ def test_lower_precision_is_near(numbers: dict[str, Any], case: str) -> None:
 
 def test_groups_learned_as_they_come_on_two_ranks(numbers: dict[str, Any]) -> None:
     assert numbers["streamed"] <= 1e-6
+    assert max(numbers["meanwhile"].values()) <= 1e-6
 
 
 def test_fine_tuning_on_two_ranks(numbers: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -17,10 +18,12 @@ os.environ["ACEREASON_NATIVE"] = "0"
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from transformers import logging as transformers_logging
 
+import test_train_streaming
 from acereason import config, ranks, runs
 from acereason.config import Placement, Rl, Stage
 from acereason.errors import CheckpointError, RunError
@@ -31,7 +34,9 @@ from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.train import checkpoint, metrics, optimizers, parallel, sft, update
 from acereason.train.checkpoint import Position
+from acereason.train.streaming import ask_and_learn
 from learn_groups import Capture, groups
+from test_train_streaming import PROBLEMS, Coin, Elsewhere, Words
 from tiny_run import RECIPE
 
 torch.set_num_threads(1)
@@ -129,6 +134,24 @@ def streamed_gradient() -> float:
         update.learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)  # type: ignore[list-item]
     assert plain.gradient is not None and ours.gradient is not None
     return apart(ours.gradient, plain.gradient)
+
+
+def meanwhile() -> dict[str, float]:
+    """A whole step, learned while it is sampled elsewhere; the second rank's sampler is the slower one."""
+    one, two = model(), sharded()
+    plain, ours = Capture(one), WholeCapture(two)
+    settings = Rl(micro_tokens=32, clip_gradient=1e9)
+    how: dict[str, Any] = {"temperature": 0.8, "label": (1, "s", 1)}
+    stage = test_train_streaming.STAGE
+    slow = Elsewhere(lambda _: time.sleep(0.02 * ranks.rank()))
+    policy = Policy(two, Words(), "plain")
+    done = ask_and_learn(policy, slow, Coin(), PROBLEMS[:5], [ours], stage, settings, **how)  # type: ignore[list-item]
+    with alone():
+        policy, rest = Policy(one, Words(), "plain"), replace(settings, overlap=False)
+        expected = ask_and_learn(policy, Elsewhere(), Coin(), PROBLEMS[:5], [plain], stage, rest, **how)  # type: ignore[list-item]
+    assert plain.gradient is not None and ours.gradient is not None
+    loss = abs(done.learned.loss / expected.learned.loss - 1)
+    return {"gradient": apart(ours.gradient, plain.gradient), "loss": loss}
 
 
 def examples() -> list[Example]:
@@ -265,6 +288,7 @@ def main(folder: Path) -> None:
         numbers = {
             "rl": rl_gradients(),
             "streamed": streamed_gradient(),
+            "meanwhile": meanwhile(),
             "sft": sft_gradient(),
             "muon": muon_step(),
             "loading": loading(folder),
