@@ -32,11 +32,13 @@ def available() -> bool:
 
 
 class MathWorker:
-    """One process; used by one thread at a time. Starts at the first question."""
+    """One process; used by one thread at a time. Starts at the first question; its successors load
+    while nothing is asked."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
+        self._loaded = False
         self._answers = 0
 
     def ask(self, reference: str, answer: str, seconds: float = SECONDS) -> Answer:
@@ -50,11 +52,11 @@ class MathWorker:
             reply = b""
         if not reply.endswith(b"\n"):
             late = self._process is not None and self._process.poll() is None
-            self.close()
+            self._replace()
             return "timeout" if late else "died"
         self._answers += 1
         if self._answers >= RECYCLE or self._resident() > GROWN:
-            self.close()
+            self._replace()
         found: Answer = json.loads(reply)
         return found
 
@@ -67,22 +69,31 @@ class MathWorker:
             self._process.wait()
         self._process = self._channel = None
 
+    def _replace(self) -> None:
+        self.close()
+        self._start()
+
+    def _start(self) -> socket.socket:
+        """Start the process; it tells when it has loaded."""
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(SCRIPT), str(theirs.fileno()), *sys.path],
+                pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        self._loaded, self._answers = False, 0
+        return self._channel
+
     def _ready(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
             self.close()
-        if self._channel is None:
-            self._channel, theirs = socket.socketpair()
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", str(SCRIPT), str(theirs.fileno()), *sys.path],
-                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                )  # fmt: skip
-            self._answers = 0
-            if self._line(self._channel, START_SECONDS) != b'"ready"\n':
-                self.close()
-                raise OSError("math-verify did not start")
-        return self._channel
+        channel = self._channel or self._start()
+        if not self._loaded and self._line(channel, START_SECONDS) != b'"ready"\n':
+            self.close()
+            raise OSError("math-verify did not start")
+        self._loaded = True
+        return channel
 
     @staticmethod
     def _line(channel: socket.socket, seconds: float) -> bytes:
