@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SERVER := .venv-server
 INSTALLED := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install demo test test-slow lint bench clean
+.PHONY: help install demo test test-slow test-server lint bench clean
 
 help:
 	@echo "make demo       the whole recipe on two CPU cores: curate, SFT, RL, evaluate (about 8 minutes)"
 	@echo "make test       the quick tests"
 	@echo "make test-slow  the slow ones"
+	@echo "make test-server  the sampler against real vLLM servers on CPU (downloads 3.5 GB once)"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      benchmarks against named peers, in an environment of their own"
 
@@ -32,6 +34,19 @@ test: install
 test-slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"
 
+# vLLM lives in an environment of its own; the vision and audio packages that it brings are CUDA builds.
+$(SERVER)/.installed: tests/server-requirements.txt
+	test -x $(SERVER)/bin/python || $(PYTHON) -m venv $(SERVER)
+	$(SERVER)/bin/python -m pip install -q --disable-pip-version-check torch==2.13.0
+	$(SERVER)/bin/python -m pip install -q --disable-pip-version-check -r tests/server-requirements.txt
+	$(SERVER)/bin/python -m pip uninstall -q -y torchvision torchaudio torchcodec
+	cd / && VLLM_NO_USAGE_STATS=1 $(CURDIR)/$(SERVER)/bin/python -c 'import vllm.entrypoints.openai.api_server' 2>/dev/null || \
+	  { echo "vLLM's CPU build does not run here: Linux on x86-64 or ARM64 and Python 3.11+ are needed"; exit 1; }
+	touch $@
+
+test-server: install $(SERVER)/.installed
+	ACEREASON_TEST_SERVER_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest -s --basetemp build/test-server tests/test_sample_server_real.py
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -46,4 +61,4 @@ bench: install
 	$(BIN)/python benchmarks/rl_step.py
 
 clean:
-	rm -rf $(VENV) .venv-bench build runs
+	rm -rf $(VENV) $(SERVER) .venv-bench build runs

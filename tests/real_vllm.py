@@ -52,7 +52,7 @@ class Served:
                 command, env=environment, stdout=log, stderr=log, cwd="/", start_new_session=True
             )
 
-    def wait(self, seconds: float = 240.0) -> None:
+    def wait(self, seconds: float = 420.0) -> None:
         """Until it answers; AssertionError with the end of its log when it does not."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and self.process.poll() is None:

@@ -28,7 +28,7 @@ from real_vllm import PYTHON, Served
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(420),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(not PYTHON, reason="set ACEREASON_TEST_SERVER_PYTHON, or run make test-server"),
 ]
 BOUND = 1e-4  # nats; both sides compute in float32

@@ -40,6 +40,20 @@ class Member:
         self.up = True
         self.reason = ""
         self.calls: set[asyncio.Task[Completion]] = set()
+        self._looking = asyncio.Lock()
+        self._begun = self._done = 0
+
+    async def vouch(self, check: Look) -> None:
+        """A look that begins after this call finds the present weights; calls at one time share a look.
+
+        A response that arrived before the look is of these weights, then: only publishing names them so,
+        and a process that was started again in between would have another name."""
+        wanted = self._begun + 1
+        async with self._looking:
+            if self._done < wanted:
+                self._begun += 1
+                await check(self.server)
+                self._done = self._begun
 
     def lose(self) -> None:
         """Give up what it is writing; the callers see `Busy`."""
@@ -215,7 +229,9 @@ class Flight:
         inner = asyncio.create_task(member.server.complete(request, self.ends, self.deadline))
         member.calls.add(inner)
         try:
-            return await inner
+            found = await inner
+            await member.vouch(self.fleet.check)
+            return found
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if inner.cancelled() and not (task and task.cancelling()):

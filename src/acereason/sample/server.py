@@ -107,6 +107,7 @@ class ServerSampler:
         wanted = list(requests)
         for request in wanted:
             self._fit(request)
+        self._rouse()
         self._run(self._begin())
         flight = Flight(self._fleet, wanted, self.policy.end_ids, self.settings.deadline)
         running = self._flights[flight] = self._start(flight.run())
@@ -214,6 +215,13 @@ class ServerSampler:
             flight.done.wait()
         self._flights.clear()
 
+    def _rouse(self) -> None:
+        """Wake colocated servers before any rank asks them."""
+        if self.settings.colocated:
+            if ranks.main():
+                self._run(self._each("wake"))
+            ranks.barrier()
+
     def _nap(self) -> None:
         """Put colocated servers to sleep when every rank is done with them."""
         if self.settings.colocated:
@@ -245,13 +253,15 @@ class ServerSampler:
 
     async def _examine(self, server: Vllm) -> None:
         """SamplingError when a server is down, is not ours, or cannot be sampled from as is needed."""
+        raw = None
         try:
-            if self.settings.colocated and ranks.main():
-                await server.wake()
             await self._look(server)
-            raw = await reports_raw(server, canary.requests(self.policy)[0].prompt)
-            if self.settings.colocated and ranks.main():
-                await server.sleep()
+            if ranks.main():  # the others would find it asleep, or say the same
+                if self.settings.colocated:
+                    await server.wake()
+                raw = await reports_raw(server, canary.requests(self.policy)[0].prompt)
+                if self.settings.colocated:
+                    await server.sleep()
         except (Busy, Garbled, Refused) as error:
             raise SamplingError(
                 f"{server.url} cannot be sampled from: {error}. Start it, see docs/servers.md"
@@ -285,9 +295,7 @@ class ServerSampler:
             )
 
     async def _begin(self) -> None:
-        """Before sampling: servers awake, each with the present weights or left out."""
-        if self.settings.colocated:
-            await self._each("wake")
+        """Before sampling: each server with the present weights, or left out."""
         await asyncio.gather(*(self._confirm(member) for member in self._fleet.up))
 
     async def _confirm(self, member: Member) -> None:
