@@ -32,11 +32,13 @@ class _TemperedHead(torch.autograd.Function):
         scale_M: Tensor,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
-        parts = [
-            _statistics(float_logits(hidden_ME[rows], weight_VE), targets_M[rows], scale_M[rows])
-            for rows in _chunks(len(targets_M), chunk)
-        ]
-        logprob_M, logsum_M, entropy_M = (torch.cat(part) for part in zip(*parts, strict=True))
+        # room for all results first: small tensors kept between the chunks would pin the heap behind them,
+        # and the C library's allocator would then never reuse a chunk's place
+        logprob_M, logsum_M, entropy_M = (torch.empty_like(scale_M) for _ in range(3))
+        for rows in _chunks(len(targets_M), chunk):
+            logits_CV = float_logits(hidden_ME[rows], weight_VE)
+            found = _statistics(logits_CV, targets_M[rows], scale_M[rows])
+            logprob_M[rows], logsum_M[rows], entropy_M[rows] = found
         ctx.save_for_backward(hidden_ME, weight_VE, targets_M, scale_M, logsum_M)
         ctx.chunk = chunk
         ctx.mark_non_differentiable(entropy_M)
@@ -125,7 +127,7 @@ def tempered_logprobs(
     `temperature` is a number or one per token [M]. `chunk` tokens of logits are held at a time."""
     dtype = torch.float64 if hidden_ME.dtype == torch.float64 else torch.float32
     scale_M = 1.0 / torch.as_tensor(temperature, dtype=dtype, device=hidden_ME.device)
-    scale_M = scale_M.expand(len(targets_M))
+    scale_M = scale_M.expand(len(targets_M)).contiguous()
     most = CHUNK_ELEMENTS_CUDA if hidden_ME.is_cuda else CHUNK_ELEMENTS
     chunk = chunk or max(1, most // weight_VE.shape[0])
     result: tuple[Tensor, Tensor] = _TemperedHead.apply(  # type: ignore[no-untyped-call]
