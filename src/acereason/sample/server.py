@@ -257,7 +257,7 @@ class ServerSampler:
         try:
             await self._look(server)
             if ranks.main():  # the others would find it asleep, or say the same
-                if self.settings.colocated:
+                if self.settings.colocated or await server.asleep():
                     await server.wake()
                 raw = await reports_raw(server, canary.requests(self.policy)[0].prompt)
                 if self.settings.colocated:

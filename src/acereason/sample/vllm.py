@@ -208,6 +208,11 @@ class Vllm:
         """Give the GPU's memory back; the weights go to the host's memory."""
         await self.call("POST", "/sleep?level=1", seconds=LOAD)
 
+    async def asleep(self) -> bool:
+        """Whether it sleeps, e.g. since a colocated run left it so; it answers no request then."""
+        found = await self.json("GET", "/is_sleeping", optional=True)
+        return bool(found and found.get("is_sleeping"))
+
     async def wake(self) -> None:
         """Take the memory again, and the weights from the host's memory."""
         await self.call("POST", "/wake_up", seconds=LOAD)
