@@ -59,6 +59,7 @@ bench: install
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/rl_step.py
+	$(BIN)/python benchmarks/sft.py
 
 clean:
 	rm -rf $(VENV) $(SERVER) .venv-bench build runs
