@@ -93,7 +93,7 @@ def test_a_file_per_stage_gives_each_stage_its_own_prompts(tmp_path: Path) -> No
     write_jsonl(tmp_path / "held_out.jsonl", [problem("h")])
     stages = {"first": str(tmp_path / "a.jsonl"), "second": str(tmp_path / "b.jsonl")}
     files = config.Files(stages, str(tmp_path / "held_out.jsonl"))
-    data, _ = tasks.make(config.Curate(files=files), 1)
+    data, _ = tasks.make(config.Curate(files=files), 1, tmp_path)
     tasks.write(data, tmp_path)
     data = tasks.read(tmp_path)
     assert sorted(p.id for p in data.rl) == ["x", "y", "z"]

@@ -31,7 +31,7 @@ def curate(
     from acereason.curate import tasks
 
     chosen = config.load(path, settings or [])
-    data, steps = tasks.make(chosen.curate, chosen.seed)
+    data, steps = tasks.make(chosen.curate, chosen.seed, folder)
     folder.mkdir(parents=True, exist_ok=True)
     tasks.write(data, folder)
     for row in steps:

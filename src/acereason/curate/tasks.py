@@ -1,7 +1,10 @@
-"""The prompts and traces of a run: procedural tasks or files, through the same steps as published
-sets.
+"""The prompts and traces of a run: procedural tasks through the file steps of `pipeline`, or files.
 
-    generate or read ─▶ dedup ─▶ decontaminate against the held-out questions ─▶ split ─▶ teach
+
+    generate ─▶ dedup_file ─▶ decontaminate_file against the held-out questions ─▶ split ─▶ teach
+
+What was dropped for its overlap, and with what, stands in `contamination-DOMAIN.jsonl`. Near-duplicates stay:
+families make questions that differ in a word on purpose.
 
 Training prompts, development and test questions come from separate seeds and never share a
 question. SFT prompts come first in hashed order, RL prompts are the next ones, so RL asks what SFT
@@ -17,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from acereason.config import Curate, Files, Tasks
-from acereason.curate import decontaminate, dedup
+from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.funnel import Funnel
 from acereason.errors import DataError
 from acereason.problems import Problem, Response, read_jsonl, write_jsonl
@@ -36,11 +39,12 @@ class Data(msgspec.Struct, frozen=True):
     held_out: list[Problem]
 
 
-def make(settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
-    """Curate what the recipe asks for. Deterministic in (settings, seed)."""
+def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]:
+    """Curate what the recipe asks for; reports go into `folder`. Deterministic in (settings, seed)."""
     if settings.files is not None:
         return _from_files(settings.files), []
-    parts = [_domain(name, tasks, settings, seed) for name, tasks in sorted(settings.tasks.items())]
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = [_domain(name, tasks, settings, seed, folder) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
     traces = [
         _trace(problem, number, settings.tasks[problem.domain].wrong_share, seed)
@@ -77,17 +81,15 @@ def of_stage(problems: Sequence[Problem], stage: str) -> list[Problem]:
     return [p for p in problems if stage in p.meta.get("stages", (stage,))]
 
 
-def _domain(domain: str, tasks: Tasks, settings: Curate, seed: int) -> tuple[Data, list[Funnel]]:
+def _domain(
+    domain: str, tasks: Tasks, settings: Curate, seed: int, folder: Path
+) -> tuple[Data, list[Funnel]]:
     levels = range(tasks.min_level, tasks.max_level + 1)
     held_out = generate(tasks.families, levels, tasks.held_out, seed, settings.split)
     questions = {p.question for p in held_out}
     wanted = tasks.sft_prompts + tasks.rl_prompts
     problems = generate(tasks.families, levels, wanted, seed, "train", exclude=questions)
-    kept, duplicates = dedup.exact(problems)
-    n = settings.ngram_code if domain == "code" else settings.ngram
-    kept, _, contaminated = decontaminate.decontaminate(
-        kept, {settings.split: questions}, n, settings.overlap_share
-    )
+    kept, funnels = _cleaned(problems, questions, domain, settings, folder)
     if len(kept) <= tasks.sft_prompts:
         raise DataError(
             f"{domain}: {wanted} prompts were made, {len(kept)} are left after dedup and decontamination, "
@@ -95,7 +97,30 @@ def _domain(domain: str, tasks: Tasks, settings: Curate, seed: int) -> tuple[Dat
         )
     kept = _shuffled(kept, seed)
     data = Data(kept[: tasks.sft_prompts], [], kept[tasks.sft_prompts :], held_out)
-    return data, [duplicates, contaminated]
+    return data, funnels
+
+
+def _cleaned(
+    problems: Sequence[Problem], questions: set[str], domain: str, settings: Curate, folder: Path
+) -> tuple[list[Problem], list[Funnel]]:
+    """Without exact duplicates, and without what overlaps with the held-out questions."""
+    made, unique, clean = (folder / f".{domain}-{name}.jsonl" for name in ("made", "unique", "clean"))
+    write_jsonl(made, problems)
+    funnels = dedup_file(made, unique, threshold=None)
+    funnels.append(
+        decontaminate_file(
+            unique,
+            clean,
+            folder / f"contamination-{domain}.jsonl",
+            {settings.split: sorted(questions)},
+            settings.ngram_code if domain == "code" else settings.ngram,
+            settings.overlap_share,
+        )
+    )
+    kept = list(read_jsonl(clean, Problem))
+    for file in (made, unique, clean):
+        file.unlink()
+    return kept, funnels
 
 
 def _trace(problem: Problem, number: int, wrong_share: float, seed: int) -> Response:
