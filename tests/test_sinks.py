@@ -162,6 +162,7 @@ def test_a_sink_that_fails_is_one_warning(
         for step in range(50):
             feed("rl", {"step": step, "reward": 0.5})
         feed.close()
+    assert not feed._thread.is_alive()  # nobody waits for a sink that is dead
     assert [r.message for r in caplog.records] == [
         f"the sink wandb failed and gets no more rows: {error.__name__}: no {where}. The run goes on; "
         "metrics.jsonl has everything"

@@ -169,6 +169,7 @@ class Feed:
             self._warn(f"did not finish within {PATIENCE:.0f} s and is left behind")
 
     def _work(self) -> None:
+        item: tuple[int, dict[str, float]] | None = (0, {})
         try:
             sink: Sink | None = None
             while (item := self._rows.get()) is not None:
@@ -179,8 +180,8 @@ class Feed:
                 sink.close()
         except BaseException as error:  # SystemExit too: a library must not end the run
             self._warn(f"failed and gets no more rows: {type(error).__name__}: {error}")
-            while self._rows.get() is not None:
-                pass
+            while item is not None:
+                item = self._rows.get()
 
     def _warn(self, text: str) -> None:
         if not self._warned:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from acereason.plan.shapes import Shape
 
 GIB = 1 << 30
-CHUNK = 1 << 27  # logits held at a time on CUDA, as in policy.head
+CHUNK = 1 << 28  # logits held at a time on CUDA, as in policy.head
 OTHER = 3.0 * GIB  # assumed
 ASLEEP = 1.5 * GIB  # assumed
 SERVER = 3.0 * GIB  # assumed: CUDA context, graphs and activations of vLLM
