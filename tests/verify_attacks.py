@@ -1,6 +1,6 @@
 """Judge every program of tests/attacks and say whether each verdict is the right one.
 
-    verify_attacks.py namespaces|bare [JOBS]
+    verify_attacks.py namespaces|bare [JOBS [MODE]]
 
 Started by test_verify_attacks.py inside an outer containment: namespaces, a read-only file system
 with a fresh /tmp, limits. Prints one JSON object. After each program a known one is judged, so a
@@ -95,7 +95,8 @@ def main() -> None:
     wrong: list[str] = []
     count, curve = 0, []
     jobs = int(sys.argv[2]) if len(sys.argv) > 2 else 0
-    with Judge(1, namespaces=sys.argv[1] == "namespaces") as judge:
+    mode = sys.argv[3] if len(sys.argv) > 3 else "strict"
+    with Judge(1, mode=mode, namespaces=sys.argv[1] == "namespaces") as judge:
         for name, kind, must, code in rounds(jobs):
             verdict = judge.verify(problem(kind), response(code))
             known = judge.verify(problem("stdin"), response(KNOWN.format(f"{name} {kind}")))
