@@ -20,13 +20,13 @@ import pytest
 from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.decontaminate import Boilerplate, decontaminate
 from acereason.curate.dedup import exact, near
-from acereason.curate.extras import need
 from acereason.curate.funnel import Funnel
 from acereason.curate.pipeline import check, curate
 from acereason.curate.settings import Curation
 from acereason.curate.stream import in_order
 from acereason.curate.tables import read_table, write_table
 from acereason.errors import ConfigError, DataError, RunError
+from acereason.extras import need
 from acereason.problems import Problem, Response, Test, read_jsonl, write_jsonl
 from acereason.verify import Judge
 

@@ -132,7 +132,7 @@ def test_a_request_that_is_refused_ends_it_with_what_was_found(
     fake.faults = [*([None] * 10), 400]
     with pytest.raises(SamplingError, match=r"refuses a request: status 400.* responses are kept in"):
         evaluate(url, folder, tmp_path)
-    assert 8 <= len(responses(tmp_path)) < 6 * K
+    assert 0 < len(responses(tmp_path)) < 6 * K  # how many are back by then depends on the machine
     assert evaluate(url, folder, tmp_path).n == 6
 
 

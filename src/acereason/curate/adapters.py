@@ -25,11 +25,12 @@ from typing import Any
 import msgspec
 
 from acereason.chat import THINK
-from acereason.curate.sources import Item, Row, Skip, Source
+from acereason.curate.sources import Item, Skip, Source
 from acereason.curate.text import tokens
-from acereason.curate.unpack import from_json, function_name, private_tests
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
+from acereason.rows import Row
+from acereason.unpack import from_json, function_name, private_tests
 
 _SENTINELS = {"", "proof", "notfound", "n/a", "none"}
 

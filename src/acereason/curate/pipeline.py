@@ -39,12 +39,13 @@ from acereason.curate.publish import Origin, publish
 from acereason.curate.rules import by_rules, sound_tests
 from acereason.curate.select import by_difficulty, difficulty, length_balance, majority
 from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
-from acereason.curate.sources import Rejected, Source, commit_of, find_files, raw_rows, read_source
+from acereason.curate.sources import Rejected, Source, read_source
 from acereason.curate.steps import Done, Steps, file_key, key_of, only_one, sieve
 from acereason.curate.stream import replacing
 from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
 from acereason.problems import Problem, Response, Verdict, read_jsonl, write_atomic
+from acereason.rows import commit_of, find_files, raw_rows
 
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"
 

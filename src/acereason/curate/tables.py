@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from acereason.curate.extras import need
 from acereason.curate.steps import batches
 from acereason.curate.stream import replacing
 from acereason.errors import DataError
+from acereason.extras import need
 from acereason.problems import Problem, Response
 
 Record = TypeVar("Record", Problem, Response)

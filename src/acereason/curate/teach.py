@@ -26,11 +26,11 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from acereason.curate.draw import chance
-from acereason.curate.extras import need
 from acereason.curate.journal import index_lines
 from acereason.curate.stream import replacing
 from acereason.curate.wire import Protocol, completion, content_hash, payload, route
 from acereason.errors import ConfigError, RunError, SamplingError
+from acereason.extras import need
 from acereason.problems import Problem, Response, write_atomic
 from acereason.sample.http import Busy, Garbled, Refused, check_status
 

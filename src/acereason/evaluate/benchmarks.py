@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from acereason.curate.sources import find_files, raw_rows
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate import formats
 from acereason.evaluate.formats import Row
 from acereason.problems import Problem, read_jsonl
+from acereason.rows import find_files, raw_rows
 
 # https://github.com/LiveCodeBench/LiveCodeBench/blob/main/ERRATA.md: question ids, and titles of LeetCode's
 UNSOUND = frozenset(

@@ -4,7 +4,7 @@
 |---|---|
 | math-ai/aime24 | no answer column: the answer is the box in the solution |
 | AIME | answers such as "073" are integers |
-| LiveCodeBench | tests packed as base64 of zlib of a pickle: read, never loaded (`curate.unpack`) |
+| LiveCodeBench | tests packed as base64 of zlib of a pickle: read, never loaded (`unpack`) |
 | HumanEval+, MBPP+ | tests are programs that hold the expected results (`evaluate.assertions`) |
 
 A row that does not fit raises DataError or KeyError: a benchmark with a row left out is another benchmark.
@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from acereason.chat import boxed_answer
-from acereason.curate.unpack import private_tests, tests
 from acereason.errors import DataError
 from acereason.problems import Problem, Test
+from acereason.unpack import private_tests, tests
 
 Row = Mapping[str, Any]
 ASSERTIONS = "acereason.evaluate.assertions:PROGRAMS"
