@@ -146,6 +146,8 @@ def test_curate_prints_its_funnel(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     assert "dedup exact" in shown.stdout and "decontaminate" in shown.stdout
     assert {p.name for p in (tmp_path / "data").glob("*.jsonl")} == {
+        "contamination-code.jsonl",
+        "contamination-math.jsonl",
         "sft.jsonl",
         "rl.jsonl",
         "traces.jsonl",

@@ -292,8 +292,8 @@ def test_killed_and_restarted_with_other_weights(policy: Policy, fakes: Any, ope
         elif reborn is not None and len(reborn.used) > len(canary.QUESTIONS):
             first.plan = lambda body, attempt: "good"  # it is back: no need to wait on
     assert reborn is not None and len(found) == 150
-    assert_ours(policy, found)
-    assert set(reborn.used) == {first.version} and len(reborn.used) > len(canary.QUESTIONS)
+    assert_ours(policy, found)  # also when a request reached the new process before it was noticed
+    assert list(reborn.used).count(first.version) > len(canary.QUESTIONS)
 
 
 def test_restarted_between_two_calls(policy: Policy, fakes: Any, opened: Open) -> None:
