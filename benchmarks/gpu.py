@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from acereason.config import Placement, Rl
+from acereason.policy import flops
 from acereason.policy import model as models
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.model import logprobs, new_model
@@ -42,7 +43,6 @@ from acereason.sample.protocol import Request, draw_seed
 from acereason.train import optimizers, parallel, sft
 from acereason.train.update import Update
 
-PEAK = {"NVIDIA H200": 989e12, "NVIDIA H100 80GB HBM3": 989e12, "NVIDIA A100-SXM4-80GB": 312e12}
 QWEN_1_5B = {
     "vocab_size": 151936, "hidden_size": 1536, "num_hidden_layers": 28, "num_attention_heads": 12,
     "num_key_value_heads": 2, "intermediate_size": 8960, "max_position_embeddings": 32768,
@@ -124,18 +124,8 @@ def machine(size: Size) -> dict[str, Any]:
         "torch": torch.__version__,
         "matmul_tflops": 2 * n**3 / seconds(lambda: a @ b, 10, 3) / 1e12,
         "copy_tb_s": copied / 1e12,
-        "peak_tflops": PEAK.get(name, 0) / 1e12 or None,
+        "peak_tflops": (flops.peak(DEVICE) or 0) / 1e12 or None,
     }
-
-
-def flops(shape: dict[str, Any], lengths: list[int], predicted: int) -> float:
-    """Floating-point operations of one forward and backward pass over sequences of these lengths."""
-    hidden, layers, heads = shape["hidden_size"], shape["num_hidden_layers"], shape["num_attention_heads"]
-    width = hidden // heads
-    projections = hidden * width * (2 * heads + 2 * shape["num_key_value_heads"])
-    per_layer = projections + 3 * hidden * shape["intermediate_size"]
-    matrices = 6 * (layers * per_layer * sum(lengths) + hidden * shape["vocab_size"] * predicted)
-    return matrices + 6 * layers * hidden * sum(n * n for n in lengths)
 
 
 def model_for_learning(size: Size, **placed: Any) -> Any:
@@ -181,13 +171,13 @@ def learning(size: Size, longest: int, work: Callable[..., Any], **placed: Any) 
     first = time.perf_counter() - begun
     took = seconds(lambda: work(model, batch, optimizer), 2, 1)
     tokens = sum(len(e) for e in batch)
-    needed = flops(size.shape, [len(e) for e in batch], sum(len(e.response) for e in batch))
+    needed = flops.needed(model.config, [len(e) for e in batch], sum(len(e.response) for e in batch))
     rate = needed / took
     return {
         "sequences": len(batch), "tokens": tokens, "longest": max(len(e) for e in batch),
         "placement": placed, "liger": bool(find_spec("liger_kernel")), "micro_tokens": size.micro,
         "first_s": first, "seconds": took, "tokens_per_s": tokens / took, "tflops": rate / 1e12,
-        "mfu": rate / peak if (peak := PEAK.get(device_name())) else None,
+        "mfu": rate / peak if (peak := flops.peak(DEVICE)) else None,
         "peak_memory_gib": peak_memory(),
     }  # fmt: skip
 
