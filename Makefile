@@ -45,6 +45,7 @@ $(SERVER)/.installed: tests/server-requirements.txt
 	touch $@
 
 test-server: install $(SERVER)/.installed
+	mkdir -p build
 	ACEREASON_TEST_SERVER_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest -s --basetemp build/test-server tests/test_sample_server_real.py
 
 lint: install
