@@ -26,6 +26,8 @@ def contained(*command: str) -> subprocess.CompletedProcess[str]:
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("no outer containment: the program `unshare` is missing")
+    if Path("/tmp") in (*RUNNER.resolve().parents, *Path(sys.prefix).resolve().parents):
+        pytest.skip("no outer containment: it covers /tmp, where this repository or its Python lies")
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     flags = [
         "--mount",
