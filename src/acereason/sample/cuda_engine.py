@@ -25,11 +25,12 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from acereason.errors import SamplingError
-from acereason.policy.decoder import Rotation, Shape, read_weights
+from acereason.policy.decoder import Rotation, Shape
 from acereason.policy.head import float_logits
 from acereason.sample import cuda_kernels as kernels
 from acereason.sample.slots import Ints, Slots
-from acereason.sample.torch_engine import Layer, decoder_layer, uniforms
+from acereason.sample.torch_engine import uniforms
+from acereason.sample.weights import Layer, Weights
 
 PREFILL = 4096  # prompt tokens at once
 STEPS = 64  # most steps between two looks at what ended
@@ -70,7 +71,7 @@ class CudaEngine:
     ) -> None:
         self._shape, self._rotation, self._device, self._dtype = shape, rotation, device, dtype
         self._slots, self._length, self._graphs = slots, 0, graphs
-        self._layers: list[Layer] = []
+        self._weights = Weights(shape, dtype, device)
         self._buffers: dict[int, _Buffers] = {}
         self._steps: dict[tuple[int, int], Callable[[], None]] = {}
         self._cache = torch.empty(
@@ -78,29 +79,9 @@ class CudaEngine:
         )  # [L, 2, slots + 2, K, T, D]: the prompt's own slot, and one for idle rows
         self._pool: Any = None  # memory that the graphs share
 
-    @torch.no_grad()
     def load(self, weights: object) -> None:
         """Copy the weights of a module or state dict into the engine's own, in place."""
-        given = read_weights(weights, self._shape)
-        if not self._layers:
-            self._embed, self._norm, self._head = (
-                self._empty(given[name]) for name in ("embed_tokens.weight", "norm.weight", "head")
-            )
-            if self._shape.tied:
-                self._head = self._embed
-            for i in range(self._shape.layers):
-                parts = decoder_layer(given, i, self._shape).items()
-                self._layers.append(Layer(**{n: None if t is None else self._empty(t) for n, t in parts}))  # type: ignore[arg-type]
-        self._embed.copy_(given["embed_tokens.weight"])
-        self._norm.copy_(given["norm.weight"])
-        self._head.copy_(given["head"])
-        for i, layer in enumerate(self._layers):
-            for name, tensor in decoder_layer(given, i, self._shape).items():
-                if tensor is not None:
-                    getattr(layer, name).copy_(tensor)
-
-    def _empty(self, like: Tensor) -> Tensor:
-        return torch.empty(like.shape, dtype=self._dtype, device=self._device)
+        self._weights.load(weights)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""
@@ -134,8 +115,8 @@ class CudaEngine:
         s, count = self._shape, len(ids)
         at = torch.arange(start, start + count, dtype=torch.int32, device=self._device)
         where = (torch.full_like(at, slot), at)
-        x = self._embed[ids.to(self._device)]
-        for i, layer in enumerate(self._layers):
+        x = self._weights.embed[ids.to(self._device)]
+        for i, layer in enumerate(self._weights.layers):
             queries = self._queries(layer, x, i, where)
             k, v = self._cache[i, :, slot, None, :, : start + count]
             q = queries.transpose(0, 1)[None]
@@ -249,11 +230,12 @@ class CudaEngine:
     def _through(self, buffers: _Buffers, reach: int) -> None:
         """One token for every row."""
         where = (buffers.where[0], buffers.where[1])
-        x = self._embed[buffers.tokens]
-        for i, layer in enumerate(self._layers):
+        x = self._weights.embed[buffers.tokens]
+        for i, layer in enumerate(self._weights.layers):
             queries = self._queries(layer, x, i, where)
             x = self._rest(layer, x, kernels.attend(queries, self._cache[i], where, reach))
-        logits = float_logits(F.rms_norm(x, x.shape[-1:], self._norm, self._shape.eps), self._head)
+        x = F.rms_norm(x, x.shape[-1:], self._weights.norm, self._shape.eps)
+        logits = float_logits(x, self._weights.head)
         kernels.draw(logits, buffers.settings, buffers.tokens, buffers.results)
 
     def _queries(self, layer: Layer, x: Tensor, i: int, where: tuple[Tensor, Tensor]) -> Tensor:

@@ -22,43 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acereason.errors import SamplingError
-from acereason.policy.decoder import Rotation, Shape, joined, read_weights
+from acereason.policy.decoder import Rotation, Shape
 from acereason.sample.slots import Ints, Slots
+from acereason.sample.weights import Layer, Weights
 
 CHUNK = 512  # prompt tokens at once
 LOGITS = 1 << 22  # logits held in double precision at once
-
-
-@dataclass(slots=True)
-class Layer:
-    """A decoder layer's weights; biases and head norms only where the architecture has them."""
-
-    norm1: Tensor
-    qkv: Tensor
-    bias: Tensor | None
-    q_norm: Tensor | None
-    k_norm: Tensor | None
-    o: Tensor
-    norm2: Tensor
-    gate_up: Tensor
-    down: Tensor
-
-
-def decoder_layer(given: dict[str, Tensor], i: int, shape: Shape) -> dict[str, Tensor | None]:
-    """The i-th layer's weights as `Layer` names them: q, k, v joined, gate and up joined."""
-    at = f"layers.{i}."
-    halves = [given[f"{at}mlp.{half}_proj.weight"] for half in ("gate", "up")]
-    return {
-        "norm1": given[at + "input_layernorm.weight"],
-        "qkv": joined(given, i, "weight"),
-        "bias": joined(given, i, "bias") if shape.qkv_bias else None,
-        "q_norm": given[at + "self_attn.q_norm.weight"] if shape.qk_norm else None,
-        "k_norm": given[at + "self_attn.k_norm.weight"] if shape.qk_norm else None,
-        "o": given[at + "self_attn.o_proj.weight"],
-        "norm2": given[at + "post_attention_layernorm.weight"],
-        "gate_up": torch.cat(halves),
-        "down": given[at + "mlp.down_proj.weight"],
-    }
 
 
 def uniforms(seeds: npt.NDArray[np.uint64], positions: Ints) -> npt.NDArray[np.float64]:
@@ -129,31 +98,11 @@ class TorchEngine:
         self._row = list(range(slots + 1))  # row of the cache that holds each slot
         self._keys: list[Tensor] = []  # per layer [slots + 1, K, T, D]
         self._values: list[Tensor] = []
-        self._layers: list[Layer] = []
+        self._weights = Weights(shape, torch.float32, device)
 
-    @torch.no_grad()
     def load(self, weights: object) -> None:
-        """Copy the weights of a module or state dict, q, k, v joined and gate, up joined."""
-        given = read_weights(weights, self._shape)
-        if not self._layers:
-            self._embed, self._norm, self._head = (
-                self._empty(given[name]) for name in ("embed_tokens.weight", "norm.weight", "head")
-            )
-            self._layers = [self._layer(given, i) for i in range(self._shape.layers)]
-        self._embed.copy_(given["embed_tokens.weight"])
-        self._norm.copy_(given["norm.weight"])
-        self._head.copy_(given["head"])
-        for i, layer in enumerate(self._layers):
-            for name, tensor in decoder_layer(given, i, self._shape).items():
-                if tensor is not None:
-                    getattr(layer, name).copy_(tensor)
-
-    def _empty(self, like: Tensor) -> Tensor:
-        return torch.empty(like.shape, dtype=torch.float32, device=self._device)
-
-    def _layer(self, given: dict[str, Tensor], i: int) -> Layer:
-        parts = decoder_layer(given, i, self._shape).items()
-        return Layer(**{name: None if t is None else self._empty(t) for name, t in parts})  # type: ignore[arg-type]
+        """Copy the weights of a module or state dict into the engine's own."""
+        self._weights.load(weights)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""
@@ -196,7 +145,7 @@ class TorchEngine:
         token[rows], position[rows] = slots.token[active], slots.position[active]
         ids, at = (torch.from_numpy(x).to(self._device) for x in (token, position))
         hidden = self._through(ids, at, slice(0, span), int(position.max()) + 1)
-        hidden = _rms(hidden[torch.from_numpy(rows).to(self._device)], self._norm, self._shape.eps)
+        hidden = _rms(hidden[torch.from_numpy(rows).to(self._device)], self._weights.norm, self._shape.eps)
         step = max(1, LOGITS // self._shape.vocab)
         for start in range(0, len(active), step):
             part = active[start : start + step]
@@ -210,7 +159,7 @@ class TorchEngine:
     def _draw(self, slots: Slots, part: Ints, hidden: Tensor) -> None:
         number = uniforms(slots.seed[part], slots.count[part])
         T, share = slots.temperature[part].astype(float), slots.top_p[part].astype(float)
-        logits = F.linear(hidden, self._head)
+        logits = F.linear(hidden, self._weights.head)
         if not bool(torch.isfinite(logits).all()):
             for block in self._keys + self._values:
                 block.zero_()  # a mask does not hide NaN
@@ -244,8 +193,8 @@ class TorchEngine:
         mask = mask.expand(-1, 1, -1, groups, -1).reshape(per_row, 1, tokens * groups, length)
         cos, sin = self._cos[position][:, None], self._sin[position][:, None]
         where = torch.arange(rows.start, rows.stop, device=self._device).repeat_interleave(tokens)
-        x = self._embed[ids]
-        for i, layer in enumerate(self._layers):
+        x = self._weights.embed[ids]
+        for i, layer in enumerate(self._weights.layers):
             q, k, v = self._split(layer, _rms(x, layer.norm1, s.eps), cos, sin)
             keys, values = self._keys[i], self._values[i]
             keys[where, :, position], values[where, :, position] = k, v
