@@ -17,8 +17,6 @@ are compared.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -101,20 +99,6 @@ def trl(folder: Path) -> None:
         seen.append(sum(len(ids) for ids in completion_ids))
         return [float(reward(ids)) for ids in completion_ids]
 
-    class Steps(TrainerCallback):  # type: ignore[misc]
-        clock: common.Clock | None = None
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if self.clock is not None and not sys.stdin.readline():
-                os._exit(0)
-            seen.clear()
-            self.clock = common.Clock()
-
-        def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
-            assert self.clock is not None
-            timed = self.clock.read()
-            common.answer(common.ready() if state.global_step == 1 else timed | {"tokens": sum(seen)})
-
     texts = [" ".join(f"t{i}" for i in prompt) for prompt in models.prompts(64)]
     settings = GRPOConfig(
         output_dir=str(folder / "trl"),
@@ -141,7 +125,7 @@ def trl(folder: Path) -> None:
         args=settings,
         train_dataset=Dataset.from_dict({"prompt": texts}),
         processing_class=AutoTokenizer.from_pretrained(folder),
-        callbacks=[Steps()],
+        callbacks=[common.paced(TrainerCallback, seen)],
     ).train()
 
 

@@ -12,7 +12,6 @@ compared, since TRL's steps differ a little in size.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -72,20 +71,6 @@ def trl(folder: Path, packing: bool) -> None:
             seen.append(int((inputs["labels"] != -100).sum()))
             return super().training_step(model, inputs, *more)
 
-    class Steps(TrainerCallback):  # type: ignore[misc]
-        clock: common.Clock | None = None
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            if self.clock is not None and not sys.stdin.readline():
-                os._exit(0)
-            seen.clear()
-            self.clock = common.Clock()
-
-        def on_step_end(self, arguments: Any, state: Any, *_: Any, **__: Any) -> None:
-            assert self.clock is not None
-            timed = self.clock.read()
-            common.answer(common.ready() if state.global_step == 1 else timed | {"tokens": sum(seen)})
-
     rows = [[*prompt, *response] for prompt, response in traces()] * 8
     each = MICRO if not packing else 4
     settings = SFTConfig(
@@ -109,7 +94,7 @@ def trl(folder: Path, packing: bool) -> None:
         args=settings,
         train_dataset=Dataset.from_dict({"input_ids": rows}),
         processing_class=AutoTokenizer.from_pretrained(folder),
-        callbacks=[Steps()],
+        callbacks=[common.paced(TrainerCallback, seen)],
     ).train()
 
 

@@ -7,6 +7,8 @@ import torch
 
 from acereason.policy import flops
 from acereason.policy.model import new_model
+from acereason.train import metrics
+from learn_groups import groups
 
 SHAPES = [
     ("qwen2", {"num_attention_heads": 4, "num_key_value_heads": 2}),
@@ -31,3 +33,18 @@ def test_matrices_take_six_operations_a_weight_and_token(kind: str, heads: dict[
 
 def test_a_peak_is_known_for_gpus_only() -> None:
     assert flops.peak(torch.device("cpu")) is None
+
+
+def test_mfu_counts_what_was_learned_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = new_model("qwen2", 1, vocab_size=70, hidden_size=64, num_attention_heads=4, num_hidden_layers=2)
+    some = groups(1)
+    weights = torch.zeros(len(some), len(some[0]))
+    assert metrics.utilisation(model, some, weights, 1.0) == {}  # a CPU's peak is not known
+    monkeypatch.setattr(flops, "peak", lambda device: 1e9)
+    assert metrics.utilisation(model, some, weights, 1.0) == {"mfu": 0.0}
+    weights[1, 2] = -0.5
+    learned = some[1][2].completion
+    work = flops.needed(
+        model.config, [len(learned.request.prompt) + len(learned.tokens)], len(learned.tokens)
+    )
+    assert metrics.utilisation(model, some, weights, 2.0) == {"mfu": work / 2e9}

@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from acereason import ranks
+from acereason.policy import flops
 from acereason.sample.ask import Answer
 from acereason.sample.temperature import mean_entropy
 
@@ -56,6 +57,19 @@ def _told(answer: Answer, weight: float) -> Told:
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
     )
+
+
+def utilisation(model: Any, groups: Groups, weights: Tensor, seconds: float) -> dict[str, float]:
+    """{"mfu": …} of this rank, which learned the responses of weight other than 0 in so many seconds; empty
+    where the device's peak is not known."""
+    peak = flops.peak(model.device)
+    if peak is None:
+        return {}
+    flat = zip((a.completion for g in groups for a in g), weights.flatten().tolist(), strict=True)
+    learned = [c for c, weight in flat if weight != 0.0]
+    lengths = [len(c.request.prompt) + len(c.tokens) for c in learned]
+    work = flops.needed(model.config, lengths, sum(len(c.tokens) for c in learned))
+    return {"mfu": work / seconds / peak}
 
 
 def step_metrics(own: list[list[Told]]) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from typing import Any
 from acereason import ranks
 from acereason.config import Recipe, Stage
 from acereason.errors import TrainingError
-from acereason.policy import flops
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress
@@ -219,22 +218,10 @@ def _step(
             "seconds": done.overlap,
             "share": done.overlap / max(done.overlap + done.seconds, 1e-9),
         },
-        **_utilisation(shop.policy, done),
+        **metrics.utilisation(shop.policy.model, asked.groups, done.weights, done.seconds + done.overlap),
     }
     shop.run.record("rl", **row)
     return row
-
-
-def _utilisation(policy: Policy, done: Done) -> dict[str, float]:
-    """This rank's MFU while learning, where the device's peak is known."""
-    peak = flops.peak(policy.model.device)
-    if peak is None:
-        return {}
-    flat = zip((a for g in done.asked.groups for a in g), done.weights.flatten().tolist(), strict=True)
-    learned = [a.completion for a, weight in flat if weight != 0.0]
-    lengths = [len(c.request.prompt) + len(c.tokens) for c in learned]
-    work = flops.needed(policy.model.config, lengths, sum(len(c.tokens) for c in learned))
-    return {"mfu": work / (done.seconds + done.overlap) / peak}
 
 
 def _watch(shop: Workshop, position: Position, learned: Learned) -> None:
