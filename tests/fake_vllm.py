@@ -21,9 +21,9 @@ from safetensors.torch import load_file
 from acereason.policy.model import new_model
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
-from acereason.sample.vllm_worker import shape_of
+from acereason.sample.servers.vllm_worker import shape_of
 
 Plan = Callable[[dict[str, Any], int], str]
 

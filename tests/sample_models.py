@@ -16,8 +16,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from acereason.sample.embedded import EmbeddedSampler
-from acereason.sample.native_engine import open_library
+from acereason.sample.engines.embedded import EmbeddedSampler
+from acereason.sample.engines.native import open_library
 from acereason.sample.protocol import Completion, Request, uniform
 
 KINDS: dict[str, tuple[Any, Any]] = {

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from acereason.errors import DataError, SamplingError
-from acereason.sample import endpoint
-from acereason.sample.endpoint import Endpoint, read_prompts
+from acereason.sample.servers import endpoint
+from acereason.sample.servers.endpoint import Endpoint, read_prompts
 
 pytest.importorskip("httpx2")
 LOGITS = np.array([0.0, 1.0, 2.5, 4.0])

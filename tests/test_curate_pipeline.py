@@ -25,8 +25,7 @@ from acereason.curate.pipeline import check, curate
 from acereason.curate.settings import Curation
 from acereason.curate.stream import in_order
 from acereason.curate.tables import read_table, write_table
-from acereason.errors import ConfigError, DataError, RunError
-from acereason.extras import need
+from acereason.errors import ConfigError, DataError, RunError, need
 from acereason.problems import Problem, Response, Test, read_jsonl, write_jsonl
 from acereason.verify import Judge
 

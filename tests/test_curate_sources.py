@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from acereason import unpack
 from acereason.curate.adapters import PUBLISHED, Columns, generic_source, problem_id
 from acereason.curate.sources import QUESTION_LIMIT, Item, Rejected, read_source
 from acereason.errors import DataError
 from acereason.problems import Test
-from acereason.unpack import pickled_string, private_tests
+from acereason.published import tests as unpack
+from acereason.published.tests import pickled_string, private_tests
 
 IO = json.dumps({"inputs": ["1\n", "2\n"], "outputs": ["2\n", "4\n"]})
 CALL = json.dumps({"fn_name": "twice", "inputs": [[1], [[2, 3]]], "outputs": [[2], [[4, 6]]]})

@@ -24,7 +24,7 @@ from acereason.curate.teach import Teacher, teach
 from acereason.curate.wire import Protocol, completion, payload, sample_seed
 from acereason.errors import RunError, SamplingError
 from acereason.problems import Problem, Response, read_jsonl, write_jsonl
-from acereason.sample.http import Garbled
+from acereason.sample.servers.http import Garbled
 
 pytest.importorskip("httpx2")
 PROBLEMS = [Problem(f"p{i}", "math", f"What is {i} + {i}?", str(2 * i)) for i in range(12)]

@@ -16,7 +16,7 @@ import pytest
 
 from acereason.chat import prompt
 from acereason.errors import ConfigError, DataError
-from acereason.evaluate.benchmarks import BENCHMARKS, load
+from acereason.evaluate.benchmarks.catalogue import BENCHMARKS, load
 from acereason.problems import Problem, Response, write_jsonl
 from acereason.verify import Judge
 

@@ -31,7 +31,7 @@ SLOW = [case for case in PROGRAMS if case["name"].startswith("slow")]
 
 @pytest.fixture(scope="module")
 def problems() -> dict[str, Problem]:
-    from acereason.evaluate.formats import livecodebench
+    from acereason.evaluate.benchmarks.formats import livecodebench
 
     return {row["question_id"]: livecodebench(row) for row in read("lcb_problems.jsonl")}
 

@@ -20,16 +20,16 @@ import pytest
 
 import evaluate_tools as tools
 from acereason.errors import DataError, RunError, SamplingError
-from acereason.evaluate import scores
-from acereason.evaluate.answers import Protocol, Reply, Store, folder_of
-from acereason.evaluate.benchmarks import Loaded
-from acereason.evaluate.collect import collect
-from acereason.evaluate.job import Asked, fingerprint, run
+from acereason.evaluate.benchmarks import scores
+from acereason.evaluate.benchmarks.answers import Protocol, Reply, Store, folder_of
+from acereason.evaluate.benchmarks.catalogue import Loaded
+from acereason.evaluate.benchmarks.collect import collect
+from acereason.evaluate.benchmarks.job import Asked, fingerprint, run
 from acereason.policy import model as models
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict, write_jsonl
 from acereason.progress import Quiet
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Completion, Request
 from acereason.verify import Judge
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from acereason.errors import DataError, RunError
-from acereason.evaluate import scores
-from acereason.evaluate.answers import Fact
-from acereason.evaluate.benchmarks import Loaded
-from acereason.evaluate.collect import Facts
-from acereason.evaluate.plot import pass_at_k
-from acereason.evaluate.scores import Point
+from acereason.evaluate.benchmarks import scores
+from acereason.evaluate.benchmarks.answers import Fact
+from acereason.evaluate.benchmarks.catalogue import Loaded
+from acereason.evaluate.benchmarks.collect import Facts
+from acereason.evaluate.benchmarks.plot import pass_at_k
+from acereason.evaluate.benchmarks.scores import Point
 from acereason.problems import Problem
 
 RIGHT, WRONG, NONE, CUT = "correct", "wrong", "no_answer", "cut"

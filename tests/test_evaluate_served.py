@@ -13,13 +13,13 @@ import pytest
 
 import evaluate_tools as tools
 from acereason.errors import SamplingError
-from acereason.evaluate.answers import Protocol
-from acereason.evaluate.benchmarks import Loaded
-from acereason.evaluate.job import Asked, run
-from acereason.evaluate.scores import Score
-from acereason.evaluate.served import Served
+from acereason.evaluate.benchmarks.answers import Protocol
+from acereason.evaluate.benchmarks.catalogue import Loaded
+from acereason.evaluate.benchmarks.job import Asked, run
+from acereason.evaluate.benchmarks.scores import Score
 from acereason.policy.model import load_tokenizer
 from acereason.progress import Quiet
+from acereason.sample.servers.served import Served
 
 K = 8
 LOADED = Loaded("digits", "digits", K, tools.PROBLEMS, "6 questions")

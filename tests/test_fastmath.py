@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from acereason import fastmath
+from acereason.native import mkl as fastmath
 
 PROGRAM = """
-from acereason import fastmath
+from acereason.native import mkl as fastmath
 status = fastmath.enable()
 import torch
 a, b = torch.randn(70, 300), torch.randn(300, 90)

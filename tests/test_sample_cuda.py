@@ -13,10 +13,10 @@ import torch
 SCRIPT = """
 import sys
 import numpy as np, torch
-from acereason.policy.decoder import Rotation
+from acereason.policy.llama import Rotation
 from acereason.policy.model import new_model
-from acereason.sample.cuda_engine import CudaEngine
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.engines.cuda import CudaEngine
+from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request, draw_seed
 
 device, kind, count = torch.device(sys.argv[1]), sys.argv[2], int(sys.argv[3])

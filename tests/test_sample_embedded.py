@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from acereason import compiled
 from acereason.errors import SamplingError
-from acereason.sample import native_engine
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.native import build as compiled
+from acereason.sample.engines import native as native_engine
+from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
 from sample_models import ENGINES, assert_numbers, bytes_of, group, make, sampler
 

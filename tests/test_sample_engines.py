@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason.policy.decoder import pack, panels
+from acereason.policy.llama import pack, panels
+from acereason.sample.engines.torch import nucleus, uniforms
 from acereason.sample.protocol import Request, uniform
-from acereason.sample.torch_engine import nucleus, uniforms
 from sample_models import (
     ENGINES,
     KINDS,

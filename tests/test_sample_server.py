@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
-from acereason.sample import canary
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.server import ServerSampler
-from acereason.sample.vllm import payload, raw_ratio
-from acereason.sample.vllm_worker import refresh_tied
+from acereason.sample.servers import canary
+from acereason.sample.servers.server import ServerSampler
+from acereason.sample.servers.vllm import payload, raw_ratio
+from acereason.sample.servers.vllm_worker import refresh_tied
 from fake_vllm import FakeVllm, shake, tiny_policy
 
 pytest.importorskip("httpx2")

@@ -20,9 +20,9 @@ from transformers import AutoModelForCausalLM
 from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
-from acereason.sample import canary
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.server import ServerSampler
+from acereason.sample.servers import canary
+from acereason.sample.servers.server import ServerSampler
 from fake_vllm import shake, tiny_policy
 from real_vllm import PYTHON, Served
 

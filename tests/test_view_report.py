@@ -18,7 +18,7 @@ from acereason.errors import RunError
 from acereason.view.columns import Columns
 from acereason.view.groups import choose
 from acereason.view.report import embed, page, with_responses, write_report
-from acereason.view.terminal import table
+from acereason.view.terminal.summary import table
 from view_run import HOSTILE, Row, lines, make_run
 
 

@@ -21,10 +21,10 @@ import msgspec
 from acereason.chat import boxed_answer
 from acereason.errors import DataError
 from acereason.problems import Problem, Test
-from acereason.unpack import private_tests, tests
+from acereason.published.tests import private_tests, tests
 
 Row = Mapping[str, Any]
-ASSERTIONS = "acereason.evaluate.assertions:PROGRAMS"
+ASSERTIONS = "acereason.evaluate.benchmarks.assertions:PROGRAMS"
 ASSERT_SECONDS, ASSERT_MEBIBYTES = 60.0, 4096  # for all inputs of a task together
 SCRIPT_REQUEST = (
     "Please provide a self-contained Python script that solves the following problem in a markdown code "

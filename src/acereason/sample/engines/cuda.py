@@ -25,12 +25,12 @@ from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
 from acereason.errors import SamplingError
-from acereason.policy.decoder import Rotation, Shape
 from acereason.policy.head import float_logits
-from acereason.sample import cuda_kernels as kernels
-from acereason.sample.slots import Ints, Slots
-from acereason.sample.torch_engine import uniforms
-from acereason.sample.weights import Layer, Weights
+from acereason.policy.llama import Rotation, Shape
+from acereason.sample.engines import cuda_kernels as kernels
+from acereason.sample.engines.slots import Ints, Slots
+from acereason.sample.engines.torch import uniforms
+from acereason.sample.engines.weights import Layer, Weights
 
 PREFILL = 4096  # prompt tokens at once
 STEPS = 64  # most steps between two looks at what ended

@@ -24,11 +24,11 @@ import torch
 from torch import nn
 
 from acereason.errors import SamplingError
-from acereason.policy.decoder import Rotation, Shape, read_shape
-from acereason.sample.native_engine import NativeEngine, open_library
+from acereason.policy.llama import Rotation, Shape, read_shape
+from acereason.sample.engines.native import NativeEngine, open_library
+from acereason.sample.engines.slots import Engine, Slots
+from acereason.sample.engines.torch import TorchEngine
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.slots import Engine, Slots
-from acereason.sample.torch_engine import TorchEngine
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def _engine(model: nn.Module, shape: Shape, slots: int, threads: int | None, nat
             return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
         log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
     if native and device.type == "cuda" and find_spec("triton"):
-        from acereason.sample.cuda_engine import CudaEngine
+        from acereason.sample.engines.cuda import CudaEngine
 
         return CudaEngine(shape, rotation, slots, device)
     return TorchEngine(shape, rotation, slots, device)

@@ -18,7 +18,7 @@ from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.progress import Progress
 from acereason.runs import Run
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Sampler
 from acereason.train import parallel
 
@@ -99,7 +99,7 @@ def _new(recipe: Recipe, data: Data) -> Policy:
 def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:
     """Servers where the recipe names some, else this rank's own embedded sampler."""
     if recipe.sampling.servers is not None:
-        from acereason.sample.server import ServerSampler  # needs an HTTP client, an extra
+        from acereason.sample.servers.server import ServerSampler  # needs an HTTP client, an extra
 
         return ServerSampler(policy, recipe.sampling.servers, dtype=models.compute_dtype(policy.model))
     return EmbeddedSampler(

@@ -17,8 +17,8 @@ import numpy as np
 
 from acereason.errors import DataError, RunError
 from acereason.evaluate import estimates
-from acereason.evaluate.benchmarks import Loaded
-from acereason.evaluate.collect import Facts, table
+from acereason.evaluate.benchmarks.catalogue import Loaded
+from acereason.evaluate.benchmarks.collect import Facts, table
 from acereason.problems import write_atomic
 
 Rows = list[list[bool | None]]

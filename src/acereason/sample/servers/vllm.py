@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 
 from acereason.errors import SamplingError
-from acereason.sample.http import Busy, Garbled, check_status, library
 from acereason.sample.protocol import Completion, Request
+from acereason.sample.servers.http import Busy, Garbled, check_status, library
 
 EXTENSION = "acereason.sample.vllm_worker.Published"
 QUICK, LOAD = 30.0, 900.0  # seconds: for an answer without sampling; for loading weights or a first response

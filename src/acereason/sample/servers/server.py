@@ -35,13 +35,13 @@ from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
-from acereason.sample import canary
-from acereason.sample.fleet import Fleet, Flight, Member
-from acereason.sample.http import Busy, Garbled, Refused, library
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.publish import Outbox
-from acereason.sample.vllm import EXTENSION, LOAD, Vllm, reports_raw
-from acereason.sample.vllm_worker import shape_of
+from acereason.sample.servers import canary
+from acereason.sample.servers.fleet import Fleet, Flight, Member
+from acereason.sample.servers.http import Busy, Garbled, Refused, library
+from acereason.sample.servers.publish import Outbox
+from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
+from acereason.sample.servers.vllm_worker import shape_of
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

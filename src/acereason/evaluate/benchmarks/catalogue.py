@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from acereason.errors import ConfigError, DataError
-from acereason.evaluate import formats
-from acereason.evaluate.formats import Row
+from acereason.evaluate.benchmarks import formats
+from acereason.evaluate.benchmarks.formats import Row
 from acereason.problems import Problem, read_jsonl
-from acereason.rows import find_files, raw_rows
+from acereason.published.rows import find_files, raw_rows
 
 # https://github.com/LiveCodeBench/LiveCodeBench/blob/main/ERRATA.md: question ids, and titles of LeetCode's
 UNSOUND = frozenset(

@@ -1,7 +1,7 @@
 """The compiled engine: `native/decode.cpp` behind the interface of `slots.Engine`, called by
 ctypes.
 
-The source is compiled on first use (see `acereason.compiled`); without a compiler, or with
+The source is compiled on first use (see `acereason.native.build`); without a compiler, or with
 ACEREASON_NATIVE=0, `open_library` says why not and the sampler takes PyTorch. Weights are packed
 into the panels that the matrix tiles read; a call releases the interpreter lock.
 """
@@ -20,10 +20,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from acereason.compiled import NATIVE_FLAGS, build, load, native_source
 from acereason.errors import SamplingError
-from acereason.policy.decoder import Rotation, Shape, joined, pack, panels, read_weights
-from acereason.sample.slots import Ints, Slots
+from acereason.native.build import NATIVE_FLAGS, build, load, native_source
+from acereason.policy.llama import Rotation, Shape, joined, pack, panels, read_weights
+from acereason.sample.engines.slots import Ints, Slots
 
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
 

@@ -59,7 +59,7 @@ def _version(compiler: str) -> str:
 
 def native_source(name: str) -> str:
     """The text of a file in `native/`, with the headers beside it put in place."""
-    folder = Path(__file__).with_name("native")
+    folder = Path(__file__).parent
     text = (folder / name).read_text()
     text = re.sub(r'#include "(.+)"', lambda found: (folder / found[1]).read_text(), text)
     return text.replace("#pragma once\n", "")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acereason.policy.decoder import Shape, joined, read_weights
+from acereason.policy.llama import Shape, joined, read_weights
 
 
 @dataclass(slots=True)

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acereason.errors import SamplingError
-from acereason.policy.decoder import Rotation, Shape
-from acereason.sample.slots import Ints, Slots
-from acereason.sample.weights import Layer, Weights
+from acereason.policy.llama import Rotation, Shape
+from acereason.sample.engines.slots import Ints, Slots
+from acereason.sample.engines.weights import Layer, Weights
 
 CHUNK = 512  # prompt tokens at once
 LOGITS = 1 << 22  # logits held in double precision at once

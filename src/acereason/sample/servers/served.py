@@ -22,10 +22,10 @@ from acereason.chat import Format
 from acereason.errors import SamplingError
 from acereason.policy import model as models
 from acereason.policy.policy import Policy
-from acereason.sample.fleet import Fleet, Flight
-from acereason.sample.http import Busy, Garbled, Refused, library
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.vllm import Facts, Vllm
+from acereason.sample.servers.fleet import Fleet, Flight
+from acereason.sample.servers.http import Busy, Garbled, Refused, library
+from acereason.sample.servers.vllm import Facts, Vllm
 
 T = TypeVar("T")
 

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from acereason.errors import DataError
-from acereason.extras import need
+from acereason.errors import DataError, need
 
 Row = Mapping[str, Any]
 SUFFIXES = (".jsonl", ".json", ".parquet")

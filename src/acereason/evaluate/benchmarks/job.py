@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from acereason.errors import ConfigError
-from acereason.evaluate import collect, scores
-from acereason.evaluate.answers import Protocol, Store, folder_of, keys
-from acereason.evaluate.benchmarks import Loaded, load
-from acereason.evaluate.plot import pass_at_k
+from acereason.evaluate.benchmarks import collect, scores
+from acereason.evaluate.benchmarks.answers import Protocol, Store, folder_of, keys
+from acereason.evaluate.benchmarks.catalogue import Loaded, load
+from acereason.evaluate.benchmarks.plot import pass_at_k
 from acereason.evaluate.summary import by_domain
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, read_jsonl, write_atomic

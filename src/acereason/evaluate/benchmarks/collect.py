@@ -18,7 +18,7 @@ import msgspec
 
 from acereason.chat import END_THINK
 from acereason.errors import DataError, SamplingError
-from acereason.evaluate.answers import Fact, Protocol, Reply, Store, keys
+from acereason.evaluate.benchmarks.answers import Fact, Protocol, Reply, Store, keys
 from acereason.policy.policy import Policy
 from acereason.problems import Finish, Problem, Response, Verdict, read_jsonl
 from acereason.sample.ask import Judging

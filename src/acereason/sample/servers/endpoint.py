@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from acereason.errors import DataError, SamplingError
-from acereason.sample.http import Busy, Garbled, Refused, check_status, library
 from acereason.sample.protocol import draw_seed
+from acereason.sample.servers.http import Busy, Garbled, Refused, check_status, library
+from acereason.sample.servers.vllm import raw_ratio
 from acereason.sample.temperature import Point, mean_entropy
-from acereason.sample.vllm import raw_ratio
 
 ATTEMPTS = 6
 OURS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # known to vLLM and SGLang, not to everyone

@@ -18,7 +18,7 @@ import platform
 import sys
 from dataclasses import dataclass
 
-from acereason.compiled import build, load, processor
+from acereason.native.build import build, load, processor
 
 SOURCE = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 _kept: list[ctypes.CDLL] = []

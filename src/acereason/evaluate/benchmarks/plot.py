@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from acereason.evaluate.scores import Point
+from acereason.evaluate.benchmarks.scores import Point
 
 PLOT, HEIGHT = 480, 400  # pixels; labels stand right of the plot
 LEFT, TOP, BOTTOM = 56, 24, 44

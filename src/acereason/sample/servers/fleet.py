@@ -19,9 +19,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from acereason.errors import SamplingError
-from acereason.sample.http import Busy, Garbled, Refused
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.vllm import Vllm
+from acereason.sample.servers.http import Busy, Garbled, Refused
+from acereason.sample.servers.vllm import Vllm
 
 log = logging.getLogger(__name__)
 
