@@ -1,6 +1,6 @@
 """The adapters inside the frameworks that call them, where those are installed.
 
-python -m venv V && V/bin/pip install trl -e . && V/bin/python -m pytest tests/test_verify_adapters.py
+python -m venv V && V/bin/pip install trl -e . && V/bin/python -m pytest tests/verify/test_verify_adapters.py
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from acereason.runs import file_hash
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished tiny run."""
     folder = tmp_path_factory.mktemp("export") / "run"
-    script = Path(__file__).parent / "tiny_run.py"
+    script = Path(__file__).parents[1] / "support" / "tiny_run.py"
     shown = subprocess.run(
         [sys.executable, str(script), str(folder)], capture_output=True, text=True, timeout=240
     )

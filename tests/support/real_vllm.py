@@ -14,7 +14,7 @@ from pathlib import Path
 
 PYTHON = os.environ.get("ACEREASON_TEST_SERVER_PYTHON", "")
 ENVIRONMENT = {
-    "PYTHONPATH": str(Path(__file__).parents[1] / "src"),  # the worker extension; needs nothing else of ours
+    "PYTHONPATH": str(Path(__file__).parents[2] / "src"),  # the worker extension; needs nothing else of ours
     "VLLM_SERVER_DEV_MODE": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",

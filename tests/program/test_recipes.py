@@ -24,7 +24,7 @@ from acereason.problems import Problem, Response, write_jsonl
 from acereason.progress import Quiet
 
 RECIPES = Path(config.__file__).parent / "recipes"
-DOCS = Path(__file__).parents[1] / "docs" / "cluster.md"
+DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
 FULL, SMALL = RECIPES / "acereason-1.1-7b.toml", RECIPES / "acereason-1.0-1.5b.toml"
 
 

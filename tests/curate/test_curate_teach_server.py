@@ -1,7 +1,7 @@
 """The teacher against a real server, when one is given.
 
     python -m vllm.entrypoints.openai.api_server --model MODEL --served-model-name demo …
-    ACEREASON_TEST_SERVER=http://127.0.0.1:8000/v1 pytest tests/test_curate_teach_server.py
+    ACEREASON_TEST_SERVER=http://127.0.0.1:8000/v1 pytest tests/curate/test_curate_teach_server.py
 
 MODEL is any checkpoint of this project, such as the SFT model of a demo run. What must hold of a
 real server: its samples are independent (no two alike beyond what the model's own repetition

@@ -9,34 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import tiny_run
 from acereason import config
 from acereason.errors import ConfigError
-
-
-def acereason(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "acereason.cli", *arguments], capture_output=True, text=True, timeout=240
-    )
-
-
-def write_recipe(folder: Path, **changes: object) -> Path:
-    """The tiny recipe as a TOML file."""
-    data = {**tiny_run.RECIPE, **changes}
-    path = folder / "tiny.toml"
-    lines = [f"{k} = {json.dumps(v)}" for k, v in data.items() if not isinstance(v, dict | list)]
-    lines += [f"{k} = {inline(v)}" for k, v in data.items() if isinstance(v, dict | list)]
-    path.write_text("\n".join(lines))
-    return path
-
-
-def inline(value: object) -> str:
-    """A value as inline TOML."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {inline(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(inline(v) for v in value) + "]"
-    return json.dumps(value)
+from commands import acereason, write_recipe
 
 
 def test_every_verb_has_help() -> None:

@@ -27,7 +27,7 @@ from acereason.policy.model import logprobs, new_model
 from acereason.policy.packing import Example, pack
 
 RECIPES = Path(config.__file__).parent / "recipes"
-DOCS = Path(__file__).parents[1] / "docs" / "cluster.md"
+DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
 FULL = config.load(RECIPES / "acereason-1.1-7b.toml")
 SMALL = SHAPES["qwen2.5-math-1.5b"]
 

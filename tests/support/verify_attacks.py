@@ -22,7 +22,7 @@ from pathlib import Path
 from acereason.problems import Problem, Response, Test
 from acereason.verify import Judge
 
-HERE = Path(__file__).with_name("attacks")
+HERE = Path(__file__).parents[1] / "attacks"
 PAIRS = ((987654, 123457), (44, 1000), (7, 7))
 KNOWN = "a, b = map(int, input().split())\nprint(a - b)  # {}"
 

@@ -1,4 +1,4 @@
-"""What the tests of ranks measure, in one job: `torchrun --nproc-per-node 2 tests/two_ranks.py FOLDER`.
+"""What the tests of ranks measure, in one job: `torchrun --nproc-per-node 2 tests/support/two_ranks.py FOLDER`.
 
 Writes numbers.json. PyTorch on one process, without shards, is what two ranks are compared with."""
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from transformers import logging as transformers_logging
 
-import test_train_streaming
+import made_up
 from acereason import config, ranks, runs
 from acereason.config import Placement, Rl, Stage
 from acereason.errors import CheckpointError, RunError
@@ -36,7 +36,7 @@ from acereason.train import checkpoint, metrics, optimizers, parallel, sft, upda
 from acereason.train.checkpoint import Position
 from acereason.train.streaming import ask_and_learn
 from learn_groups import Capture, groups
-from test_train_streaming import PROBLEMS, Coin, Elsewhere, Words
+from made_up import PROBLEMS, Coin, Elsewhere, Words
 from tiny_run import RECIPE
 
 torch.set_num_threads(1)
@@ -142,7 +142,7 @@ def meanwhile() -> dict[str, float]:
     plain, ours = Capture(one), WholeCapture(two)
     settings = Rl(micro_tokens=32, clip_gradient=1e9)
     how: dict[str, Any] = {"temperature": 0.8, "label": (1, "s", 1)}
-    stage = test_train_streaming.STAGE
+    stage = made_up.STAGE
     slow = Elsewhere(lambda _: time.sleep(0.02 * ranks.rank()))
     policy = Policy(two, Words(), "plain")
     done = ask_and_learn(policy, slow, Coin(), PROBLEMS[:5], [ours], stage, settings, **how)  # type: ignore[list-item]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-RUNNER = Path(__file__).with_name("verify_attacks.py")
+RUNNER = Path(__file__).parents[1] / "support" / "verify_attacks.py"
 CONTAIN = """
 while read -r _ place _; do mount -o remount,bind,ro "$place" 2>/dev/null; done < /proc/mounts
 mount -t tmpfs -o size=64m,mode=1777 tmpfs /tmp || exit 99

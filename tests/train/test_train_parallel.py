@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +20,10 @@ from acereason.policy import shards
 from acereason.policy.packing import Example
 from acereason.train import checkpoint, optimizers, parallel, sft
 from acereason.train.checkpoint import Position
+from commands import torchrun
 from tiny_run import RECIPE
 
-HERE = Path(__file__).parent
 lengths = st.lists(st.integers(2, 300), min_size=1, max_size=60)
-
-
-def torchrun(script: str, *arguments: str, ranks: int = 2) -> subprocess.Popen[str]:
-    """A script on so many ranks of this machine."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    return subprocess.Popen(
-        [*launcher, str(HERE / script), *arguments],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 @pytest.fixture(scope="module")

@@ -303,7 +303,7 @@ def test_a_domain_by_dotted_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         domains.domain("my_domain:MISSING")
 
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "add-a-domain.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "add-a-domain.md"
 
 
 def test_the_documented_domain_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,9 +15,7 @@ import pytest
 
 import tiny_run
 from acereason import runs
-from test_cli import write_recipe
-from test_resume import outcome
-from test_train_parallel import torchrun
+from commands import outcome, torchrun, write_recipe
 
 SFT = {"epochs": 3, "batch_tokens": 1280, "learning_rate": 5e-3, "evaluate_prompts": 0}
 SIZES = {"steps": 6, "prompts": 7, "budget": 40, "overlong": "zero", "temperature": {"value": 0.8}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import signal
@@ -10,7 +9,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,27 +17,9 @@ from acereason import config, program, runs
 from acereason.errors import CheckpointError, RunError
 from acereason.progress import Quiet
 from acereason.train import checkpoint
+from commands import outcome
 
-SCRIPT = Path(__file__).with_name("tiny_run.py")
-
-
-def without_times(value: Any) -> Any:
-    """Metrics less what a clock measured."""
-    if isinstance(value, dict):
-        return {k: without_times(v) for k, v in value.items() if k != "seconds"}
-    return value
-
-
-def outcome(folder: Path) -> dict[str, Any]:
-    """Everything that must not depend on interruptions."""
-    rows = [without_times(r) for r in runs.read_metrics(folder)]
-    files = [*(folder / "models").rglob("*.safetensors"), *(folder / "responses").glob("*.jsonl")]
-    summary = json.loads((folder / "summary.json").read_text())
-    return {
-        "metrics": rows,
-        "files": {str(f.relative_to(folder)): runs.file_hash(f) for f in sorted(files)},
-        "summary": without_times(summary),
-    }
+SCRIPT = Path(tiny_run.__file__)
 
 
 @pytest.fixture(scope="module")

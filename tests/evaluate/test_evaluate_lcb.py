@@ -1,6 +1,6 @@
 """`mode="lcb"` against the verdicts of LiveCodeBench's own runner, program by program.
 
-`tests/cases/lcb_programs.jsonl` holds our programs with the official verdict on each, derived again by
+`tests/evaluate/lcb_programs.jsonl` holds our programs with the official verdict on each, derived again by
 `benchmarks/lcb_official.py`; `lcb_problems.jsonl` the problems in the benchmark's row format.
 """
 
@@ -16,7 +16,7 @@ from acereason.problems import Problem, Response
 from acereason.verify.judge import Judge
 from acereason.verify.lcb import ONE, code_block, same_output, same_result
 
-CASES = Path(__file__).parent / "cases"
+CASES = Path(__file__).parent
 Case = dict[str, Any]
 
 
