@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason.policy.llama import pack, panels
-from acereason.sample.engines.torch import nucleus, uniforms
+from acereason.sample.engines.draw import nucleus, uniforms
 from acereason.sample.protocol import Request, uniform
 from sample_models import (
     ENGINES,
