@@ -1,7 +1,7 @@
 """Which answers say the same: a vote counts values, not spellings.
 
-0.5, 1/2 and \\frac12 are one answer, right or wrong. Two texts that the exact comparison cannot decide are one
-only when they are equal but for spaces.
+0.5, 1/2 and \\frac12 are one answer, right or wrong. Two texts that the exact comparison cannot decide are
+one only when they are equal but for spaces.
 """
 
 from __future__ import annotations
