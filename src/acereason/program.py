@@ -20,11 +20,13 @@ from typing import Any
 
 import torch
 
-from acereason import config, ranks, workshop
+from acereason import config, ranks
+from acereason import prepare as workshop
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
-from acereason.evaluate import evaluate, summary
-from acereason.evaluate.evaluate import Groups
+from acereason.evaluate import held_out as evaluate
+from acereason.evaluate import summary
+from acereason.evaluate.held_out import Groups
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
@@ -222,7 +224,7 @@ def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int)
             continue
         row = evaluate.summarise(groups)
         shop.run.record("evaluation", step=step, stage=name, benchmark=domain, **row)
-        shop.progress.say(f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}")
+        shop.progress.say(f"  {name}: {domain} {evaluate.said(row)}")
         results[domain] = summary.Result.of(groups)
         if shop.recipe.keep_responses:
             rows = [a.row() for g in groups for a in g]
