@@ -11,7 +11,7 @@ the prompts, and all compute the same position from the merged numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from acereason.sample.protocol import Sampler
 from acereason.sample.temperature import Tracker
 from acereason.sample.traces import trace
 from acereason.train import metrics, stages
-from acereason.train.checkpoint import Position
+from acereason.train.checkpoint import Position, Saver
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.metrics import pass_rates
 from acereason.train.optimizers import Optimizers, set_rates
@@ -57,26 +57,33 @@ def train_stage(
     problems: Sequence[Problem],
     optimizer: Optimizers,
     position: Position,
-    save: Callable[[], None],
+    save: Saver,
 ) -> None:
-    """Train one stage from `position` on, which moves along; `save` writes a checkpoint.
+    """Train one stage from `position` on, which moves along; `save` writes checkpoints.
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
+    measured = "pool" in position.state
     pool, tracker = begin(shop, stage, problems, position)
+    if not measured and (stage.filter.samples or stage.temperature.rule != "fixed"):
+        save()
     set_rates(optimizer, [stage.learning_rate])
     history: list[list[float]] = position.state.setdefault("history", [])
-    reason: str | None = None
+    reason = _over(stage, history)
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
             row = _step(shop, stage, pool, tracker, optimizer, position)
             history.append([row["reward"], row["truncated"]])
-            reason = stages.finished(stage.stop, *map(list, zip(*history, strict=True)))
+            reason = _over(stage, history)
             position.state.update(pool=pool.state(), T=tracker.T)
             advance(1, _note(row))
-            if position.stage_step % shop.recipe.checkpoint_every == 0:
-                save()
+            save.after_step()
     if reason is not None:
         shop.progress.say(f"{stage.name} ends after {position.stage_step} steps: {reason}")
+
+
+def _over(stage: Stage, history: Sequence[Sequence[float]]) -> str | None:
+    """Why the stage is over after these steps, also where it was before it went on again; or None."""
+    return stages.finished(stage.stop, *map(list, zip(*history, strict=True))) if history else None
 
 
 def begin(
