@@ -12,7 +12,6 @@ written: it is owed again. In memory stay some numbers per sample, never a text.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -26,7 +25,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from acereason.errors import DataError, RunError
-from acereason.problems import Finish, Problem, Verdict, write_atomic
+from acereason.files import own, write_atomic
+from acereason.problems import Finish, Problem, Verdict
 from acereason.runs import disk_errors
 
 
@@ -145,10 +145,7 @@ class Store:
     @staticmethod
     def _append_to(path: Path, opened: ExitStack) -> Any:
         file = opened.enter_context(path.open("ab+", buffering=0))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"another process is evaluating into {path}; wait for it or stop it") from error
+        own(file, path)
         file.truncate(_whole(file))
         return file
 
