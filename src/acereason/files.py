@@ -102,4 +102,6 @@ def own(file: IO[Any], path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise RunError(f"another process is working with {path}; wait for it or stop it") from error
+        raise RunError(
+            f"{path} is in use by another process; wait for it, stop it or take another folder"
+        ) from error
