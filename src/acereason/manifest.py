@@ -21,7 +21,7 @@ import msgspec
 
 from acereason import changes, config
 from acereason.errors import RunError
-from acereason.problems import write_atomic
+from acereason.files import write_atomic
 
 SCHEMA = 2  # of a run's folder; earlier ones said nothing
 PACKAGES = ("acereason", "numpy", "tokenizers", "torch", "transformers")

@@ -27,7 +27,8 @@ from acereason.errors import RunError
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
 from acereason.evaluate.held_out import Groups
-from acereason.problems import Problem, sync, sync_tree
+from acereason.files import sync, sync_tree
+from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
 from acereason.sample.ask import light

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -34,8 +33,8 @@ from safetensors import SafetensorError
 
 from acereason import changes, config
 from acereason.errors import RunError
+from acereason.files import lock, sync, to_jsonl, write_atomic
 from acereason.manifest import check_recipe, file_hash, manifest
-from acereason.problems import sync, to_jsonl, write_atomic
 
 __all__ = ["Run", "create", "disk_errors", "file_hash", "read_metrics", "resume"]
 
@@ -53,7 +52,7 @@ class Run:
 
     def __init__(self, path: Path, recipe: config.Recipe, writes: bool = True):
         self.path, self.recipe, self.writes = path, recipe, writes
-        self._lock = _lock(path) if writes else None
+        self._lock = lock(path / ".lock") if writes else None
         if writes:
             _make_folders(path)
         self._metrics = (path / "metrics.jsonl" if writes else Path(os.devnull)).open("ab")
@@ -246,19 +245,6 @@ def _make_folders(path: Path) -> None:
 def _step(responses: Path) -> int:
     """The step in the name of a file of responses."""
     return int(responses.stem.rpartition("-")[2])
-
-
-def _lock(path: Path) -> Any:
-    try:
-        file = (path / ".lock").open("w")
-    except OSError as error:
-        raise RunError(f"cannot open the run's folder {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise RunError(f"another process is working in {path}; wait for it or stop it") from error
-    return file
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from acereason import ranks, stopping
 from acereason.errors import CheckpointError
-from acereason.problems import sync, write_atomic
+from acereason.files import sync, write_atomic
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
 

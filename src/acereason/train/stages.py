@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from acereason.config import Filter, Stop
+from acereason.draws import draw_seed
 from acereason.errors import TrainingError
 from acereason.problems import Problem
-from acereason.sample.protocol import draw_seed
 
 
 def candidates(problems: Sequence[Problem], domain: str, rule: Filter, seed: int) -> list[Problem]:
