@@ -214,8 +214,9 @@ def hardware() -> str:
 
 
 def arithmetic_fix() -> str | None:
-    """Path of the library that `acereason.fastmath` loads, for giving it to peers too."""
-    from acereason import compiled, fastmath
+    """Path of the library that `acereason.native.mkl` loads, for giving it to peers too."""
+    from acereason.native import build as compiled
+    from acereason.native import mkl as fastmath
 
     built = compiled.build("fastmath", fastmath.SOURCE, "c", ("-O2",))
     return str(built.path) if built.path else None

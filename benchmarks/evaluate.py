@@ -25,9 +25,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from acereason.evaluate.answers import Protocol
-from acereason.evaluate.benchmarks import Loaded
-from acereason.evaluate.job import Asked, Made, run
+from acereason.evaluate.benchmarks.answers import Protocol
+from acereason.evaluate.benchmarks.catalogue import Loaded
+from acereason.evaluate.benchmarks.job import Asked, Made, run
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem

@@ -38,7 +38,7 @@ from acereason.policy.packing import Example, pack
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
-from acereason.sample.embedded import EmbeddedSampler
+from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request, draw_seed
 from acereason.train import optimizers, parallel, sft
 from acereason.train.update import Update

@@ -1,4 +1,4 @@
-"""Official LiveCodeBench verdicts on our own programs, written into tests/cases/lcb_programs.jsonl.
+"""Official LiveCodeBench verdicts on our own programs, written into tests/evaluate/lcb_programs.jsonl.
 
     python benchmarks/lcb_official.py PATH/TO/LiveCodeBench [--write]
 
@@ -22,7 +22,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-CASES = Path(__file__).resolve().parents[1] / "tests" / "cases"
+CASES = Path(__file__).resolve().parents[1] / "tests" / "evaluate"
 MARK = "@verdict "
 
 

@@ -41,7 +41,7 @@ def ours(folder: Path) -> Callable[[], dict[str, float]]:
     from acereason.policy.policy import Policy
     from acereason.problems import Problem, Verdict
     from acereason.sample.ask import Answer
-    from acereason.sample.embedded import EmbeddedSampler
+    from acereason.sample.engines.embedded import EmbeddedSampler
     from acereason.sample.protocol import Completion, Request, draw_seed
     from acereason.train.optimizers import for_rl, set_rates
     from acereason.train.update import learn

@@ -21,7 +21,7 @@ SLOTS, GROUP = 128, 8
 
 def ours(count: int, native: bool) -> Callable[[], dict[str, float]]:
     """A round of the embedded sampler."""
-    from acereason.sample.embedded import EmbeddedSampler
+    from acereason.sample.engines.embedded import EmbeddedSampler
     from acereason.sample.protocol import Request
 
     sampler = EmbeddedSampler(models.build(), slots=SLOTS, threads=1, eos_ids=[], native=native)
@@ -111,7 +111,7 @@ def report(count: int, rounds: int) -> None:
             ]
         )
     common.show(rows)
-    print(f"fix: {fix or 'not available'} (see acereason.fastmath; the native engine does not use it)")
+    print(f"fix: {fix or 'not available'} (see acereason.native.mkl; the native engine does not use it)")
 
 
 if __name__ == "__main__":

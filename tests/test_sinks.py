@@ -21,7 +21,7 @@ import tiny_run
 from acereason import config, runs, sinks
 from acereason.errors import ConfigError
 from acereason.sinks import Feed, Place, flatten, prefix
-from test_cli import write_recipe
+from commands import write_recipe
 
 ROWS: list[tuple[str, dict[str, Any]]] = [
     ("funnel", {"step": 0, "name": "dedup exact", "before": 400, "after": 390, "reasons": {"near": 10}}),

@@ -10,8 +10,13 @@
     └── SandboxUnavailable   this machine cannot isolate model-written programs
 
 A message says what was expected, what was found, and how to mend it. The command line prints it
-without a traceback and exits with status 2.
+without a traceback and exits with status 2. `need` is how an optional library is asked for.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 
 class AceReasonError(Exception):
@@ -44,3 +49,13 @@ class TrainingError(AceReasonError):
 
 class SandboxUnavailable(AceReasonError):
     """This machine cannot isolate model-written programs."""
+
+
+def need(module: str, extra: str) -> Any:
+    """The module; ConfigError that names the extra to install when it is not there."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(
+            f"this needs {module}, which is not installed: pip install 'acereason[{extra}]'"
+        ) from error

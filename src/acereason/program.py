@@ -20,11 +20,13 @@ from typing import Any
 
 import torch
 
-from acereason import config, ranks, workshop
+from acereason import config, ranks
+from acereason import prepare as workshop
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
-from acereason.evaluate import evaluate, summary
-from acereason.evaluate.evaluate import Groups
+from acereason.evaluate import held_out as evaluate
+from acereason.evaluate import summary
+from acereason.evaluate.held_out import Groups
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors

@@ -10,9 +10,10 @@ import msgspec
 import typer
 from rich.table import Table
 
-from acereason import config, fastmath
+from acereason import config
 from acereason.cli.common import PromptFormat, embedded, err, out
 from acereason.errors import ConfigError
+from acereason.native import mkl as fastmath
 from acereason.problems import write_atomic
 
 
@@ -88,7 +89,7 @@ def _of_server(
     numbers: tuple[int, int, int],
 ) -> Any:
     """Measured from the server's log-probabilities; refuses raw ones."""
-    from acereason.sample import endpoint
+    from acereason.sample.servers import endpoint
     from acereason.sample.temperature import calibrate as meet
 
     (name, key), (budget, samples, seed) = names, numbers

@@ -54,7 +54,7 @@ def embedded(model: str, format: str) -> tuple[Any, Any]:
     """A policy and its embedded sampler."""
     from acereason.policy import model as models
     from acereason.policy.policy import Policy
-    from acereason.sample.embedded import EmbeddedSampler
+    from acereason.sample.engines.embedded import EmbeddedSampler
 
     if format not in get_args(Format):
         raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")

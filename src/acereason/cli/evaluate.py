@@ -10,10 +10,11 @@ from typing import Annotated, Any, cast, get_args
 
 import typer
 
-from acereason import fastmath, progress
+from acereason import progress
 from acereason.chat import Format
 from acereason.cli.common import PromptFormat, embedded, out
 from acereason.errors import ConfigError
+from acereason.native import mkl as fastmath
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -62,8 +63,8 @@ def evaluate(
     if (benchmarks is None) == (problems is None):
         raise ConfigError("give --benchmarks or --problems")
     fastmath.enable()
-    from acereason.evaluate import job
-    from acereason.evaluate.answers import Protocol
+    from acereason.evaluate.benchmarks import job
+    from acereason.evaluate.benchmarks.answers import Protocol
 
     if format not in get_args(Format):
         raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
@@ -94,13 +95,13 @@ def _answering(
     concurrency: int, deadline: float,
 ) -> tuple[str, str, tuple[Any, Any], str]:  # fmt: skip
     """The model's name, its weights' fingerprint, (policy, sampler), and how it is asked."""
-    from acereason.evaluate.job import fingerprint
+    from acereason.evaluate.benchmarks.job import fingerprint
 
     if not model.startswith(("http://", "https://")):
         return model, fingerprint(model), embedded(model, format), "embedded"
     if tokenizer is None:
         raise ConfigError("a served model needs --tokenizer: prompts are sent as token ids")
-    from acereason.evaluate.served import Served
+    from acereason.sample.servers.served import Served
 
     served = Served(model.split(","), served_model, concurrency=concurrency, deadline=deadline)
     stack.callback(served.close)
@@ -119,7 +120,7 @@ def _show(found: list[Any]) -> None:
     from rich import box
     from rich.table import Table
 
-    from acereason.evaluate import scores
+    from acereason.evaluate.benchmarks import scores
 
     table = Table(*scores.COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for score in found:
@@ -139,8 +140,8 @@ def compare(
     import msgspec
     from rich.table import Table
 
-    from acereason.evaluate import scores
-    from acereason.evaluate.plot import pass_at_k
+    from acereason.evaluate.benchmarks import scores
+    from acereason.evaluate.benchmarks.plot import pass_at_k
 
     first, second = scores.read(before), scores.read(after)
     found = scores.compare(first, second)

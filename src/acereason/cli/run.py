@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from acereason import config, fastmath, runs, sinks
+from acereason import config, runs, sinks
 from acereason.cli.common import (
     AsJson,
     DryRun,
@@ -27,6 +27,7 @@ from acereason.cli.common import (
     out,
 )
 from acereason.errors import ConfigError
+from acereason.native import mkl as fastmath
 
 
 def demo(
@@ -138,8 +139,8 @@ def _lead(
     run: runs.Run, arithmetic: str, quiet: bool, as_json: bool, sink: list[str] | None, until: str | None
 ) -> None:
     from acereason import program
-    from acereason.view import steps
-    from acereason.view.terminal import table
+    from acereason.view.terminal import steps
+    from acereason.view.terminal.summary import table
 
     with run, ExitStack() as stack, steps.display(quiet, as_json) as shown:
         _feed(run, sink or [], stack)

@@ -29,8 +29,8 @@ from acereason.curate.sources import Item, Skip, Source
 from acereason.curate.text import tokens
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
-from acereason.rows import Row
-from acereason.unpack import from_json, function_name, private_tests
+from acereason.published.rows import Row
+from acereason.published.tests import from_json, function_name, private_tests
 
 _SENTINELS = {"", "proof", "notfound", "n/a", "none"}
 

@@ -45,7 +45,7 @@ from acereason.curate.stream import replacing
 from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
 from acereason.problems import Problem, Response, Verdict, read_jsonl, write_atomic
-from acereason.rows import commit_of, find_files, raw_rows
+from acereason.published.rows import commit_of, find_files, raw_rows
 
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"
 

@@ -19,7 +19,7 @@ import msgspec
 
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
-from acereason.rows import Row, find_files, raw_rows
+from acereason.published.rows import Row, find_files, raw_rows
 
 QUESTION_LIMIT, ANSWER_LIMIT, RESPONSE_LIMIT = 100_000, 10_000, 2_000_000  # characters
 

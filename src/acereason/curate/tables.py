@@ -14,8 +14,7 @@ import msgspec
 
 from acereason.curate.steps import batches
 from acereason.curate.stream import replacing
-from acereason.errors import DataError
-from acereason.extras import need
+from acereason.errors import DataError, need
 from acereason.problems import Problem, Response
 
 Record = TypeVar("Record", Problem, Response)

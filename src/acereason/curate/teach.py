@@ -29,10 +29,9 @@ from acereason.curate.draw import chance
 from acereason.curate.journal import index_lines
 from acereason.curate.stream import replacing
 from acereason.curate.wire import Protocol, completion, content_hash, payload, route
-from acereason.errors import ConfigError, RunError, SamplingError
-from acereason.extras import need
+from acereason.errors import ConfigError, RunError, SamplingError, need
 from acereason.problems import Problem, Response, write_atomic
-from acereason.sample.http import Busy, Garbled, Refused, check_status
+from acereason.sample.servers.http import Busy, Garbled, Refused, check_status
 
 Ask = tuple[Problem, int]
 

@@ -18,8 +18,8 @@ import msgspec
 
 from acereason.chat import END_THINK, SYSTEM_1_1, THINK, Format, instruction, prompt
 from acereason.problems import Problem, Response
-from acereason.sample.http import Garbled
 from acereason.sample.protocol import draw_seed
+from acereason.sample.servers.http import Garbled
 
 SAMPLES_BITS = 20  # a problem has at most 2**20 samples
 

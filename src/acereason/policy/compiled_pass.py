@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from acereason.compiled import NATIVE_FLAGS, build, load, native_source
 from acereason.errors import SamplingError
-from acereason.policy import decoder
+from acereason.native.build import NATIVE_FLAGS, build, load, native_source
+from acereason.policy import llama as decoder
 from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.packing import Example, Pack, pack
 

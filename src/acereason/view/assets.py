@@ -27,7 +27,7 @@ KINDS = {"js": "text/javascript", "css": "text/css", "html": "text/html", "svg":
 @cache
 def asset(name: str) -> str:
     """The text of a file of the page."""
-    return files("acereason.view").joinpath(name).read_text("utf-8")
+    return files("acereason.view").joinpath("page", name).read_text("utf-8")
 
 
 def served(name: str) -> tuple[str, str]:

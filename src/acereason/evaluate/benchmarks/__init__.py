@@ -1,0 +1,1 @@
+"""Published benchmarks: read, asked (resumable), judged, scored and compared."""

@@ -1,0 +1,202 @@
+"""Answers to a benchmark, from a sampler or from a file, judged and kept as they come.
+
+    missing (problem, sample) ──▶ sampler ──▶ Store ──▶ judge ──▶ Store
+
+One request is one sample with a seed of its own, a hash of what it is for. What is there already is not
+asked again; a response that is there without a verdict is judged. At most AHEAD verdicts are waited for at
+a time, so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import msgspec
+
+from acereason.chat import END_THINK
+from acereason.errors import DataError, SamplingError
+from acereason.evaluate.benchmarks.answers import Fact, Protocol, Reply, Store, keys
+from acereason.policy.policy import Policy
+from acereason.problems import Finish, Problem, Response, Verdict, read_jsonl
+from acereason.sample.ask import Judging
+from acereason.sample.protocol import Request, Sampler, draw_seed
+
+AHEAD = 512
+Advance = Callable[[int], None]  # is told each new response's number of tokens
+Facts = list[list[Fact | None]]  # questions × samples
+
+
+class Bench:
+    """Judging with a bounded number of verdicts in flight; keeps each in the store."""
+
+    def __init__(self, judge: Judging, store: Store) -> None:
+        self._judge, self._store = judge, store
+        self._waiting: deque[tuple[str, Future[Verdict]]] = deque()
+        self.unjudged = 0
+        self.why = ""
+
+    def put(self, problem: Problem, reply: Reply) -> None:
+        response = Response(problem.id, reply.sample, reply.text, finish=reply.finish)
+        self._waiting.append((reply.key, self._judge.submit(problem, response)))
+        while self._waiting and (len(self._waiting) > AHEAD or self._waiting[0][1].done()):
+            self._take()
+
+    def finish(self) -> None:
+        while self._waiting:
+            self._take()
+
+    def _take(self) -> None:
+        key, future = self._waiting.popleft()
+        verdict = future.result()
+        if verdict.reward is None:
+            self.unjudged, self.why = self.unjudged + 1, self.why or verdict.detail
+        self._store.judge(key, verdict)
+
+
+def prompts_of(policy: Policy, problems: Sequence[Problem], budget: int) -> list[list[int]]:
+    """Every problem's prompt as token ids; SamplingError when one leaves no room for the budget."""
+    prompts = [policy.prompt_ids(problem) for problem in problems]
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if len(prompts[longest]) + budget > policy.context:
+        raise SamplingError(
+            f"the prompt of {problems[longest].id} has {len(prompts[longest])} tokens and the budget is "
+            f"{budget}, together more than the context of {policy.context}; lower --budget to at most "
+            f"{policy.context - len(prompts[longest])}, or raise the model's or server's context"
+        )
+    return prompts
+
+
+def collect(
+    policy: Policy,
+    sampler: Sampler,
+    judge: Judging,
+    problems: Sequence[Problem],
+    samples: int,
+    protocol: Protocol,
+    store: Store,
+    advance: Advance = lambda _: None,
+) -> Facts:
+    """Ask what is missing, judge what is not judged, and return what is known of every sample.
+
+    DataError when something could not be judged; SamplingError when the sampler cannot go on. Everything
+    that arrived before is kept in both cases, and asked no more."""
+    prompts = prompts_of(policy, problems, protocol.budget)
+    names = [keys(protocol, ids, p, samples) for ids, p in zip(prompts, problems, strict=True)]
+    bench = Bench(judge, store)
+    _judge_owed(bench, store, problems, names)
+    wanted = _requests(prompts, problems, names, protocol, store)
+    try:
+        for completion in sampler.sample(wanted):
+            index, sample = completion.request.key
+            text = policy.text(completion.tokens)
+            reply = Reply(
+                names[index][sample], problems[index].id, sample, text, len(completion.tokens),
+                completion.finish,
+            )  # fmt: skip
+            store.add(reply)
+            bench.put(problems[index], reply)
+            advance(reply.tokens)
+    except SamplingError as error:
+        bench.finish()
+        left = sum(key not in store.facts for row in names for key in row)
+        raise SamplingError(
+            f"{error}. {len(problems) * samples - left} of {len(problems) * samples} responses are kept in "
+            f"{store.folder}; the same command asks for the other {left}"
+        ) from error
+    bench.finish()
+    return known(store, names, bench)
+
+
+def known(store: Store, names: Sequence[Sequence[str]], bench: Bench) -> Facts:
+    """The facts of all samples; DataError when any is missing or was not judged."""
+    if bench.unjudged:
+        raise DataError(
+            f"{bench.unjudged} responses could not be judged, so there is no score ({bench.why}). They are "
+            "kept, and judged again by the same command"
+        )
+    return [[store.facts.get(key) for key in row] for row in names]
+
+
+def _requests(
+    prompts: Sequence[list[int]],
+    problems: Sequence[Problem],
+    names: Sequence[Sequence[str]],
+    protocol: Protocol,
+    store: Store,
+) -> Iterator[Request]:
+    for index, (prompt, problem) in enumerate(zip(prompts, problems, strict=True)):
+        for sample, key in enumerate(names[index]):
+            if key not in store.facts:
+                seed = draw_seed(protocol.seed, "evaluation", problem.id, sample)
+                yield Request(
+                    prompt, protocol.budget, protocol.temperature, seed, protocol.top_p, key=(index, sample)
+                )
+
+
+def _judge_owed(
+    bench: Bench, store: Store, problems: Sequence[Problem], names: Sequence[Sequence[str]]
+) -> None:
+    """Judge what an earlier process left unjudged; responses to other questions stay as they are."""
+    asked = {key: problem for problem, row in zip(problems, names, strict=True) for key in row}
+    for reply in store.owed():
+        if reply.key in asked:
+            bench.put(asked[reply.key], reply)
+    bench.finish()
+
+
+class Made(msgspec.Struct):
+    """A generation made elsewhere. `tokens`: ids, or their number."""
+
+    problem_id: str
+    text: str | None = None
+    response: str | None = None
+    sample: int | None = None
+    finish: Finish = "stop"
+    tokens: int | list[int] = 0
+
+
+def grade(
+    path: Path, judge: Judging, problems: Sequence[Problem], store: Store, thinking: bool = True
+) -> Facts:
+    """Judge the generations of a JSON Lines file: {problem_id, text, finish, sample, tokens} a line.
+
+    Without `sample` the lines of a problem count up. `thinking` False: responses have no thinking part.
+    DataError names a problem that is not asked, and a sample that is there twice."""
+    by_id = {problem.id: problem for problem in problems}
+    protocol, bench = Protocol(str(path), "file"), Bench(judge, store)
+    counts = dict.fromkeys(by_id, 0)
+    names: dict[str, dict[int, str]] = {name: {} for name in by_id}
+    for made in read_jsonl(path, Made):
+        if made.problem_id not in by_id:
+            raise DataError(f"{path}: a response to {made.problem_id!r}, which is not among the problems")
+        sample = counts[made.problem_id] if made.sample is None else made.sample
+        counts[made.problem_id] += 1
+        reply = _reply(protocol, made, sample, thinking)
+        if sample in names[made.problem_id]:
+            raise DataError(f"{path}: sample {sample} of {made.problem_id!r} is there twice")
+        names[made.problem_id][sample] = reply.key
+        if reply.key not in store.facts:
+            store.add(reply)
+            bench.put(by_id[made.problem_id], reply)
+        elif store.facts[reply.key].outcome is None:
+            bench.put(by_id[made.problem_id], reply)
+    bench.finish()
+    return known(store, [[row[i] for i in sorted(row)] for row in names.values()], bench)
+
+
+def _reply(protocol: Protocol, made: Made, sample: int, thinking: bool) -> Reply:
+    said = made.text if made.text is not None else made.response
+    if said is None:
+        raise DataError(f"a response to {made.problem_id!r} has no text")
+    text = said if thinking else END_THINK + said
+    tokens = made.tokens if isinstance(made.tokens, int) else len(made.tokens)
+    key = protocol.key(list(text.encode("utf-8", "surrogatepass")), made.problem_id, sample)
+    return Reply(key, made.problem_id, sample, text, tokens, made.finish)
+
+
+def table(facts: Iterable[Iterable[Fact | None]]) -> list[list[bool | None]]:
+    """Questions × samples: right, wrong, None for what is missing."""
+    return [[None if fact is None else fact.right for fact in row] for row in facts]

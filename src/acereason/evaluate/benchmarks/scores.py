@@ -1,0 +1,214 @@
+"""A benchmark's score with its errors, as data and as tables; and the paired comparison of two.
+
+Numbers are shares in [0, 1] here and per cent in tables. `se` is the question-level standard error (over
+contests where questions share them), `generation noise` what re-sampling the same questions would show.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from acereason.errors import DataError, RunError
+from acereason.evaluate import estimates
+from acereason.evaluate.benchmarks.catalogue import Loaded
+from acereason.evaluate.benchmarks.collect import Facts, table
+from acereason.problems import write_atomic
+
+Rows = list[list[bool | None]]
+
+
+class Point(msgspec.Struct, frozen=True):
+    """pass@k with its 95 % bootstrap band."""
+
+    k: int
+    mean: float
+    low: float
+    high: float
+
+
+class Part(msgspec.Struct, frozen=True):
+    """avg@k over some of the questions."""
+
+    mean: float
+    se: float
+    n: int
+
+
+class Score(msgspec.Struct, frozen=True):
+    """Everything that is said of one benchmark. `right`: samples right, one string of 0 and 1 a question."""
+
+    name: str
+    title: str
+    about: str
+    n: int
+    k: int
+    mean: float
+    se: float
+    low: float
+    high: float
+    clustered_se: float | None
+    generation_noise: float | None
+    pass_at_k: list[Point]
+    majority: float | None
+    truncated: float
+    no_answer: float
+    tokens_mean: float
+    tokens_p95: float
+    ids: list[str]
+    right: list[str]
+    without_unsound: Part | None = None
+
+
+def score(loaded: Loaded, facts: Facts, k: int) -> Score:
+    """The score of complete facts; DataError when a sample is missing."""
+    rows = table(facts)
+    average = estimates.average(rows, clusters=loaded.clusters, questions=len(loaded.problems), samples=k)
+    flat = [fact for row in facts for fact in row if fact is not None]
+    tokens = np.array([fact.tokens for fact in flat])
+    return Score(
+        loaded.name, loaded.title, loaded.about, average.n, average.k, average.mean, average.se, average.low,
+        average.high, average.clustered_se, average.generation_noise, curve(rows, average.k),
+        _majority(loaded, facts, rows),
+        truncated=sum(fact.truncated for fact in flat) / len(flat),
+        no_answer=sum(fact.outcome == "no_answer" for fact in flat) / len(flat),
+        tokens_mean=float(tokens.mean()), tokens_p95=float(np.percentile(tokens, 95)),
+        ids=[p.id for p in loaded.problems],
+        right=["".join("1" if right else "0" for right in row) for row in rows],
+        without_unsound=_sound(loaded, rows),
+    )  # fmt: skip
+
+
+def curve(rows: Rows, k: int) -> list[Point]:
+    """pass@k at the powers of two up to k, and at k."""
+    found = (estimates.pass_at_k(rows, n) for n in sorted({*(1 << i for i in range(k.bit_length())), k}))
+    return [Point(e.k, e.mean, e.low, e.high) for e in found]
+
+
+def _majority(loaded: Loaded, facts: Facts, rows: Rows) -> float | None:
+    """majority@k of math questions; programs have no answer to vote on."""
+    if any(problem.domain != "math" for problem in loaded.problems):
+        return None
+    votes = [[None if f is None or f.answer is None else str(f.answer) for f in row] for row in facts]
+    return estimates.majority(rows, votes).mean
+
+
+def _sound(loaded: Loaded, rows: Rows) -> Part | None:
+    if not loaded.unsound:
+        return None
+    kept = [row for row, p in zip(rows, loaded.problems, strict=True) if p.id not in loaded.unsound]
+    average = estimates.average(kept)
+    return Part(average.mean, average.se, average.n)
+
+
+def write(folder: Path, scores: Sequence[Score], model: str) -> None:
+    """results.json and results.md, whole or not at all; scores of other benchmarks in there are kept."""
+    kept = {s.name: s for s in read(folder)} if (folder / "results.json").exists() else {}
+    kept |= {s.name: s for s in scores}
+    write_atomic(folder / "results.json", _json({"model": model, "scores": list(kept.values())}))
+    write_atomic(folder / "results.md", markdown(list(kept.values()), model).encode())
+
+
+def _json(value: Any) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n"
+
+
+def read(folder: Path) -> list[Score]:
+    """The scores in a folder; RunError when there are none."""
+    try:
+        data = json.loads((folder / "results.json").read_text())
+        return msgspec.convert([_finite(s) for s in data["scores"]], list[Score])
+    except (OSError, ValueError, KeyError, msgspec.ValidationError) as error:
+        raise RunError(f"{folder} holds no finished evaluation: {error}") from error
+
+
+def _finite(data: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: null stands for an error that one question cannot have."""
+    return {k: math.nan if v is None and k in ("se", "low", "high") else v for k, v in data.items()}
+
+
+def per_cent(mean: float, se: float | None = None, digits: int = 1) -> str:
+    """43.8 or 43.8 ± 3.2, in per cent."""
+    shown = f"{100 * mean:.{digits}f}"
+    return shown if se is None or math.isnan(se) else f"{shown} ± {100 * se:.{digits}f}"
+
+
+COLUMNS = (
+    "benchmark", "n", "k", "avg@k, %", "noise", "pass@k", "maj@k", "cut", "none", "tokens",
+)  # fmt: skip
+LEGEND = (
+    "All but n, k and tokens in per cent. avg@k ± question-level standard error; noise: what re-sampling the "
+    "same questions would show, a part of it; maj@k: majority of k answers; cut: at the budget; none: no "
+    "answer, cut ones included; tokens: mean / 95th percentile."
+)
+
+
+def cells(s: Score) -> list[str]:
+    """One row of the table."""
+    se = s.se if s.clustered_se is None else s.clustered_se
+    return [
+        s.title, str(s.n), str(s.k), per_cent(s.mean, se),
+        "–" if s.generation_noise is None else per_cent(s.generation_noise),
+        per_cent(s.pass_at_k[-1].mean), "–" if s.majority is None else per_cent(s.majority),
+        per_cent(s.truncated), per_cent(s.no_answer), f"{s.tokens_mean:.0f} / {s.tokens_p95:.0f}",
+    ]  # fmt: skip
+
+
+def notes(scores: Sequence[Score]) -> list[str]:
+    """What a table needs said under it."""
+    lines = [f"{s.title}: {s.about}." for s in scores]
+    for s in scores:
+        if s.clustered_se is not None:
+            lines.append(f"{s.title}: standard error over contests; over questions {per_cent(s.se)}.")
+        if (part := s.without_unsound) is not None:
+            lines.append(
+                f"{s.title} without its {s.n - part.n} unsound questions: {per_cent(part.mean, part.se)}."
+            )
+    return lines
+
+
+def markdown(scores: Sequence[Score], model: str) -> str:
+    """A table for a model card."""
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *map(cells, scores)]
+    lines = [f"## Evaluation of {model}", "", *("| " + " | ".join(row) + " |" for row in rows), ""]
+    lines += [LEGEND, ""]
+    return "\n".join([*lines, *(f"- {note}" for note in notes(scores)), ""])
+
+
+class Compared(msgspec.Struct, frozen=True):
+    """after − before on one benchmark: mean, standard error and 95 % bootstrap interval, as shares."""
+
+    title: str
+    n: int
+    before: float
+    after: float
+    mean: float
+    se: float
+    low: float
+    high: float
+
+
+def compare(before: Sequence[Score], after: Sequence[Score]) -> list[Compared]:
+    """The paired comparison of each benchmark that both have; DataError when there is none, or when its
+    questions differ."""
+    second = {s.name: s for s in after}
+    both = [(s, second[s.name]) for s in before if s.name in second]
+    if not both:
+        raise DataError(
+            f"expected a benchmark in both folders, found {[s.name for s in before]} and {list(second)}"
+        )
+    return [_compared(a, b) for a, b in both]
+
+
+def _compared(a: Score, b: Score) -> Compared:
+    rows = [{i: [c == "1" for c in row] for i, row in zip(s.ids, s.right, strict=True)} for s in (a, b)]
+    found = estimates.paired_difference(*rows)
+    return Compared(
+        a.title, found.n, a.mean, b.mean, found.mean, found.se, found.boot_low, found.boot_high
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""Small C and C++ libraries, compiled on the user's machine the first time they are wanted.
+
+A library lives in a cache folder under a name that hashes its source, the compiler, the flags and
+the processor's features, so a copied home directory or a new compiler never loads a stale one.
+Nothing here raises: a machine without a compiler gets `None` and a reason, and the caller falls
+back to PyTorch. The folder is `$ACEREASON_CACHE`, else `$XDG_CACHE_HOME/acereason`, else
+`~/.cache/acereason`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+COMPILE_SECONDS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """`path` of a library that can be loaded, or None and the `reason` in one line."""
+
+    path: Path | None
+    reason: str
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept."""
+    if own := os.environ.get("ACEREASON_CACHE"):
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "acereason"
+
+
+@functools.cache
+def processor() -> str:
+    """The processor's model and features, as far as they decide what `-march=native` means."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("vendor_id", "model name", "flags", "Features", "CPU part", "CPU implementer")
+    return "\n".join([platform.machine(), *(x for x in lines if x.startswith(wanted))])
+
+
+@functools.cache
+def _version(compiler: str) -> str:
+    shown = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=20, check=True)
+    return shown.stdout
+
+
+def native_source(name: str) -> str:
+    """The text of a file in `native/`, with the headers beside it put in place."""
+    folder = Path(__file__).parent
+    text = (folder / name).read_text()
+    text = re.sub(r'#include "(.+)"', lambda found: (folder / found[1]).read_text(), text)
+    return text.replace("#pragma once\n", "")
+
+
+NATIVE_FLAGS = (
+    *("-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast"),
+    *("-pthread", "-Wno-psabi", "-Wno-unused-function"),
+)
+
+
+def find_compiler(language: str) -> str | None:
+    """Path of a C ("c") or C++ ("c++") compiler: `$CC`/`$CXX`, else the usual names."""
+    own = os.environ.get("CXX" if language == "c++" else "CC")
+    names = ("g++", "c++", "clang++") if language == "c++" else ("gcc", "cc", "clang")
+    found = (shutil.which(name) for name in ((own,) if own else names))
+    return next((path for path in found if path), None)
+
+
+def build(name: str, source: str, language: str, flags: tuple[str, ...]) -> Built:
+    """Compile `source` to a shared library unless the cache has it already. Never raises."""
+    compiler = find_compiler(language)
+    if compiler is None:
+        return Built(None, f"no {'C++' if language == 'c++' else 'C'} compiler was found")
+    try:
+        text = "\0".join((source, compiler, _version(compiler), *flags, processor()))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:20]
+        path = cache_folder() / f"{name}-{digest}.so"
+        if path.exists():
+            return Built(path, "found in the cache")
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _compile(path, compiler, source, language, flags)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Built(None, f"compiling {name} failed: {error}")
+
+
+def _compile(path: Path, compiler: str, source: str, language: str, flags: tuple[str, ...]) -> Built:
+    """Compile beside the final place and rename, so that two processes may do it at once."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        command = [compiler, "-x", language, "-shared", "-fPIC", *flags, "-o", str(made), "-"]
+        result = subprocess.run(
+            command, input=source, capture_output=True, text=True, timeout=COMPILE_SECONDS
+        )
+        if result.returncode:
+            first = next(iter(result.stderr.strip().splitlines()), "no message")
+            return Built(None, f"{compiler} ended with status {result.returncode}: {first}")
+        made.replace(path)
+    return Built(path, f"compiled by {compiler}")
+
+
+def load(built: Built, mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL | None:
+    """The loaded library, or None when there is none or the loader refuses it."""
+    if built.path is None:
+        return None
+    try:
+        return ctypes.CDLL(str(built.path), mode=mode)
+    except OSError:
+        return None

@@ -1,0 +1,111 @@
+"""What a run needs before its first step: its data, its policy placed on the ranks, and its sampler."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import msgspec
+import torch
+
+from acereason import chat, ranks
+from acereason.config import Recipe
+from acereason.curate import tasks
+from acereason.curate.tasks import Data
+from acereason.policy import model as models
+from acereason.policy import shards
+from acereason.policy.policy import Policy
+from acereason.policy.tokenizer import train_tokenizer
+from acereason.progress import Progress
+from acereason.runs import Run
+from acereason.sample.engines.embedded import EmbeddedSampler
+from acereason.sample.protocol import Sampler
+from acereason.train import parallel
+
+
+def threads(recipe: Recipe) -> int:
+    """How many threads this rank computes with."""
+    return recipe.sampling.threads or max(1, len(os.sched_getaffinity(0)) // ranks.local_world())
+
+
+def curated(run: Run, progress: Progress, fresh: bool) -> Data:
+    """The run's data: made and written by the first rank at the run's beginning, read afterwards."""
+    if fresh and ranks.main():
+        _curate(run, progress)
+    ranks.barrier()
+    return tasks.read(run.data)
+
+
+def _curate(run: Run, progress: Progress) -> None:
+    progress.say("curating prompts and traces")
+    begun = time.perf_counter()
+    data, funnel = tasks.make(run.recipe.curate, run.recipe.seed, run.data)
+    tasks.write(data, run.data)
+    for row in funnel:
+        run.record("funnel", step=0, **msgspec.to_builtins(row))
+    progress.say(
+        f"  {len(data.sft)} SFT prompts with {len(data.traces)} traces, {len(data.rl)} RL prompts, "
+        f"{len(data.held_out)} held out ({time.perf_counter() - begun:.0f} s)"
+    )
+
+
+def policy_of(recipe: Recipe, data: Data) -> Policy:
+    """The policy at the run's beginning: loaded, or built here with a tokenizer trained on the traces."""
+    if recipe.model.path is not None:
+        return Policy(_loaded(recipe), models.load_tokenizer(recipe.model.path), recipe.model.format)
+    policy = _new(recipe, data)
+    parallel.prepare(policy.model, recipe.placement)
+    if parallel.wanted(recipe.placement):
+        parallel.shard(policy.model, recipe.placement)
+    policy.model.to(parallel.device(recipe.placement))
+    return policy
+
+
+def _loaded(recipe: Recipe) -> models.Model:
+    """The base model from its folder; onto the ranks without ever being whole in one of them."""
+    wanted, place = recipe.model, recipe.placement
+    assert wanted.path is not None
+    how = (wanted.path, getattr(torch, wanted.dtype), wanted.rope_theta, wanted.context)
+    where = parallel.device(place)
+    if not parallel.wanted(place):
+        model = models.load_model(*how).to(where)
+        parallel.prepare(model, place)
+        return model
+    model, folder = models.empty_model(*how)
+    parallel.prepare(model, place)
+    parallel.shard(model, place)
+    shards.fill(model, folder, where)
+    return model
+
+
+def _new(recipe: Recipe, data: Data) -> Policy:
+    """A small model with random weights, and a tokenizer for it."""
+    assert recipe.model.new is not None
+    problems = tasks.by_id(data.sft)
+    texts = (chat.prompt(problems[t.problem_id], recipe.model.format) + t.text for t in data.traces)
+    tokenizer = train_tokenizer(texts, recipe.model.new.vocab_size)
+    shape = msgspec.to_builtins(recipe.model.new)
+    architecture = shape.pop("architecture")
+    shape |= {
+        "vocab_size": len(tokenizer),
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": None,
+    }
+    model = models.new_model(architecture, recipe.seed, getattr(torch, recipe.model.dtype), **shape)
+    return Policy(model, tokenizer, recipe.model.format)
+
+
+def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:
+    """Servers where the recipe names some, else this rank's own embedded sampler."""
+    if recipe.sampling.servers is not None:
+        from acereason.sample.servers.server import ServerSampler  # needs an HTTP client, an extra
+
+        return ServerSampler(policy, recipe.sampling.servers, dtype=models.compute_dtype(policy.model))
+    return EmbeddedSampler(
+        policy.model,
+        slots=recipe.sampling.slots,
+        threads=threads(recipe),
+        eos_ids=policy.end_ids,
+        native=recipe.sampling.native,
+    )

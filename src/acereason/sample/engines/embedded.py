@@ -1,0 +1,196 @@
+"""The sampler inside the process: key-value cache, continuous refill, one token a slot and step.
+
+    requests ──▶ free slot ──▶ prefill (once per run of equal prompts) ──▶ steps ──▶ Completion
+
+A slot holds one response. When it ends, the next request takes its place at once, so the rows of a
+step stay full however uneven the lengths are. Requests are pulled only when a slot is free. The
+steps themselves are computed by an engine: compiled C++ on CPU where a compiler is found, CUDA graphs in
+bfloat16 on a GPU where Triton is installed, else PyTorch.
+
+Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
+that on CUDA. Not covered: prefixes shared other than by whole prompts, several GPUs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from acereason.errors import SamplingError
+from acereason.policy.llama import Rotation, Shape, read_shape
+from acereason.sample.engines.native import NativeEngine, open_library
+from acereason.sample.engines.slots import Engine, Slots
+from acereason.sample.engines.torch import TorchEngine
+from acereason.sample.protocol import Completion, Request
+
+log = logging.getLogger(__name__)
+
+
+class EmbeddedSampler:
+    """Answers requests from a copy of a Llama, Qwen2 or Qwen3 model (see `policy.decoder`).
+
+    slots    responses written at once; more fill the processor better and hold more cache
+    threads  of the native engine; by default as many as PyTorch uses
+    eos_ids  tokens that end a response; by default the model's own
+    native   False: PyTorch even where a compiler, or Triton, is found
+    """
+
+    remote = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        slots: int = 256,
+        threads: int | None = None,
+        eos_ids: int | Sequence[int] | None = None,
+        native: bool = True,
+    ) -> None:
+        if slots < 1:
+            raise SamplingError(f"slots is {slots}; at least 1 was expected")
+        self.shape = read_shape(model.config)
+        eos = np.array(_end_tokens(model, eos_ids), np.int32)
+        self._slots, self._length = Slots(slots, eos), 0
+        self._engine = _engine(model, self.shape, slots, threads, native)
+        self._prompt: tuple[int, ...] | None = None  # what the prompt's own slot holds
+        self._run = 0
+        self.update(model)
+
+    @property
+    def engine(self) -> str:
+        """ "native", "cuda" or "torch"."""
+        return self._engine.name
+
+    def update(self, weights: nn.Module | dict[str, torch.Tensor]) -> None:
+        """Copy new weights (a model or its state dict) into place.
+
+        Responses in flight are abandoned: their iterator raises SamplingError, for they would
+        mix two policies."""
+        self._run += 1
+        self._prompt = None
+        self._engine.load(weights)
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yield completions as they finish; starting abandons the iterator of an earlier call."""
+        self._run += 1
+        run, waiting, flying = self._run, iter(requests), dict[int, Request]()
+        free = list(reversed(range(self._slots.number)))
+        while True:
+            while free and (request := next(waiting, None)) is not None:
+                self._check_run(run)
+                self._admit(request, free[-1])
+                flying[free.pop()] = request
+            if not flying:
+                return
+            active = np.fromiter(flying, np.int32, len(flying))
+            for slot in self._engine.decode(self._slots, active).tolist():
+                free.append(slot)
+                yield self._completion(flying.pop(slot), slot)
+                self._check_run(run)
+
+    def _check_run(self, run: int) -> None:
+        if run != self._run:
+            raise SamplingError(
+                "the weights were updated, or another sample() began, while responses were in"
+                " flight; finish or close an iterator before either"
+            )
+
+    def _admit(self, request: Request, slot: int) -> None:
+        """Check a request, make room, and bring its prompt but for the last token into the slot."""
+        _check(request, self.shape)
+        self._reserve(len(request.prompt) + request.budget, request.budget)
+        own, cached = self._slots.number, len(request.prompt) - 1
+        prompt = tuple(request.prompt)
+        if prompt != self._prompt:
+            self._prompt = None
+            self._engine.prefill(np.array(prompt[:-1], np.int32), own)
+            self._prompt = prompt
+        self._engine.copy(own, slot, cached)
+        self._slots.start(slot, request)
+
+    def _reserve(self, length: int, budget: int) -> None:
+        if length > self._length:
+            self._grow(-(-length // 64) * 64)
+        self._slots.widen(-(-budget // 64) * 64)
+
+    def _grow(self, length: int) -> None:
+        s, slots = self.shape, self._slots.number + 1
+        size = slots * length * s.layers * s.kv_heads * s.head_dim * 8
+        if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
+            size = 0
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if size > memory:
+            raise SamplingError(
+                f"{slots - 1} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
+                f" machine has {memory / 2**30:.1f} GiB; use fewer slots or a smaller budget"
+            )
+        self._engine.reserve(length)
+        self._length = length
+
+    def _completion(self, request: Request, slot: int) -> Completion:
+        state, count = self._slots, int(self._slots.count[slot])
+        stopped = state.token[slot] in state.eos
+        return Completion(
+            request=request,
+            tokens=state.out_token[slot, :count].copy(),
+            logprobs=state.out_logprob[slot, :count].copy(),
+            entropy=state.out_entropy[slot, :count].copy(),
+            entropy_1=state.out_entropy_1[slot, :count].copy(),
+            finish="stop" if stopped else "length",
+        )
+
+
+def _engine(model: nn.Module, shape: Shape, slots: int, threads: int | None, native: bool) -> Engine:
+    device = next(model.parameters()).device
+    rotation = Rotation(model)
+    if native and device.type == "cpu":
+        library, reason = open_library()
+        if library is not None:
+            return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
+        log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
+    if native and device.type == "cuda" and find_spec("triton"):
+        from acereason.sample.engines.cuda import CudaEngine
+
+        return CudaEngine(shape, rotation, slots, device)
+    return TorchEngine(shape, rotation, slots, device)
+
+
+def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
+    if eos_ids is None:
+        generation = getattr(model, "generation_config", None)
+        eos_ids = getattr(generation, "eos_token_id", None)
+        eos_ids = model.config.eos_token_id if eos_ids is None else eos_ids
+    if eos_ids is None:
+        return []
+    return [eos_ids] if isinstance(eos_ids, int) else list(eos_ids)
+
+
+def _check(request: Request, shape: Shape) -> None:
+    """SamplingError when a request cannot be answered as it stands."""
+    length = len(request.prompt)
+    if not length:
+        raise SamplingError("the prompt is empty; at least one token was expected")
+    if request.budget < 1:
+        raise SamplingError(f"the budget is {request.budget} tokens; at least 1 was expected")
+    if length + request.budget > shape.context:
+        raise SamplingError(
+            f"a prompt of {length} tokens with a budget of {request.budget} is longer than the"
+            f" model's context of {shape.context}; lower the budget or raise"
+            " max_position_embeddings"
+        )
+    if not 0 < request.temperature < float("inf"):
+        raise SamplingError(f"the temperature is {request.temperature}; a number above 0 was expected")
+    if not 0 < request.top_p <= 1:
+        raise SamplingError(f"top_p is {request.top_p}; a number in (0, 1] was expected")
+    if min(request.prompt) < 0 or max(request.prompt) >= shape.vocab:
+        raise SamplingError(
+            f"the prompt's tokens reach from {min(request.prompt)} to {max(request.prompt)}; 0 to"
+            f" {shape.vocab - 1}, the model's vocabulary, was expected"
+        )

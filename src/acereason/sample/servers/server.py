@@ -1,0 +1,377 @@
+"""vLLM servers as the sampler: the same requests and completions as the embedded one, over HTTP.
+
+    update(model) ─▶ safetensors in a folder ─▶ every server reloads ─▶ canary
+    sample(requests) ─▶ least loaded server ─▶ Completion, as each ends, while the rest are being written
+
+The event loop runs in a thread of its own, so responses arrive while the caller learns (`remote`). A server
+that dies has its requests asked elsewhere, with the same seed; one that is started again is given the
+present weights before it is asked. Weights and responses never mix: publishing aborts what is in flight.
+
+Colocated servers sleep (vLLM's level 1) but for the time of `sample` and `update`.
+
+On several ranks each samples its own requests, and all must call `update` together; the main rank writes and
+publishes. Servers' draws are the servers': the same seed gives the same response again on the same server
+up to the kernels' rounding, but not the embedded sampler's response. Entropies are estimates, see `vllm`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+
+from acereason import ranks
+from acereason.config import Servers
+from acereason.errors import SamplingError
+from acereason.policy.policy import Policy
+from acereason.policy.state import full_tensors
+from acereason.sample.protocol import Completion, Request
+from acereason.sample.servers import canary
+from acereason.sample.servers.fleet import Fleet, Flight, Member
+from acereason.sample.servers.http import Busy, Garbled, Refused, library
+from acereason.sample.servers.publish import Outbox
+from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
+from acereason.sample.servers.vllm_worker import shape_of
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Answers = list[Completion]
+Known = tuple[Answers, list[np.ndarray]]
+
+
+class ServerSampler:
+    """Answers requests by the servers of `settings`, from the weights that `update` published last.
+
+    dtype     of the published weights; by default that of the parameters
+    patience  seconds for which it is waited while no server answers
+
+    Raises SamplingError when a server is down, serves another model, or reports raw log-probabilities."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        settings: Servers,
+        *,
+        dtype: torch.dtype | None = None,
+        patience: float = 900.0,
+    ) -> None:
+        self.policy, self.settings, self.dtype = policy, settings, dtype
+        self.remote = not settings.colocated
+        self.differences: dict[str, canary.Difference] = {}  # of the last canary, by server
+        self._outbox: Outbox | None = None
+        self._weights: tuple[Path, str] | None = None
+        self._known: dict[str, Known] = {}  # each server's last canary, with the trainer's numbers
+        self._reference: Known | None = None  # one of the present weights, for servers that come back
+        self._flights: dict[Flight, concurrent.futures.Future[None]] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="servers")
+        self._thread.start()
+        atexit.register(self.close)
+        try:
+            servers = self._run(self._open())
+        except BaseException:
+            self.close()
+            raise
+        cap = max(1, settings.concurrency // ranks.world())
+        self._fleet = Fleet(servers, cap, patience, self._check, self._admit)
+
+    def close(self) -> None:
+        """Abandon what is in flight and delete the published weights."""
+        if not self._thread.is_alive():
+            return
+        atexit.unregister(self.close)
+        self._abandon("the sampler was closed while responses were in flight")
+        self._run(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._outbox is not None:
+            self._outbox.close()
+
+    def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Yield completions as they finish; sampling goes on between two of them.
+
+        Raises SamplingError when a request does not fit a server's context, or no server answers."""
+        if self._weights is None:
+            raise SamplingError("no weights were published yet; call update(model) first")
+        wanted = list(requests)
+        for request in wanted:
+            self._fit(request)
+        self._rouse()
+        self._run(self._begin())
+        flight = Flight(self._fleet, wanted, self.policy.end_ids, self.settings.deadline)
+        running = self._flights[flight] = self._start(flight.run())
+        try:
+            while (item := flight.out.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            self._flights.pop(flight, None)
+            running.cancel()
+            flight.done.wait()
+        self._nap()
+
+    def update(self, weights: Any) -> None:
+        """Publish the present weights of `weights` (the policy's model), and ask the canary.
+
+        Iterators in flight end with SamplingError. Raises SamplingError when the folder is full (the servers
+        keep the weights before), a server cannot load, or the canary finds other weights than these."""
+        self._abandon("the weights were updated while responses were in flight")
+        ranks.barrier()
+        begun = time.perf_counter()
+        folder, name = self._write(weights)
+        self._weights, self._reference = (folder, name), None
+        answers = self._on_main(lambda: self._run(self._publish(folder, name)))
+        self._judge(answers)
+        if self._outbox is not None:
+            self._outbox.served(folder)
+        log.info("weights %s published in %.2f s", name, time.perf_counter() - begun)
+
+    # on every rank
+
+    def _write(self, weights: Any) -> tuple[Path, str]:
+        """Gather and write the tensors; every rank takes part, the main one writes."""
+
+        def write() -> tuple[Path, str]:
+            if self._outbox is None:
+                self._outbox = Outbox(Path(self.settings.folder))
+            return self._outbox.write(tensors)
+
+        tensors = full_tensors(weights, self.dtype)
+        if not ranks.main():
+            for _ in tensors:
+                pass
+        return self._on_main(write)
+
+    def _on_main(self, act: Callable[[], T]) -> T:
+        """What `act` returns on the main rank, or its SamplingError, on every rank."""
+        result: tuple[Any, str] | None = None
+        if ranks.main():
+            try:
+                result = act(), ""
+            except SamplingError as error:
+                result = None, str(error)
+        value, wrong = ranks.of_main(result)
+        if wrong:
+            raise SamplingError(wrong)
+        return value  # type: ignore[no-any-return]
+
+    def _judge(self, answers: dict[str, Answers]) -> None:
+        """Compare every server's canary answers with the trainer's log-probabilities."""
+        flat = [a for each in answers.values() for a in each]
+        own = canary.own_logprobs(self.policy, flat)
+        known, at = {}, 0
+        for url, each in answers.items():
+            known[url] = each, own[at : at + len(each)]
+            at += len(each)
+        self.differences = {url: canary.difference(*pair) for url, pair in known.items()}
+        stale = [u for u, p in known.items() if u in self._known and canary.frozen(*p, *self._known[u])]
+        bad = {u: d for u, d in self.differences.items() if not d.mean <= self.settings.canary}
+        if bad or stale:
+            raise SamplingError(self._stale(bad, stale))
+        self._known, self._reference = known, next(iter(known.values()))
+
+    def _stale(self, bad: dict[str, canary.Difference], stale: Sequence[str]) -> str:
+        lines = [
+            f"{url}: mean {d.mean:.4g}, largest {d.largest:.4g} nats over {d.tokens} tokens"
+            for url, d in self.differences.items()
+        ]
+        frozen = f" Unchanged to the last bit since the publish before: {', '.join(stale)}." if stale else ""
+        return (
+            "canary: servers do not serve the weights that were published. Differences of log-probabilities "
+            f"from the trainer's (allowed: mean {self.settings.canary} nats): {'; '.join(lines)}.{frozen} "
+            f"Start the servers with --worker-extension-cls {EXTENSION}, which reloads whole, and the dtype "
+            "of placement.compute; kernels that differ more need a larger sampling.servers.canary"
+        )
+
+    def _fit(self, request: Request) -> None:
+        """SamplingError when a server has no room for the request."""
+        need = len(request.prompt) + request.budget
+        for member in self._fleet.members:
+            facts = member.server.facts
+            if facts is not None and facts.limit and need > facts.limit:
+                raise SamplingError(
+                    f"the context of {member.server.url} is too small: {facts.limit} tokens, and a prompt of "
+                    f"{len(request.prompt)} with a budget of {request.budget} needs {need}. Start it with "
+                    "a larger --max-model-len, or lower the stage's budget"
+                )
+
+    def _abandon(self, why: str) -> None:
+        """End the iterators in flight and wait until nothing of theirs is."""
+        for flight, running in list(self._flights.items()):
+            flight.ended = SamplingError(f"{why}; finish or close an iterator before")
+            running.cancel()
+            flight.done.wait()
+        self._flights.clear()
+
+    def _rouse(self) -> None:
+        """Wake colocated servers before any rank asks them."""
+        if self.settings.colocated:
+            if ranks.main():
+                self._run(self._each("wake"))
+            ranks.barrier()
+
+    def _nap(self) -> None:
+        """Put colocated servers to sleep when every rank is done with them."""
+        if self.settings.colocated:
+            ranks.barrier()
+            if ranks.main():
+                self._run(self._each("sleep"))
+            ranks.barrier()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._start(work).result()
+
+    # in the event loop
+
+    async def _open(self) -> list[Vllm]:
+        key = os.environ.get(self.settings.api_key or "", "")
+        httpx = library()
+        self._client = httpx.AsyncClient(
+            timeout=None,  # every call has its own
+            limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),  # servers close theirs after 5
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+            trust_env=False,
+        )
+        servers = [Vllm(self._client, url) for url in self.settings.urls]
+        await asyncio.gather(*(self._examine(server) for server in servers))
+        return servers
+
+    async def _examine(self, server: Vllm) -> None:
+        """SamplingError when a server is down, is not ours, or cannot be sampled from as is needed."""
+        raw = None
+        try:
+            await self._look(server)
+            if ranks.main():  # the others would find it asleep, or say the same
+                if self.settings.colocated or await server.asleep():
+                    await server.wake()
+                raw = await reports_raw(server, canary.requests(self.policy)[0].prompt)
+                if self.settings.colocated:
+                    await server.sleep()
+        except (Busy, Garbled, Refused) as error:
+            raise SamplingError(
+                f"{server.url} cannot be sampled from: {error}. Start it, see docs/servers.md"
+            ) from error
+        if raw:
+            raise SamplingError(
+                f"{server.url} reports raw log-probabilities, not those of the sampled distribution; start "
+                "it with --logprobs-mode processed_logprobs"
+            )
+
+    async def _look(self, server: Vllm) -> None:
+        """What the server is now, which must be the policy's model."""
+        facts = await server.look()
+        own = shape_of(self.policy.model.config)
+        if facts.shape is not None and facts.shape != own:
+            wrong = {k: (facts.shape.get(k), v) for k, v in own.items() if facts.shape.get(k) != v}
+            said = ", ".join(f"{k} {a}, ours {b}" for k, (a, b) in wrong.items())
+            raise SamplingError(
+                f"{server.url} serves another model than this policy ({facts.model}: {said}); start it with "
+                "--model on the policy's own folder"
+            )
+        if facts.device == "cpu" and own["tie_word_embeddings"] and not facts.extension:
+            raise SamplingError(
+                f"{server.url} runs on CPU, where a reload leaves a tied output head stale; start it with "
+                f"--worker-extension-cls {EXTENSION}"
+            )
+        if facts.logprobs_mode not in ("processed_logprobs", "unknown"):
+            raise SamplingError(
+                f"{server.url} reports {facts.logprobs_mode}; start it with --logprobs-mode "
+                "processed_logprobs"
+            )
+
+    async def _begin(self) -> None:
+        """Before sampling: each server with the present weights, or left out."""
+        await asyncio.gather(*(self._confirm(member) for member in self._fleet.up))
+
+    async def _confirm(self, member: Member) -> None:
+        try:
+            await self._check(member.server)
+        except (Busy, Garbled) as error:
+            self._fleet.failed(member, error if isinstance(error, Busy) else Busy(str(error)))
+
+    async def _each(self, verb: Literal["sleep", "wake"]) -> None:
+        for member in self._fleet.up:
+            try:
+                await getattr(member.server, verb)()
+            except Busy as error:
+                self._fleet.failed(member, error)
+
+    async def _publish(self, folder: Path, name: str) -> dict[str, Answers]:
+        """Every server that is up loads the weights; its canary answers by url."""
+        if self.settings.colocated:
+            await self._each("wake")
+        members, answers = self._fleet.up, dict[str, Answers]()
+        while not answers:
+            parts = await asyncio.gather(*(self._load(m, folder, name) for m in members))
+            answers = {url: each for url, each in parts if each is not None}
+            members = self._fleet.members
+            if not answers:
+                await self._fleet.hold()
+        if self.settings.colocated:
+            await self._each("sleep")
+        return answers
+
+    async def _load(self, member: Member, folder: Path, name: str) -> tuple[str, Answers | None]:
+        try:
+            await member.server.load(folder, name)
+            answers = await self._ask_canary(member.server)
+            member.up = True
+            return member.server.url, answers
+        except (Busy, Garbled) as error:
+            self._fleet.failed(member, error if isinstance(error, Busy) else Busy(str(error)))
+            return member.server.url, None
+
+    async def _ask_canary(self, server: Vllm) -> Answers:
+        ends = self.policy.end_ids
+        asked = canary.requests(self.policy)
+        return list(await asyncio.gather(*(server.complete(r, ends, LOAD) for r in asked)))
+
+    async def _check(self, server: Vllm) -> None:
+        """Busy when the server does not answer or serves other weights than the present ones."""
+        assert self._weights is not None and server.facts is not None
+        if not server.facts.versions:
+            await server.call("GET", "/health")
+            return
+        name = await server.version()
+        if name != self._weights[1]:
+            raise Busy(
+                f"{server.url} serves weights {name!r}, not {self._weights[1]!r}: was it started again?"
+            )
+
+    async def _admit(self, server: Vllm) -> None:
+        """See to it that a server that was down serves the present weights."""
+        if self._weights is None or self._reference is None:
+            raise Busy(f"{server.url} waits for weights to be published")
+        assert server.facts is not None
+        if server.facts.versions and await server.version() == self._weights[1]:
+            return
+        await self._look(server)
+        await server.load(*self._weights)
+        known, own = self._reference
+        d = canary.common(await self._ask_canary(server), known, own)
+        if not d <= self.settings.canary:
+            raise SamplingError(
+                f"canary: {server.url} came back, was given the present weights, and its log-probabilities "
+                f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.canary})"
+            )
+
+    async def _close(self) -> None:
+        if fleet := getattr(self, "_fleet", None):
+            fleet.close()
+        if client := getattr(self, "_client", None):
+            await client.aclose()

@@ -1,0 +1,65 @@
+"""What a vLLM server loads to take published weights whole: `--worker-extension-cls
+acereason.sample.vllm_worker.Published`.
+
+vLLM's own `reload_weights` reports success and leaves one layer behind where the output head is tied to the
+embedding and the kernels keep a repacked copy of each weight (its CPU build does): the head is no layer of
+the checkpoint, so nothing repacks it, and it goes on with the weights of before (0.3 to 0.5 nats off).
+Here every layer that shares its weight with another is processed again after the reload. A reload that
+fails is reported instead of raised, for vLLM ends a server whose worker raises.
+
+Runs inside the server, so it imports nothing but the standard library. The server's environment needs this
+package, not its dependencies: `pip install --no-deps acereason`, or its `src` on PYTHONPATH.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHAPE = (
+    *("model_type", "vocab_size", "hidden_size", "num_hidden_layers", "intermediate_size"),
+    *("num_attention_heads", "num_key_value_heads", "tie_word_embeddings"),
+)  # what must agree between the policy's configuration and the served one
+
+
+def shape_of(settings: Any) -> dict[str, Any]:
+    """The parts of a Hugging Face configuration that weights must agree with."""
+    return {name: getattr(settings, name, None) for name in SHAPE}
+
+
+class Published:
+    """Mixed into vLLM's worker, which brings `reload_weights`, `get_model` and its configuration."""
+
+    def served_facts(self) -> dict[str, Any]:
+        """What the trainer checks before it publishes: the model's shape, and how it is served."""
+        worker: Any = self
+        served = worker.model_config
+        return {
+            "shape": shape_of(served.hf_config),
+            "logprobs_mode": str(served.logprobs_mode),
+            "device": str(worker.device.type),
+        }
+
+    def load_published(self, folder: str) -> dict[str, Any]:
+        """Load the safetensors in `folder` in place: {"refreshed": number of tied layers}, or {"error": why}
+        with weights that must not be used."""
+        worker: Any = self
+        try:
+            worker.reload_weights(weights_path=folder)
+            return {"refreshed": refresh_tied(worker.get_model())}
+        except (
+            Exception
+        ) as error:  # vLLM and safetensors raise many kinds, and one that escapes ends the server
+            return {"error": f"{type(error).__name__}: {error}"}
+
+
+def refresh_tied(model: Any) -> int:
+    """Process the weights of layers that share theirs with another one, as after loading."""
+    owners: dict[int, list[Any]] = {}
+    for layer in model.modules():
+        weight = layer._parameters.get("weight")
+        if weight is not None and getattr(layer, "quant_method", None) is not None:
+            owners.setdefault(id(weight), []).append(layer)
+    tied = [layer for layers in owners.values() if len(layers) > 1 for layer in layers]
+    for layer in tied:
+        layer.quant_method.process_weights_after_loading(layer)
+    return len(tied)

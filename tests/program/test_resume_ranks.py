@@ -1,0 +1,178 @@
+"""Whole runs on two ranks: the responses of one rank, resuming on another number of ranks, a killed rank."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_run
+from acereason import runs
+from commands import outcome, torchrun, write_recipe
+
+SFT = {"epochs": 3, "batch_tokens": 1280, "learning_rate": 5e-3, "evaluate_prompts": 0}
+SIZES = {"steps": 6, "prompts": 7, "budget": 40, "overlong": "zero", "temperature": {"value": 0.8}}
+STAGES = [{**tiny_run.RECIPE["stage"][0], **SIZES}]
+CHANGES = {"sft": SFT, "stage": STAGES, "checkpoint_every": 2}
+
+
+def one(folder: Path, *how: str) -> subprocess.Popen[bytes]:
+    """The run in one process, with PyTorch's passes, as ranks have them."""
+    script = str(Path(tiny_run.__file__))
+    environment = {**os.environ, "ACEREASON_NATIVE": "0", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, script, str(folder), *how], env=environment)
+
+
+def two(folder: Path, *how: str) -> subprocess.Popen[str]:
+    return torchrun("tiny_run.py", str(folder), *how)
+
+
+def finish(process: subprocess.Popen[Any]) -> None:
+    output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, (output or "")[-3000:]
+
+
+def rl_rows(folder: Path) -> list[dict[str, Any]]:
+    return [row for row in runs.read_metrics(folder) if row["kind"] == "rl"]
+
+
+def asked(folder: Path) -> dict[str, list[tuple[str, int]]]:
+    """Which prompts and samples each step asked, in order."""
+    found = {}
+    for file in sorted((folder / "responses").glob("math-*.jsonl")):
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        found[file.name] = [(row["problem_id"], row["sample"]) for row in rows]
+    return found
+
+
+def texts(folder: Path) -> dict[str, list[str]]:
+    return {
+        file.name: [json.loads(line)["text"] for line in file.read_text().splitlines()]
+        for file in sorted((folder / "responses").glob("math-*.jsonl"))
+    }
+
+
+def kill_after(process: subprocess.Popen[Any], folder: Path, rows: int, victim: str) -> None:
+    """SIGKILL `victim` once so many RL steps are recorded."""
+    deadline = time.monotonic() + 200
+    while len(rl_rows(folder)) < rows:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    if victim == "all":
+        children = _children(process.pid)
+        process.kill()
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+    else:
+        os.kill(_children(process.pid)[-1], signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on one rank that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("reference") / "run"
+    finish(one(folder, "new", json.dumps(CHANGES)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same on two ranks."""
+    folder = tmp_path_factory.mktemp("both") / "run"
+    finish(two(folder, "new", json.dumps(CHANGES)))
+    return folder
+
+
+@pytest.mark.slow
+def test_two_ranks_ask_the_same_and_get_the_same_responses(reference: Path, both: Path) -> None:
+    folder = both
+    assert asked(folder) == asked(reference)
+    mine, theirs = texts(folder), texts(reference)
+    first = min(mine)
+    assert mine[first] == theirs[first]
+    equal = [a == b for step in mine for a, b in zip(mine[step], theirs[step], strict=True)]
+    assert sum(equal) >= 0.9 * len(equal)  # rounding may draw another token where two are as likely
+    rows = list(zip(rl_rows(folder), rl_rows(reference), strict=True))
+    learned = [(a, b) for a, b in rows if b["gradient_norm"] is not None]
+    assert len(learned) >= 3
+    for key in ("reward", "H_T", "loss", "gradient_norm", "tokens", "learned_tokens"):
+        assert learned[0][0][key] == pytest.approx(learned[0][1][key], rel=1e-3), key
+
+
+@pytest.mark.slow
+def test_a_run_goes_from_two_ranks_to_one_to_two_with_nothing_lost_or_doubled(
+    reference: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = two(folder, "new", json.dumps(CHANGES))
+    kill_after(process, folder, 2, "one")  # one rank dies in the middle of a step
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode != 0, "the job went on without one of its ranks"
+    assert len(rl_rows(folder)) < 6, output[-2000:]
+    process_ = one(folder, "resume")
+    kill_after(process_, folder, 4, "all")
+    process_.communicate()
+    finish(two(folder, "resume"))
+    steps = [row["step"] for row in rl_rows(folder)]
+    assert steps == [row["step"] for row in rl_rows(reference)]
+    assert asked(folder) == asked(reference)
+    mine, theirs = texts(folder), texts(reference)
+    equal = [a == b for step in mine for a, b in zip(mine[step], theirs[step], strict=True)]
+    assert sum(equal) >= 0.9 * len(equal)
+    assert json.loads((folder / "summary.json").read_text())["stages"]
+
+
+@pytest.mark.slow
+def test_two_ranks_of_which_one_was_killed_end_with_the_same_bytes(both: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = two(folder, "new", json.dumps(CHANGES))
+    kill_after(process, folder, 3, "one")
+    process.communicate(timeout=200)
+    finish(two(folder, "resume"))
+    assert outcome(folder) == outcome(both)
+
+
+@pytest.mark.slow
+def test_one_process_in_bfloat16_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    changes = json.dumps({**CHANGES, "placement": {"compute": "bfloat16"}})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(one(whole, "new", changes))
+    process = one(killed, "new", changes)
+    kill_after(process, killed, 3, "all")
+    process.communicate()
+    finish(one(killed, "resume"))
+    assert outcome(killed) == outcome(whole)
+    assert list(whole.glob("checkpoints/*/shard-*.safetensors"))
+
+
+@pytest.mark.slow
+def test_the_command_line_runs_on_ranks_from_a_model_of_ones_own(reference: Path, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, **{**CHANGES, "stage": [{**STAGES[0], "steps": 1}]})
+    model, folder = str(reference / "models" / "sft"), tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    arguments = ["rl", str(recipe), "--model", model, "--out", str(folder)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def go(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [*launch, "-m", "acereason", *arguments, *more]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+
+    done = go("--set", "placement.compute=bfloat16", "--set", "placement.checkpoint_activations=true")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [row["stage_step"] for row in rl_rows(folder)] == [1]
+    config = json.loads((folder / "models" / "math" / "config.json").read_text())
+    assert config["dtype"] == "bfloat16" and config["architectures"] == ["Qwen3ForCausalLM"]
+    refused = go()  # the folder holds a run already
+    assert refused.returncode != 0 and "already holds a run" in " ".join(refused.stderr.split())
