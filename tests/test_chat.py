@@ -59,7 +59,9 @@ def test_box_agrees_with_counting_braces(parts: list[str]) -> None:
     assert chat.boxed_answer(text) == naive_box(text)
 
 
-@pytest.mark.parametrize("unit", [r"\boxed{", r"\boxed{5}", "{", "}", "```python\n", "```py ", "``` ", "</think>", "\\"])
+@pytest.mark.parametrize(
+    "unit", [r"\boxed{", r"\boxed{5}", "{", "}", "```python\n", "```py ", "``` ", "</think>", "\\"]
+)
 def test_extraction_is_linear_on_a_megabyte(unit: str) -> None:
     def spent(copies: int) -> float:
         text = unit * copies
