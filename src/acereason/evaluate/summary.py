@@ -17,9 +17,10 @@ import msgspec
 from acereason.errors import RunError
 from acereason.evaluate import estimates
 from acereason.evaluate.decompose import decompose
-from acereason.evaluate.held_out import Groups, correctness, mode
+from acereason.evaluate.held_out import correctness, mode
 from acereason.problems import Problem, write_atomic
 from acereason.runs import Run, read_metrics
+from acereason.sample.ask import Groups
 
 SFT = "sft"
 

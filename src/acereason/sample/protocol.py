@@ -69,6 +69,10 @@ class Sampler(Protocol):
         """Take over the policy's present weights, in place."""
         ...
 
+    def close(self) -> None:
+        """Abandon what is in flight and give back what is held outside the process. May be called twice."""
+        ...
+
 
 _MASK = (1 << 64) - 1
 
