@@ -21,10 +21,11 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from acereason.draws import draw_seed
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
-from acereason.sample.protocol import Completion, Request, Sampler, draw_seed
+from acereason.sample.protocol import Completion, Request, Sampler
 
 
 class Judging(Protocol):

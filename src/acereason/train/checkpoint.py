@@ -36,7 +36,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from acereason import ranks
 from acereason.errors import CheckpointError
-from acereason.problems import write_atomic
+from acereason.files import write_atomic
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState

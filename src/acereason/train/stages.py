@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from acereason.config import Filter, Stop
+from acereason.draws import draw_seed
 from acereason.problems import Problem
-from acereason.sample.protocol import draw_seed
 
 
 def candidates(problems: Sequence[Problem], domain: str, rule: Filter, seed: int) -> list[Problem]:
