@@ -20,7 +20,10 @@ from acereason.problems import Problem
         (r"\boxed{1} then \boxed{2}", "2"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\boxed{5}}", "5"),
-        (r"\boxed{5} and \boxed{6", "5"),
+        (r"\boxed{5} and \boxed{6", None),
+        (r"\boxed{5 and \boxed{6}", "6"),
+        (r"\boxed{5} and \boxed{\frac{1}{2}", None),
+        (r"\boxed{5} and \boxed 6", "5"),
         (r"\boxed{ 7 }", "7"),
         (r"\boxed {7}", "7"),
         (r"\boxed{\{1,2\}}", r"\{1,2\}"),
@@ -38,9 +41,9 @@ def test_the_last_balanced_box(text: str | None, box: str | None) -> None:
 
 
 def naive_box(text: str) -> str | None:
-    """For every `\\boxed{` from the last to the first: count braces until they balance."""
+    """From the last `\\boxed{` on: count braces until they balance."""
     starts = [i for i in range(len(text)) if text.startswith("\\boxed{", i)]
-    for start in reversed(starts):
+    for start in starts[-1:]:
         depth, position = 1, start + 7
         while position < len(text):
             if text[position] == "\\":

@@ -79,23 +79,25 @@ def final_part(text: str) -> str | None:
 
 
 def boxed_answer(text: str | None) -> str | None:
-    """The content of the last balanced `\\boxed{…}` of `text`, in linear time; None when there is
-    none.
+    """The content of the last `\\boxed{…}` of `text`, in linear time; None when there is none, or when
+    the last one that was opened never closes: then the response was not finished.
 
     Of nested boxes the innermost is the last. Escaped braces do not count for the balance."""
-    found: tuple[int, int] | None = None
+    box: tuple[int, int] | None = None
+    last_opened = -1
     opened: list[int] = []  # where each open brace's box content starts; −1 for other braces
     for match in _BRACES.finditer(text or ""):
         mark = match[0]
         if mark == "}":
             start = opened.pop() if opened else -1
-            if start >= 0 and (found is None or start > found[0]):
-                found = (start, match.start())
+            if start >= 0 and (box is None or start > box[0]):
+                box = (start, match.start())
         elif mark[-1] == "{" and mark != "\\{":
             opened.append(match.end() if len(mark) > 1 else -1)
-    if text is None or found is None:
+            last_opened = max(last_opened, opened[-1])
+    if text is None or box is None or box[0] < last_opened:
         return None
-    return text[found[0] : found[1]].strip()
+    return text[box[0] : box[1]].strip()
 
 
 def code_block(text: str | None) -> str | None:

@@ -17,7 +17,8 @@ import pytest
 from acereason.chat import prompt
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate.benchmarks.catalogue import BENCHMARKS, load
-from acereason.problems import Problem, Response, write_jsonl
+from acereason.files import write_jsonl
+from acereason.problems import Problem, Response
 from acereason.verify import Judge
 
 Row = dict[str, Any]
