@@ -1,8 +1,9 @@
 """The records that everything exchanges.
 
-    Problem ──ask──▶ Response ──judge──▶ Verdict
+    Problem ──▶ Response ──judge──▶ Verdict
 
-A `Problem` is asked, a `Response` answers it, a `Verdict` judges the response. All three are plain
+A `Problem` is asked, a `Response` answers it, a `Verdict` judges the response (what travels between policy,
+sampler and judge in a run is in `sample.protocol` and `sample.ask`). All three are plain
 immutable data with JSON field names equal to their attribute names; a file is JSON Lines, one object
 a line. Fields that a record does not know are ignored, so files of other tools can be read; a missing
 field or a wrong type is an error that names the line.
@@ -51,8 +52,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Response(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One sampled answer. `logprobs` and `entropy` (nats) are of the distribution at `temperature`,
-    one number per entry of `tokens`; `tokens` include the end-of-turn token when `finish == "stop"`."""
+    """The text of one answer, sampled or a teacher's: what is judged, and what is learned in SFT. Files may
+    also say the `temperature` that sampled it and its `tokens`, whose number is then its length."""
 
     problem_id: str
     sample: int
@@ -60,8 +61,6 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
     tokens: list[int] = []
     finish: Finish = "stop"
     temperature: float = 1.0
-    logprobs: list[float] = []
-    entropy: list[float] = []
     meta: dict[str, Any] = {}
 
 

@@ -52,6 +52,9 @@ class Elsewhere:
     def update(self, weights: Any) -> None:
         return None
 
+    def close(self) -> None:
+        return None
+
 
 class Coin:
     """A judge by hash."""

@@ -68,3 +68,7 @@ class Sampler(Protocol):
     def update(self, weights: Any) -> None:
         """Take over the policy's present weights, in place."""
         ...
+
+    def close(self) -> None:
+        """Abandon what is in flight and give back what is held outside the process. May be called twice."""
+        ...
