@@ -66,3 +66,9 @@ def test_stop_rules() -> None:
     assert "truncated" in (finished(Stop(truncated_below=0.1), [0.5] * 5, [0.05] * 5) or "")
     assert finished(Stop(patience=3), [0.1, 0.1, 0.1, 0.2, 0.2, 0.2], [0] * 6) is None
     assert "no gain" in (finished(Stop(patience=3), [0.2] * 6, [0] * 6) or "")
+
+
+def test_a_stage_ends_when_enough_tokens_are_sampled() -> None:
+    rule = Stop(tokens=100)
+    assert stages.finished(rule, [0.5], [0.0], [99]) is None
+    assert "100 tokens" in str(stages.finished(rule, [0.5] * 2, [0.0] * 2, [99, 1]))

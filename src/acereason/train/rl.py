@@ -69,7 +69,7 @@ def train_stage(
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
             row = _step(shop, stage, pool, tracker, optimizer, position)
-            history.append([row["reward"], row["truncated"]])
+            history.append([row["reward"], row["truncated"], row["tokens"]])
             reason = stages.finished(stage.stop, *map(list, zip(*history, strict=True)))
             position.state.update(pool=pool.state(), T=tracker.T)
             advance(1, _note(row))
@@ -118,7 +118,7 @@ def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Pro
             rule.samples,
             budget=stage.budget,
             temperature=1.0,
-            label=(shop.recipe.seed, stage.name, "filter"),
+            label=(shop.recipe.of_draws, stage.name, "filter"),
             on_answer=lambda _: advance(1, ""),
         )
     rates = pass_rates(asked.groups)
@@ -143,7 +143,7 @@ def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: 
     rule = stage.temperature
     if rule.rule == "fixed":
         return Tracker(rule.value, rule.target, 0.0, 1.0)
-    key = (shop.recipe.seed, stage.name)
+    key = (shop.recipe.of_draws, stage.name)
     found = temperature.calibrate_policy(shop.policy, shop.sampler, chosen, stage.budget, rule, key)
     shop.run.record("calibration", step=step, stage=stage.name, **found.row())
     shop.progress.say(
@@ -173,7 +173,7 @@ def _step(
         stage,
         shop.recipe.rl,
         temperature=T,
-        label=(shop.recipe.seed, stage.name, step),
+        label=(shop.recipe.of_draws, stage.name, step),
     )
     learned, asked, trained = done.learned, done.asked, time.perf_counter()
     shop.sampler.update(shop.policy.model)

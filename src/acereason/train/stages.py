@@ -81,8 +81,12 @@ class PromptPool:
         self._order, self._solved = list(state["order"]), set(state["solved"])
 
 
-def finished(rule: Stop, rewards: Sequence[float], truncated: Sequence[float]) -> str | None:
-    """Why the stage ends now, or None. `rewards` and `truncated` hold one number per step so far."""
+def finished(
+    rule: Stop, rewards: Sequence[float], truncated: Sequence[float], tokens: Sequence[int] = ()
+) -> str | None:
+    """Why the stage ends now, or None. `rewards`, `truncated`, `tokens`: one number a step so far."""
+    if rule.tokens is not None and sum(tokens) >= rule.tokens:
+        return f"{sum(tokens):,} tokens were sampled"
     if rule.truncated_below is not None and truncated:
         recent = truncated[-5:]
         if len(recent) == 5 and sum(recent) / 5 < rule.truncated_below:
