@@ -1,4 +1,4 @@
-"""A judge that errs on purpose errs as often as it should, the same way every time, and never on evaluations."""
+"""A judge that errs on purpose errs as often as it should, the same way every time."""
 
 from __future__ import annotations
 

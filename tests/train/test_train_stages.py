@@ -70,5 +70,5 @@ def test_stop_rules() -> None:
 
 def test_a_stage_ends_when_enough_tokens_are_sampled() -> None:
     rule = Stop(tokens=100)
-    assert stages.finished(rule, [0.5], [0.0], [99]) is None
-    assert "100 tokens" in str(stages.finished(rule, [0.5] * 2, [0.0] * 2, [99, 1]))
+    assert finished(rule, [0.5], [0.0], [99]) is None
+    assert "100 tokens" in str(finished(rule, [0.5] * 2, [0.0] * 2, [99, 1]))
