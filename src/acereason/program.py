@@ -27,11 +27,10 @@ from acereason.curate import tasks
 from acereason.curate.tasks import Data
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
-from acereason.evaluate.held_out import Groups
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
-from acereason.sample.ask import light
+from acereason.sample.ask import Groups, light
 from acereason.train import checkpoint, optimizers, rl, sft
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
@@ -72,7 +71,7 @@ def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] 
         if found:
             checkpoint.load_weights(found[0], policy.model)
         sampler = workshop.sampler_of(recipe, policy)
-        stack.callback(getattr(sampler, "close", lambda: None))
+        stack.callback(sampler.close)
         judge = stack.enter_context(Judge(workers=recipe.rl.judges))
         writer = stack.enter_context(checkpoint.Writer(run))
         shop = Workshop(run, recipe, policy, sampler, judge, progress)
@@ -134,12 +133,7 @@ def _phase(
         shop.sampler.update(shop.policy.model)
         _evaluate(shop, data.held_out, name, position.step)
         _keep_model(shop, name)
-    position.stage, position.stage_step, position.finished, position.state = (
-        position.stage + 1,
-        0,
-        False,
-        {},
-    )
+    position.next_stage()
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
     save()

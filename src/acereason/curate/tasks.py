@@ -22,10 +22,11 @@ import msgspec
 from acereason.config import Curate, Files, Tasks
 from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.funnel import Funnel
+from acereason.draws import draw_seed
 from acereason.errors import DataError
-from acereason.problems import Problem, Response, read_jsonl, write_jsonl
+from acereason.files import read_jsonl, write_jsonl
+from acereason.problems import Problem, Response
 from acereason.procedural import generate, teach
-from acereason.sample.protocol import draw_seed
 
 SFT, RL, HELD_OUT, TRACES = "sft.jsonl", "rl.jsonl", "held_out.jsonl", "traces.jsonl"
 

@@ -18,9 +18,11 @@ from acereason.config import Recipe
 from acereason.errors import RunError
 from acereason.evaluate import estimates
 from acereason.evaluate.decompose import decompose
-from acereason.evaluate.held_out import Groups, correctness, finite, mode
-from acereason.problems import Problem, write_atomic
+from acereason.evaluate.held_out import correctness, finite, mode
+from acereason.files import write_atomic
+from acereason.problems import Problem
 from acereason.runs import Run, read_metrics
+from acereason.sample.ask import Groups
 
 SFT = "sft"
 

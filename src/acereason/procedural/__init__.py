@@ -17,6 +17,7 @@ import random
 from collections.abc import Container, Mapping, Sequence
 from typing import Literal, get_args
 
+from acereason.draws import generator
 from acereason.errors import ConfigError
 from acereason.problems import Problem, Response
 from acereason.procedural import (
@@ -81,10 +82,10 @@ def generate(
     found: dict[str, Problem] = {}
     for number, (family, level) in enumerate(cells):
         wanted = count // len(cells) + (number < count % len(cells))
-        rng = _random(seed, split, family.name, level)
+        rng = generator(seed, split, family.name, level)
         _draw(found, family, level, wanted, rng, split, exclude)
     problems = list(found.values())
-    _random(seed, split, "order").shuffle(problems)
+    generator(seed, split, "order").shuffle(problems)
     return problems
 
 
@@ -111,11 +112,6 @@ def split_of(question: str) -> Split:
     """The only split in which a question may be drawn."""
     tenth = hashlib.sha256(f"split {question}".encode()).digest()[0] % 10
     return "test" if tenth == 0 else "dev" if tenth == 1 else "train"
-
-
-def _random(*key: object) -> random.Random:
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return random.Random(int.from_bytes(digest[:8], "big"))
 
 
 def _known(names: Sequence[str]) -> list[Family]:

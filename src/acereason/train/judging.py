@@ -15,7 +15,7 @@ import msgspec
 from acereason.config import Recipe
 from acereason.problems import Problem, Response, Verdict
 from acereason.sample.ask import Judging
-from acereason.sample.protocol import draw_seed
+from acereason.draws import draw_seed
 
 
 def mistaken(judge: Judging, recipe: Recipe) -> Judging:
