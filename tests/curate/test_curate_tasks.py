@@ -12,7 +12,8 @@ import tiny_run
 from acereason import config
 from acereason.curate import tasks
 from acereason.errors import ConfigError
-from acereason.problems import Problem, Response, write_jsonl
+from acereason.files import write_jsonl
+from acereason.problems import Problem, Response
 
 BASE = {"sft_prompts": 80, "rl_prompts": 40, "held_out": 10}
 

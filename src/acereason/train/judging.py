@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import msgspec
 
 from acereason.config import Recipe
+from acereason.draws import draw_seed
 from acereason.problems import Problem, Response, Verdict
 from acereason.sample.ask import Judging
-from acereason.draws import draw_seed
 
 
 def mistaken(judge: Judging, recipe: Recipe) -> Judging:
