@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,13 @@ from acereason.curate import tasks
 from acereason.curate.tasks import Data
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
-from acereason.evaluate.held_out import Groups
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
-from acereason.sample.ask import light
+from acereason.sample.ask import Groups, light
 from acereason.train import checkpoint, optimizers, rl, sft
 from acereason.train.checkpoint import Position
+from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.rl import Workshop
 from acereason.verify import Judge
@@ -70,7 +71,7 @@ def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] 
         if found:
             checkpoint.load_weights(found[0], policy.model)
         sampler = workshop.sampler_of(recipe, policy)
-        stack.callback(getattr(sampler, "close", lambda: None))
+        stack.callback(sampler.close)
         judge = stack.enter_context(Judge(workers=recipe.rl.judges))
         writer = stack.enter_context(checkpoint.Writer(run))
         shop = Workshop(run, recipe, policy, sampler, judge, progress)
@@ -124,18 +125,15 @@ def _phase(
             _sft(shop, data, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
+            shop = replace(shop, judge=mistaken(shop.judge, shop.recipe))
             rl.train_stage(shop, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
         position.finished = True
         save()
-    shop.sampler.update(shop.policy.model)
-    _evaluate(shop, data.held_out, name, position.step)
-    _keep_model(shop, name)
-    position.stage, position.stage_step, position.finished, position.state = (
-        position.stage + 1,
-        0,
-        False,
-        {},
-    )
+    if name in summary.evaluated(shop.recipe):
+        shop.sampler.update(shop.policy.model)
+        _evaluate(shop, data.held_out, name, position.step)
+        _keep_model(shop, name)
+    position.next_stage()
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
     save()
@@ -209,7 +207,7 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
             shop.judge,
             own,
             settings,
-            shop.recipe.seed,
+            shop.recipe.of_draws,
             on_answer=lambda _: advance(1, ""),
         )
     return ranks.merged_at_main([[light(a) for a in g] for g in groups])
@@ -224,7 +222,7 @@ def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int)
             continue
         row = evaluate.summarise(groups)
         shop.run.record("evaluation", step=step, stage=name, benchmark=domain, **row)
-        shop.progress.say(f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}")
+        shop.progress.say(f"  {name}: {domain} {evaluate.said(row)}")
         results[domain] = summary.Result.of(groups)
         if shop.recipe.keep_responses:
             rows = [a.row() for g in groups for a in g]

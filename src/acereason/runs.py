@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -35,7 +34,7 @@ from safetensors import SafetensorError
 
 from acereason import config
 from acereason.errors import RunError
-from acereason.problems import to_jsonl, write_atomic
+from acereason.files import lock, to_jsonl, write_atomic
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 PACKAGES = ("acereason", "numpy", "tokenizers", "torch", "transformers")
@@ -49,7 +48,7 @@ class Run:
 
     def __init__(self, path: Path, recipe: config.Recipe, writes: bool = True):
         self.path, self.recipe, self.writes = path, recipe, writes
-        self._lock = _lock(path) if writes else None
+        self._lock = lock(path / ".lock") if writes else None
         self._metrics = (path / "metrics.jsonl" if writes else Path(os.devnull)).open("ab")
         self._listeners: list[Listener] = []
 
@@ -103,11 +102,12 @@ class Run:
             write_atomic(self.path / "responses" / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file at the top of the folder, whole or not at all."""
+        """Write a JSON file at the top of the folder, whole or not at all. JSON has no NaN: such a number is
+        null, as in metrics.jsonl."""
         if not self.writes:
             return
         with disk_errors(self.path):
-            write_atomic(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
+            write_atomic(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 
     def rewind(self, metrics_size: int, step: int) -> None:
         """Drop what was written after a checkpoint: metric rows past it and response files of later steps."""
@@ -201,19 +201,6 @@ def _different(a: Any, b: Any, where: str = "") -> Iterator[str]:
             yield from _different(a.get(key), b.get(key), f"{where}.{key}" if where else key)
     elif a != b:
         yield f"{where} ({a!r} → {b!r})" if not isinstance(a, list | dict) else where
-
-
-def _lock(path: Path) -> Any:
-    try:
-        file = (path / ".lock").open("w")
-    except OSError as error:
-        raise RunError(f"cannot open the run's folder {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise RunError(f"another process is working in {path}; wait for it or stop it") from error
-    return file
 
 
 @contextlib.contextmanager

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from acereason.errors import ConfigError
-from acereason.problems import write_atomic
+from acereason.files import write_atomic
 
 log = logging.getLogger(__name__)
 WAITING = 4096  # rows that may wait for a slow sink

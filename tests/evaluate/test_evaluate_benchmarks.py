@@ -17,7 +17,8 @@ import pytest
 from acereason.chat import prompt
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate.benchmarks.catalogue import BENCHMARKS, load
-from acereason.problems import Problem, Response, write_jsonl
+from acereason.files import write_jsonl
+from acereason.problems import Problem, Response
 from acereason.verify import Judge
 
 Row = dict[str, Any]
@@ -195,7 +196,11 @@ def check(candidate):
 """
 FUTURE = "from __future__ import annotations\ndef twice(x: int):\n    return x + x\nprint(twice(3))\n"
 GUARD = "def twice(x):\n    return 2 * x\nif __name__ == '__main__':\n    print(twice(int(input())))\n"
-RIGHT = ["def twice(x):\n    return 2 * x\n", FUTURE, GUARD]
+TYPED = (
+    "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n"
+    "    n: float\ndef twice(x):\n    return Box(2 * x).n\n"
+)
+RIGHT = ["def twice(x):\n    return 2 * x\n", FUTURE, GUARD, TYPED]
 WRONG = [
     "def twice(x):\n    return x\n",
     "def double(x):\n    return 2 * x\n",

@@ -41,10 +41,10 @@ from acereason.curate.select import by_difficulty, difficulty, length_balance, m
 from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
 from acereason.curate.sources import Rejected, Source, read_source
 from acereason.curate.steps import Done, Steps, file_key, key_of, only_one, sieve
-from acereason.curate.stream import replacing
 from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
-from acereason.problems import Problem, Response, Verdict, read_jsonl, write_atomic
+from acereason.files import read_jsonl, replacing, write_atomic
+from acereason.problems import Problem, Response, Verdict
 from acereason.published.rows import commit_of, find_files, raw_rows
 
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"

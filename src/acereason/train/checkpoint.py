@@ -36,9 +36,10 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from acereason import ranks
 from acereason.errors import CheckpointError
-from acereason.problems import write_atomic
+from acereason.files import write_atomic
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
+from acereason.train.stages import StageState
 
 log = logging.getLogger(__name__)
 KEEP = 2
@@ -47,15 +48,19 @@ Optimizers = Iterable[torch.optim.Optimizer]
 
 class Position(msgspec.Struct, kw_only=True):
     """Where a run is. `stage` 0 is SFT, i is the i-th stage of the recipe; `stage_step` steps of it are done,
-    `step` steps of the whole run. `state` is the stage's own (prompt pool, temperature, history)."""
+    `step` steps of the whole run. `state` is the stage's own; None before it has begun, and in SFT."""
 
     stage: int = 0
     stage_step: int = 0
     step: int = 0
     finished: bool = False  # the stage's last step is done, its evaluation is not
     metrics_size: int = 0
-    state: dict[str, Any] = {}
+    state: StageState | None = None
     hashes: dict[str, str] = {}
+
+    def next_stage(self) -> None:
+        """Go on to the beginning of the stage after this one."""
+        self.stage, self.stage_step, self.finished, self.state = self.stage + 1, 0, False, None
 
 
 class Writer:

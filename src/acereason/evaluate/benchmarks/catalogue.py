@@ -23,7 +23,8 @@ from typing import NamedTuple
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate.benchmarks import formats
 from acereason.evaluate.benchmarks.formats import Row
-from acereason.problems import Problem, read_jsonl
+from acereason.files import read_jsonl
+from acereason.problems import Problem
 from acereason.published.rows import find_files, raw_rows
 
 # https://github.com/LiveCodeBench/LiveCodeBench/blob/main/ERRATA.md: question ids, and titles of LeetCode's
