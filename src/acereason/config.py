@@ -67,27 +67,33 @@ class Model(Struct, frozen=True):
 
 
 class Tasks(Struct, frozen=True):
-    """Procedural problems of one domain: `families`, each at levels up to `max_level`. `wrong_share` of the
-    teacher's traces hold a mistake, as unchecked traces do."""
+    """Procedural problems of one domain: `families`, each at levels from `min_level` to `max_level`, or at
+    its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do."""
 
     families: tuple[str, ...]
     min_level: Positive = 1
     max_level: Positive = 4
+    levels: dict[str, tuple[int, int]] = {}
     sft_prompts: Positive = 4000
     rl_prompts: Positive = 2000
     held_out: Positive = 512
     wrong_share: Share = 0.0
 
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.levels.keys() - set(self.families)):
+            raise ValueError(f"levels names {unknown}, the families are {sorted(self.families)}")
+
 
 class Files(Struct, frozen=True):
-    """Data of one's own as JSON Lines: problems for SFT with the `traces` (responses) that answer them,
-    problems for RL (one file for all stages, or one per stage by its name), and held-out problems to
-    evaluate on."""
+    """Data of one's own as JSON Lines: problems for SFT with the `traces` (responses, at most so many
+    `responses` of each problem) that answer them, problems for RL (one file for all stages, or one per stage
+    by its name), and held-out problems to evaluate on."""
 
     rl: str | dict[str, str]
     held_out: str
     sft: str | None = None
     traces: str | None = None
+    responses: Positive | None = None
 
     def __post_init__(self) -> None:
         if (self.sft is None) != (self.traces is None):
@@ -96,13 +102,15 @@ class Files(Struct, frozen=True):
 
 class Curate(Struct, frozen=True):
     """From sources to the SFT traces and the RL prompts. `tasks` maps a domain to procedural families,
-    `files` names data of one's own instead;
+    `files` names data of one's own instead; SFT learns from `sft_share` of its prompts, the same first ones
+    whatever the share, and RL's do not change with it;
     prompts that share an `ngram` with a held-out question are dropped when the shared ones are at least
     `overlap_share` of either's (0: any hit, the paper's rule)."""
 
     tasks: dict[str, Tasks] = {}
     files: Files | None = None
     responses_per_prompt: Positive = 1
+    sft_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     ngram: Positive = 9
     ngram_code: Positive = 14
     overlap_share: Share = 0.0
@@ -155,11 +163,12 @@ class Filter(Struct, frozen=True):
 
 
 class Stop(Struct, frozen=True):
-    """When a stage ends before its steps: the truncated share falls below a value, or the mean reward of the
-    last `patience` steps is no better than that of the `patience` before."""
+    """When a stage ends before its steps: the truncated share falls below a value, the mean reward of the
+    last `patience` steps is no better than that of the `patience` before, or so many `tokens` are sampled."""
 
     truncated_below: Share | None = None
     patience: Positive | None = None
+    tokens: Positive | None = None
 
 
 class Stage(Struct, frozen=True):
@@ -181,7 +190,9 @@ class Stage(Struct, frozen=True):
 class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
     its group's mean and standard deviation (unpublished; ours). `updates` > 1 is off-policy, with clipping,
-    and exists to show why not."""
+    and exists to show why not. `false_positives` of the responses that the judge calls wrong are rewarded,
+    and `false_negatives` of those it calls right are not, to show what a bad judge does; ½ and ½ are random
+    rewards."""
 
     normalisation: Literal["global", "group"] = "global"
     masked_in_statistics: bool = True
@@ -196,6 +207,8 @@ class Rl(Struct, frozen=True):
     importance_cap: Rate | None = None  # truncated importance weights, where sampler and trainer differ
     max_k3: Rate | None = None  # stop when KL(sampler, trainer), estimated by k3, is above it in nats a token
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
+    false_positives: Share = 0.0
+    false_negatives: Share = 0.0
 
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.updates > 1:
@@ -203,8 +216,10 @@ class Rl(Struct, frozen=True):
 
 
 class Evaluation(Struct, frozen=True):
-    """Held-out evaluation after each stage: avg@k and pass@k (recipe §4)."""
+    """Held-out evaluation after each stage: avg@k and pass@k (recipe §4). `start` says whether a run without
+    SFT evaluates the model it starts from."""
 
+    start: bool = True
     k: Positive = 8
     temperature: Rate = 0.6
     top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
@@ -259,11 +274,17 @@ class Keep(Struct, frozen=True):
 
 
 class Recipe(Struct, frozen=True):
-    """Everything that makes a run, but for the machine it runs on."""
+    """Everything that makes a run, but for the machine it runs on.
+
+    `seed` draws a new model's weights and the order of training. `data_seed` draws the questions, their split
+    and the traces, `draw_seed` every sampled response; both are `seed` unless they are given, so that one
+    source of chance can be changed and the others held."""
 
     name: str
     model: Model
     seed: int = 1
+    data_seed: int | None = None
+    draw_seed: int | None = None
     curate: Curate = Curate()
     sft: Sft | None = None
     rl: Rl = Rl()
@@ -288,6 +309,16 @@ class Recipe(Struct, frozen=True):
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
 
+    @property
+    def of_data(self) -> int:
+        """The seed of questions, splits and traces."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def of_draws(self) -> int:
+        """The seed of sampled responses."""
+        return self.seed if self.draw_seed is None else self.draw_seed
+
 
 def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `--set` assignments to it.
@@ -300,7 +331,7 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for setting in settings:
-        _assign(data, setting)
+        assign(data, setting)
     return parse(data, str(path))
 
 
@@ -351,7 +382,7 @@ def digest(recipe: Recipe) -> str:
     return hashlib.sha256(canonical).hexdigest()[:16]
 
 
-def _assign(data: dict[str, Any], setting: str) -> None:
+def assign(data: dict[str, Any], setting: str) -> None:
     """Apply one `a.b=c`; the value is TOML, or else a string; nothing after the = removes the key.
     `stage.NAME.key` finds the stage by name."""
     path, found, text = setting.partition("=")

@@ -43,7 +43,7 @@ def curated(run: Run, progress: Progress, fresh: bool) -> Data:
 def _curate(run: Run, progress: Progress) -> None:
     progress.say("curating prompts and traces")
     begun = time.perf_counter()
-    data, funnel = tasks.make(run.recipe.curate, run.recipe.seed, run.data)
+    data, funnel = tasks.make(run.recipe.curate, run.recipe.of_data, run.data)
     tasks.write(data, run.data)
     stamp(run.data)
     for row in funnel:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from acereason.runs import Run, disk_errors
 from acereason.sample.ask import Groups, light
 from acereason.train import checkpoint, optimizers, rl, sft
 from acereason.train.checkpoint import Position
+from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.rl import Workshop
 from acereason.verify import Judge
@@ -148,12 +150,14 @@ def _phase(
             _sft(shop, data, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
+            shop = replace(shop, judge=mistaken(shop.judge, shop.recipe))
             rl.train_stage(shop, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
         position.finished = True
         save()
-    shop.sampler.update(shop.policy.model)
-    _evaluate(shop, data.held_out, name, position.step)
-    _keep_model(shop, name)
+    if name in summary.evaluated(shop.recipe):
+        shop.sampler.update(shop.policy.model)
+        _evaluate(shop, data.held_out, name, position.step)
+        _keep_model(shop, name)
     position.next_stage()
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
@@ -234,7 +238,7 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
             shop.judge,
             own,
             settings,
-            shop.recipe.seed,
+            shop.recipe.of_draws,
             on_answer=answered,
         )
     return ranks.merged_at_main([[light(a) for a in g] for g in groups])

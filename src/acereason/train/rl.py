@@ -71,7 +71,7 @@ def train_stage(
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
             row = _step(shop, stage, pool, tracker, optimizer, position)
-            state.history.append((row["reward"], row["truncated"]))
+            state.history.append((row["reward"], row["truncated"], row["tokens"]))
             state.temperature = tracker.state()
             reason = stages.finished(stage.stop, state.history)
             advance(1, metrics.note(row))
@@ -99,7 +99,7 @@ def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Pro
     part = chosen[: rule.candidates]
     name = f"{stage.name} filter"
     own = ranks.share(part)
-    label = (shop.recipe.seed, stage.name, "filter")
+    label = (shop.recipe.of_draws, stage.name, "filter")
     how = How(samples=rule.samples, budget=stage.budget, temperature=1.0, label=label)
     doing = shop.progress.task(name, len(own) * rule.samples)
     with doing as advance, enough_for("sampling", SAMPLING):
@@ -119,7 +119,7 @@ def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: 
     rule = stage.temperature
     if rule.rule == "fixed":
         return Tracker(rule.value, rule.target, 0.0, 1.0)
-    key = (shop.recipe.seed, stage.name)
+    key = (shop.recipe.of_draws, stage.name)
     met = temperature.calibrate_policy(shop.policy, shop.sampler, chosen, stage.budget, rule, key)
     shop.run.record("calibration", step=step, stage=stage.name, **met.row())
     shop.progress.say(
@@ -140,7 +140,7 @@ def _step(
     """One step, from prompts to published weights, and its metrics row."""
     begun = time.perf_counter()
     T, step = tracker.T, position.step + 1
-    label = (shop.recipe.seed, stage.name, step)
+    label = (shop.recipe.of_draws, stage.name, step)
     how = How(samples=stage.group, budget=stage.budget, temperature=T, label=label)
     result = ask_and_learn(
         shop.policy,
