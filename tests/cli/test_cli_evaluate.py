@@ -12,8 +12,8 @@ import pytest
 
 import evaluate_tools as tools
 from acereason.cli import main
+from acereason.files import write_jsonl
 from acereason.policy.model import load_tokenizer
-from acereason.problems import write_jsonl
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from acereason.draws import uniform
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.engines.native import open_library
-from acereason.sample.protocol import Completion, Request, uniform
+from acereason.sample.protocol import Completion, Request
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),

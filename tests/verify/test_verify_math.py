@@ -152,7 +152,8 @@ def test_what_is_undecided_goes_to_math_verify() -> None:
 
 def test_without_math_verify_undecided_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acereason.verify.domains.available", lambda: False)
-    verdict = judged("5", "\\left(5")
+    row = "\\begin{pmatrix} 1 & 2 \\end{pmatrix}"
+    verdict = judged(row, f"{row} + {row}")
     assert verdict.outcome == "wrong"
     assert "math-verify" in verdict.detail
     assert judged("\\int_0^1 x dx", "0.5").outcome == "unjudged"

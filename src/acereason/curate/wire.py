@@ -17,8 +17,8 @@ from typing import Any, Literal
 import msgspec
 
 from acereason.chat import END_THINK, SYSTEM_1_1, THINK, Format, instruction, prompt
+from acereason.draws import draw_seed
 from acereason.problems import Problem, Response
-from acereason.sample.protocol import draw_seed
 from acereason.sample.servers.http import Garbled
 
 SAMPLES_BITS = 20  # a problem has at most 2**20 samples

@@ -14,12 +14,15 @@ from typing import Any
 
 import msgspec
 
+from acereason.config import Recipe
 from acereason.errors import RunError
 from acereason.evaluate import estimates
 from acereason.evaluate.decompose import decompose
-from acereason.evaluate.held_out import Groups, correctness, mode
-from acereason.problems import Problem, write_atomic
+from acereason.evaluate.held_out import correctness, finite, mode
+from acereason.files import write_atomic
+from acereason.problems import Problem
 from acereason.runs import Run, read_metrics
+from acereason.sample.ask import Groups
 
 SFT = "sft"
 
@@ -67,43 +70,66 @@ def load(run: Run, stage: str) -> dict[str, Result]:
         raise RunError(f"the evaluation {path} cannot be read: {error}") from error
 
 
-def gain(before: Result, after: Result) -> dict[str, float]:
-    """The paired difference of avg@k on the same questions, with its 95 % interval (fractions)."""
+def gain(before: Result, after: Result) -> dict[str, float | None]:
+    """The paired difference of avg@k on the same questions, with its 95 % interval (fractions). Questions
+    that could not be judged in both are left out; what has no value is None."""
     if before.ids != after.ids:
         raise RunError("the two evaluations asked different questions and cannot be paired")
-    found = estimates.paired_difference(before.right, after.right)
-    return {"mean": found.mean, "se": found.se, "low": found.low, "high": found.high}
+    if not any(judged(a) and judged(b) for a, b in zip(before.right, after.right, strict=True)):
+        return dict.fromkeys(("mean", "se", "low", "high"))
+    found = estimates.paired_difference(before.right, after.right, allow_ragged=True)
+    return {name: finite(getattr(found, name)) for name in ("mean", "se", "low", "high")}
+
+
+def judged(row: Sequence[bool | None]) -> bool:
+    """Whether a sample of the question could be judged."""
+    return any(right is not None for right in row)
 
 
 def _mode_rows(result: Result) -> list[tuple[str, str, bool]]:
     return [
-        (family, name, bool(right))
+        (family, name, right)
         for family, names, row in zip(result.families, result.modes, result.right, strict=True)
         for name, right in zip(names, row, strict=True)
+        if right is not None
     ]
+
+
+def _decomposition(before: Result, after: Result) -> dict[str, Any] | None:
+    """What moved, over the families that were judged on both sides; None when there is none."""
+    rows = [_mode_rows(before), _mode_rows(after)]
+    common = set.intersection(*({family for family, _, _ in side} for side in rows))
+    kept = [[row for row in side if row[0] in common] for side in rows]
+    return asdict(decompose(*kept)) if common else None
 
 
 def summarise(run: Run) -> dict[str, Any]:
     """The summary of a finished run from its folder alone."""
     rows = list(read_metrics(run.path))
-    names = [SFT, *(s.name for s in run.recipe.stage)]
+    names = evaluated(run.recipe)
     results = {name: load(run, name) for name in names}
     stages = [stage_row(rows, name) for name in names]
-    domains = sorted(results[SFT], reverse=True)
-    first, last = results[SFT], results[names[-1]]
+    first, last = results[names[0]], results[names[-1]]
+    domains = sorted(first, reverse=True)
     return {
         "recipe": run.recipe.name,
         "seed": run.recipe.seed,
         "split": run.recipe.curate.split,
         "stages": stages,
-        "gain": {d: gain(first[d], last[d]) for d in domains},
+        "gain": {d: gain(first[d], last[d]) for d in domains} if names[0] == SFT else {},
         "gain_per_stage": {
             after: {d: gain(results[before][d], results[after][d]) for d in domains}
             for before, after in pairwise(names)
         },
-        "decomposition": {d: asdict(decompose(_mode_rows(first[d]), _mode_rows(last[d]))) for d in domains},
+        "decomposition": {d: found for d in domains if (found := _decomposition(first[d], last[d]))},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
     }
+
+
+def evaluated(recipe: Recipe) -> list[str]:
+    """The stages of a run that are evaluated, in order: all, or all but the start."""
+    stages = [s.name for s in recipe.stage]
+    return [SFT, *stages] if recipe.sft or recipe.evaluation.start or not stages else stages
 
 
 def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
@@ -118,7 +144,7 @@ def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "T": tempered[-1]["T"] if tempered else None,
         "H_T": sum(r["H_T"] * r["tokens"] for r in tempered) / tokens if tempered else None,
         "evaluation": {
-            r["benchmark"]: {k: r[k] for k in ("accuracy", "se", "n", "k", "pass_at_k")}
+            r["benchmark"]: {k: r.get(k) for k in ("accuracy", "se", "n", "k", "pass_at_k", "unjudged")}
             for r in rows
             if r["kind"] == "evaluation" and r["stage"] == name and "epoch" not in r
         },

@@ -25,7 +25,7 @@ from acereason.errors import ConfigError
 from acereason.problems import Problem, Verdict
 from acereason.verify import lcb
 from acereason.verify.answers import compat
-from acereason.verify.answers.decide import decide, readable
+from acereason.verify.answers.decide import decide, put_to_math_verify, readable
 from acereason.verify.code import Examiner
 from acereason.verify.workers import SECONDS, MathWorker, available
 
@@ -125,7 +125,10 @@ def _math(problem: Problem, answer: str, tools: Tools) -> Verdict:
         if readable(reference):
             return Verdict("wrong", 0, detail="not shown to be equal (math-verify is not installed)")
         return _unreadable(problem)
-    found = tools.math.ask(reference, answer)
+    if tools.mode == "math_verify":
+        found = tools.math.ask(reference, answer)
+    else:
+        found = tools.math.ask(*put_to_math_verify(reference, answer), whole=True)
     if found in ("timeout", "died"):
         reason = f"no decision within {SECONDS:g} s" if found == "timeout" else "out of memory"
         return Verdict("timeout", 0, detail=f"math-verify: {reason}")

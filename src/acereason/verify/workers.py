@@ -41,10 +41,11 @@ class MathWorker:
         self._loaded = False
         self._answers = 0
 
-    def ask(self, reference: str, answer: str, seconds: float = SECONDS) -> Answer:
-        """Compare two boxed strings within `seconds` of wall time. Never raises for them."""
+    def ask(self, reference: str, answer: str, seconds: float = SECONDS, whole: bool = False) -> Answer:
+        """Compare two boxed strings within `seconds` of wall time; `whole` reads them strictly, from
+        end to end. Never raises for them."""
         channel = self._ready()
-        question = json.dumps([reference, answer]).encode() + b"\n"
+        question = json.dumps([reference, answer, whole]).encode() + b"\n"
         try:
             channel.sendall(question)
             reply = self._line(channel, seconds)

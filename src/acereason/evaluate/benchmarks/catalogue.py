@@ -23,7 +23,8 @@ from typing import NamedTuple
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate.benchmarks import formats
 from acereason.evaluate.benchmarks.formats import Row
-from acereason.problems import Problem, read_jsonl
+from acereason.files import read_jsonl
+from acereason.problems import Problem
 from acereason.published.rows import find_files, raw_rows
 
 # https://github.com/LiveCodeBench/LiveCodeBench/blob/main/ERRATA.md: question ids, and titles of LeetCode's
@@ -160,16 +161,16 @@ def own(name: str, where: str | None) -> Loaded:
 def _problems(benchmark: Benchmark, where: str) -> Iterator[Problem]:
     for path in find_files(where, benchmark.files):
         layout: Layout | None = None
-        for number, row, reason, _ in raw_rows(path):
+        for _, row, reason, _, place in raw_rows(path):
             if row is None:
-                raise DataError(f"{path}, row {number}: {reason}")
+                raise DataError(f"{path}, {place}: {reason}")
             layout = layout or _fitting(benchmark, set(row), path)
             if _outside(benchmark, row):
                 continue
             try:
                 yield layout.adapt(row)
             except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-                raise DataError(f"{path}, row {number}: {type(error).__name__} {error}") from error
+                raise DataError(f"{path}, {place}: {type(error).__name__} {error}") from error
 
 
 def _outside(benchmark: Benchmark, row: Row) -> bool:

@@ -17,12 +17,14 @@ from pathlib import Path
 import msgspec
 
 from acereason.chat import END_THINK
+from acereason.draws import draw_seed
 from acereason.errors import DataError, SamplingError
 from acereason.evaluate.benchmarks.answers import Fact, Protocol, Reply, Store, keys
+from acereason.files import read_jsonl
 from acereason.policy.policy import Policy
-from acereason.problems import Finish, Problem, Response, Verdict, read_jsonl
+from acereason.problems import Finish, Problem, Response, Verdict
 from acereason.sample.ask import Judging
-from acereason.sample.protocol import Request, Sampler, draw_seed
+from acereason.sample.protocol import Request, Sampler
 
 AHEAD = 512
 Advance = Callable[[int], None]  # is told each new response's number of tokens

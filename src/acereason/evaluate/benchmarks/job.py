@@ -19,8 +19,9 @@ from acereason.evaluate.benchmarks.answers import Protocol, Store, folder_of, ke
 from acereason.evaluate.benchmarks.catalogue import Loaded, load
 from acereason.evaluate.benchmarks.plot import pass_at_k
 from acereason.evaluate.summary import by_domain
+from acereason.files import read_jsonl, write_atomic
 from acereason.policy.policy import Policy
-from acereason.problems import Problem, read_jsonl, write_atomic
+from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.sample.protocol import Sampler
 from acereason.verify import Judge

@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.bias import causal_lower_right
 
+from acereason.draws import uniforms
 from acereason.errors import SamplingError
 from acereason.policy.llama import Rotation, Shape
 from acereason.policy.output import Output, float_logits
 from acereason.sample.engines import cuda_kernels as kernels
-from acereason.sample.engines.draw import uniforms
 from acereason.sample.engines.slots import Ints, Slots
 from acereason.sample.engines.weights import Layer, Weights
 

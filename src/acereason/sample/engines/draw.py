@@ -16,22 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from acereason.sample.engines.slots import Ints
-
 LIKELIEST = 1024  # tokens that hold a nucleus nearly always
-
-
-def uniforms(seeds: npt.NDArray[np.uint64], positions: Ints) -> npt.NDArray[np.float64]:
-    """`protocol.uniform` for arrays."""
-    high = _mix(seeds ^ _mix(positions.astype(np.uint64))) >> np.uint64(11)
-    return high.astype(np.float64) * 2.0**-53
-
-
-def _mix(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 def nucleus(mass_RV: Tensor, share_R: Tensor) -> Tensor:

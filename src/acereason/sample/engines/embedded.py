@@ -97,6 +97,10 @@ class EmbeddedSampler:
         self._prompt = None
         self._engine.load(weights)
 
+    def close(self) -> None:
+        """Abandon responses in flight; there is nothing outside the process."""
+        self._run += 1
+
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yield completions as they finish; starting abandons the iterator of an earlier call."""
         self._run += 1

@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from acereason.draws import uniforms
 from acereason.errors import SamplingError
 from acereason.policy import shards
 from acereason.policy.output import float_logits, output_of
 from acereason.policy.state import full_tensors
 from acereason.sample.engines.cache import Cache
-from acereason.sample.engines.draw import draw, uniforms
+from acereason.sample.engines.draw import draw
 from acereason.sample.engines.slots import Ints, Slots
 
 CHUNK = 512  # prompt tokens at once
