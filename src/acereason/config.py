@@ -52,7 +52,11 @@ class NewModel(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer."""
+    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer.
+
+    vocabulary  "data" cuts the vocabulary to what the run's data need, while it runs; an exported model has
+    the
+                whole one again"""
 
     path: str | None = None
     new: NewModel | None = None
@@ -60,6 +64,7 @@ class Model(Struct, frozen=True):
     rope_theta: Rate | None = None
     context: Positive | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    vocabulary: Literal["full", "data"] = "full"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
@@ -255,11 +260,14 @@ class Sampling(Struct, frozen=True):
 
 class Placement(Struct, frozen=True):
     """How learning is laid out on the machine; `torchrun` says how many ranks there are. Parameters are kept
-    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums."""
+    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums.
+    `parallel`: ranks hold shards of the model, or on processors each all of it, which is quicker where it
+    fits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["float32", "bfloat16"] = "float32"
     reduce: Literal["float32", "bfloat16"] = "float32"
+    parallel: Literal["shard", "replicate"] = "shard"
     checkpoint_activations: bool = False
     kernels: Literal["auto", "torch"] = "auto"  # auto: Liger's on CUDA where it is installed
     compile: bool = False

@@ -68,12 +68,26 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             shutil.copytree(run / "models" / found.name, temporary)
+            _put_back(temporary)
             _add_own(found, temporary)
             (temporary / "README.md").write_text(card(found, out.name))
             _replace(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _put_back(folder: Path) -> None:
+    """Give a model whose vocabulary was cut for the run the rest of its rows, and its own tokenizer."""
+    from acereason.policy import model as models
+    from acereason.policy import vocabulary
+
+    whole = vocabulary.restored(folder)
+    if whole is None:
+        return
+    for file in [*folder.glob("*.safetensors*"), folder / vocabulary.FILE]:
+        file.unlink()
+    models.save(*whole, folder)
 
 
 def gather(run: Path, stage: str | None = None, licence: str | None = None) -> Exported:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acereason import chat
+from acereason import chat, ranks
 from acereason.policy import model as models
+from acereason.policy import vocabulary
 from acereason.policy.packing import Example
 from acereason.problems import Problem, Response
 
@@ -24,6 +25,7 @@ class Policy:
     model: models.Model
     tokenizer: models.Tokenizer
     format: chat.Format
+    cut: tuple[str, list[int]] | None = None  # the base, and the ids of its vocabulary that were kept
 
     @cached_property
     def end_ids(self) -> list[int]:
@@ -54,3 +56,5 @@ class Policy:
     def save(self, folder: Path) -> None:
         """Write an ordinary Hugging Face folder."""
         models.save(self.model, self.tokenizer, folder)
+        if self.cut is not None and ranks.main():
+            vocabulary.write_kept(folder, *self.cut)

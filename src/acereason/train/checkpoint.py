@@ -91,9 +91,11 @@ class Writer:
             if is_sharded(model):
                 self._save_shards(temporary, _tensors(model, optimizers), now, number)
                 return
-            save_file(_weights(model), temporary / "weights.safetensors")
-            save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
-            _finish(run, temporary, now, number)
+            if ranks.main():  # the others hold the same
+                save_file(_weights(model), temporary / "weights.safetensors")
+                save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
+                _finish(run, temporary, now, number)
+            ranks.barrier()
 
     def wait(self) -> None:
         """Wait for what is being written; raises what went wrong with it."""
