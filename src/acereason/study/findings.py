@@ -21,11 +21,11 @@ HEAD = """# What the paper found, tried again
 
 Written by `acereason study report`; do not edit. The lab, the claims and their rules stand in
 [`studies/`](../studies/lab.toml): each file names, before any result, the smallest effect δ that matters,
-the seeds and the rule (*supported* when every deciding 95 % interval lies above its δ, *contradicted* when one
-lies below it, else *undecided*); its hash stands with the result. Intervals are of a two-level bootstrap, over
-seeds and in each seed over questions, paired where questions are shared. The model has 0.8M parameters and the
-problems are procedural: a verdict is about the claim *at this size*, not about the paper's models. Points are
-percent; how to run it again, on a model of one's own too: [studies.md](studies.md).
+the seeds and the rule (*supported* when every deciding 95 % interval lies above its δ, *contradicted* when
+one lies below it, else *undecided*); its hash stands with the result. Intervals are of a two-level bootstrap,
+over seeds and in each seed over questions, paired where questions are shared. The model has 0.8M parameters
+and the problems are procedural: a verdict is about the claim *at this size*, not about the paper's models.
+Points are percent; how to run it again, on a model of one's own too: [studies.md](studies.md).
 """
 
 

@@ -36,12 +36,20 @@ class Own:
 
     def asked(self, row: ArmRow, study: Study) -> ArmRow:
         """The arm that only evaluates this model, instead of one that would make it."""
-        if any(not s.startswith("evaluation.") for s in row.set):
+        if row.name not in ("base", "sft"):
             raise ConfigError(
-                f"{study.name} compares fine-tuned models (arm {row.name}), so it needs what they are "
-                "tuned on: --data sft=FILE --data traces=FILE"
+                f"{study.name} compares fine-tuned models (arm {row.name}), and one model is given. With "
+                "what it is tuned on (--data sft=FILE --data traces=FILE) it takes the base's place instead"
             )
-        return ArmRow(row.name, "evaluate", set=row.set)
+        return ArmRow(row.name, "evaluate")
+
+    def set(self, data: dict[str, Any]) -> None:
+        """Put the files and the settings that fit into a recipe."""
+        data["curate"] = {"files": dict(self.files)}
+        for setting in self.settings:
+            section = setting.partition(".")[0]
+            if section not in ("stage", "sft") or section in data:
+                config.assign(data, setting)
 
 
 @dataclass(frozen=True)
@@ -115,12 +123,23 @@ def _job(
         row = own.asked(row, study)
         start: str | None = own.address
     else:
-        start = row.start and _job(row.start, rows, study, seed, ground, jobs)
+        start = row.start and _start(row.start, rows, study, seed, ground, jobs)
     recipe = _recipe(row, seed, ground)
     address = fingerprint([recipe, start])
     recipe["name"] = f"{study.name}-{name}"
     jobs.setdefault(address, Job(address, name, study.name, seed, row.phase, recipe, start))
     return address
+
+
+def _start(
+    name: str, rows: Mapping[str, ArmRow], study: Study, seed: int, ground: Ground, jobs: dict[str, Job]
+) -> str:
+    """The address that an arm starts from: one's own model itself, or another arm's job."""
+    own = ground.own
+    if own is None or name not in rows or not own.replaces(rows[name]):
+        return _job(name, rows, study, seed, ground, jobs)
+    own.asked(rows[name], study)
+    return own.address
 
 
 def _recipe(row: ArmRow, seed: int, ground: Ground) -> dict[str, Any]:
@@ -130,8 +149,8 @@ def _recipe(row: ArmRow, seed: int, ground: Ground) -> dict[str, Any]:
     data = merged(lab.recipe, phase.recipe)
     settings = [s.replace("{seed}", str(seed)) for s in (*row.set, *scale.set.get(row.phase, ()))]
     if own is not None:
-        data["curate"] = {"files": dict(own.files)}
-        settings = [*own.settings, *(_for_files(s) for s in settings if "curate.tasks." not in s)]
+        own.set(data)
+        settings = [_for_files(s) for s in settings if "curate.tasks." not in s]
     if phase.part == "rl":
         data["stage"] = [_stage(data.get("stage", []), name) for name in row.stages]
     for setting in settings:
@@ -166,7 +185,6 @@ def _scaled(data: dict[str, Any], scale: Scale) -> None:
             tasks[key] = max(16, round(tasks[key] * scale.prompts))
     if "sft" in data:
         data["sft"]["epochs"] = max(1, round(data["sft"]["epochs"] * scale.epochs))
-    data["evaluation"]["k"] = max(2, round(data["evaluation"]["k"] * scale.samples))
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

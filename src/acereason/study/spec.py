@@ -111,14 +111,13 @@ class Study(Struct, frozen=True):
 
 
 class Scale(Struct, frozen=True):
-    """A size: seeds taken, factors on steps, questions, samples, prompts and SFT epochs, assignments for a
+    """A size: seeds taken, factors on steps, questions, prompts and SFT epochs, assignments for a
     phase's recipe, and the questions asked by default."""
 
     seeds: int
     split: Literal["dev", "test"] = "dev"
     steps: float = 1.0
     questions: float = 1.0
-    samples: float = 1.0
     prompts: float = 1.0
     epochs: float = 1.0
     set: dict[str, tuple[str, ...]] = {}
