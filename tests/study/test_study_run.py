@@ -125,10 +125,8 @@ def test_a_failed_arm_is_told_and_the_others_are_run(tmp_path: Path) -> None:
 
 
 def test_what_starts_from_a_failed_arm_is_not_run(tmp_path: Path) -> None:
-    text = STUDY.replace('use = ["sft"]', "").replace(
-        "[[effect]]",
-        '[[arm]]\nname = "sft"\nphase = "sft"\nstart = "base"\nset = ["sft.learning_rate=1e30"]\n\n[[effect]]',
-    )
+    diverges = 'name = "sft"\nphase = "sft"\nstart = "base"\nset = ["sft.learning_rate=1e30"]'
+    text = STUDY.replace('use = ["sft"]', "").replace("[[effect]]", f"[[arm]]\n{diverges}\n\n[[effect]]")
     _, jobs, _ = planned(tmp_path, text)
     folders = runner.Folders(tmp_path / "runs", tmp_path / "results")
     failed = runner.run(runner.missing(jobs, folders), folders, 2, lambda _: None)
@@ -136,6 +134,7 @@ def test_what_starts_from_a_failed_arm_is_not_run(tmp_path: Path) -> None:
     assert set(names) == {"sft", "after16", "after24"} and "its start failed" in names["after16"]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_goes_on(done: tuple[Path, list[str]], tmp_path: Path) -> None:
     """SIGKILL to the command, three times; arms must not live on beside the next attempt."""
     path, _ = done

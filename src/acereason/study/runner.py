@@ -80,7 +80,7 @@ def run(jobs: Sequence[Job], folders: Folders, workers: int, say: Say) -> dict[s
     try:
         while waiting or going:
             _begin(waiting, going, failed, context, folders, workers, say)
-            ended = wait([p.sentinel for p, _, _ in going.values()], timeout=60)
+            ended = wait([p.sentinel for p, _, _ in going.values()]) if going else []
             for sentinel in [s for s in going if s in ended]:
                 process, job, begun = going.pop(sentinel)
                 process.join()
