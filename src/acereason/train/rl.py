@@ -11,7 +11,7 @@ the prompts, and all compute the same position from the merged numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from acereason.sample.ask import How, Judging, ask
 from acereason.sample.protocol import Sampler
 from acereason.sample.temperature import Tracker
 from acereason.train import metrics, stages
-from acereason.train.checkpoint import Position
+from acereason.train.checkpoint import Position, Saver
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.metrics import pass_rates
 from acereason.train.optimizers import Optimizers, set_rates
@@ -54,27 +54,28 @@ def train_stage(
     problems: Sequence[Problem],
     optimizer: Optimizers,
     position: Position,
-    save: Callable[[], None],
+    save: Saver,
 ) -> None:
-    """Train one stage from `position` on, which moves along; `save` writes a checkpoint.
+    """Train one stage from `position` on, which moves along; `save` writes checkpoints.
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
     if position.state is None:
         position.state = begin(shop, stage, problems, position.step)
+        if stage.filter.samples or stage.temperature.rule != "fixed":
+            save()  # what was measured is asked once
     state, seed = position.state, shop.recipe.seed
     pool = PromptPool(problems, state.pool, stage.name, seed, stage.filter.drop_solved)
     tracker = Tracker.of(stage.temperature, state.temperature)
     set_rates(optimizer, [stage.learning_rate])
-    reason: str | None = None
+    reason = stages.finished(stage.stop, state.history)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
             row = _step(shop, stage, pool, tracker, optimizer, position)
-            state.history.append((row["reward"], row["truncated"]))
+            state.history.append((row["reward"], row["truncated"], row["tokens"]))
             state.temperature = tracker.state()
             reason = stages.finished(stage.stop, state.history)
             advance(1, metrics.note(row))
-            if position.stage_step % shop.recipe.checkpoint_every == 0:
-                save()
+            save.after_step()
     if reason is not None:
         shop.progress.say(f"{stage.name} ends after {position.stage_step} steps: {reason}")
 
@@ -98,7 +99,7 @@ def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Pro
     part = chosen[: rule.candidates]
     name = f"{stage.name} filter"
     own = ranks.share(part)
-    label = (shop.recipe.seed, stage.name, "filter")
+    label = (shop.recipe.of_draws, stage.name, "filter")
     how = How(samples=rule.samples, budget=stage.budget, temperature=1.0, label=label)
     doing = shop.progress.task(name, len(own) * rule.samples)
     with doing as advance, enough_for("sampling", SAMPLING):
@@ -118,7 +119,7 @@ def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: 
     rule = stage.temperature
     if rule.rule == "fixed":
         return Tracker(rule.value, rule.target, 0.0, 1.0)
-    key = (shop.recipe.seed, stage.name)
+    key = (shop.recipe.of_draws, stage.name)
     met = temperature.calibrate_policy(shop.policy, shop.sampler, chosen, stage.budget, rule, key)
     shop.run.record("calibration", step=step, stage=stage.name, **met.row())
     shop.progress.say(
@@ -139,7 +140,7 @@ def _step(
     """One step, from prompts to published weights, and its metrics row."""
     begun = time.perf_counter()
     T, step = tracker.T, position.step + 1
-    label = (shop.recipe.seed, stage.name, step)
+    label = (shop.recipe.of_draws, stage.name, step)
     how = How(samples=stage.group, budget=stage.budget, temperature=T, label=label)
     result = ask_and_learn(
         shop.policy,

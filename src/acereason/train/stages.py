@@ -41,11 +41,11 @@ class PoolState(msgspec.Struct, kw_only=True):
 
 class StageState(msgspec.Struct, kw_only=True):
     """What a stage has to remember from step to step; it is part of every checkpoint. `temperature` is the
-    temperature rule's own; `history` holds each step's (mean reward, truncated share)."""
+    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens)."""
 
     pool: PoolState
     temperature: dict[str, float]
-    history: list[tuple[float, float]] = []
+    history: list[tuple[float, float, int]] = []
     bad_steps: int = 0  # in a row, without a finite gradient
 
 
@@ -91,14 +91,17 @@ class PromptPool:
             self.state.solved = sorted(known | {i for i, all_right in solved.items() if all_right})
 
 
-def finished(rule: Stop, history: Sequence[tuple[float, float]]) -> str | None:
-    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share)."""
-    recent = [truncated for _, truncated in history[-5:]]
+def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | None:
+    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens)."""
+    tokens = sum(tokens for _, _, tokens in history)
+    if rule.tokens is not None and tokens >= rule.tokens:
+        return f"{tokens:,} tokens were sampled"
+    recent = [truncated for _, truncated, _ in history[-5:]]
     if rule.truncated_below is not None and len(recent) == 5 and sum(recent) / 5 < rule.truncated_below:
         return f"truncated share below {rule.truncated_below}"
     n = rule.patience
     if n is not None and len(history) >= 2 * n:
-        rewards = [reward for reward, _ in history]
+        rewards = [reward for reward, _, _ in history]
         last, before = sum(rewards[-n:]) / n, sum(rewards[-2 * n : -n]) / n
         if last <= before:
             return f"no gain over {n} steps ({before:.3f} → {last:.3f})"

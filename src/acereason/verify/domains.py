@@ -13,6 +13,7 @@ through one.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import threading
 from collections.abc import Callable
@@ -91,10 +92,11 @@ def _installed(name: str) -> Domain:
             return _checked(name, getattr(importlib.import_module(module), attribute))
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"domain {name!r} cannot be loaded: {error}") from error
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in _registered], n=1)
     raise ConfigError(
-        f"unknown domain {name!r}; known: {', '.join(sorted(_registered))}. A domain of your own "
-        "is registered, installed as an entry point of `acereason.domains`, or named "
-        "`module:attribute`"
+        f"unknown domain {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: "
+        f"{', '.join(sorted(n for n in _registered if ':' not in n))}. A domain of your own is registered, "
+        "installed as an entry point of `acereason.domains`, or named `module:attribute`"
     )
 
 
