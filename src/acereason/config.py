@@ -24,6 +24,8 @@ from msgspec import Meta
 from acereason.chat import Format
 from acereason.errors import ConfigError
 
+SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
+
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -115,8 +117,12 @@ class Curate(Struct, frozen=True):
     split: Literal["dev", "test"] = "test"
 
 
+Fault = Literal["empty", "cut", "own_end", "open_thinking", "too_long"]  # of a trace
+
+
 class Sft(Struct, frozen=True):
-    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1)."""
+    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1). A batch holds at
+    most `batch_tokens` tokens, and the batches of an epoch are as even as its examples allow."""
 
     epochs: Positive = 5
     batch_tokens: Positive = 32768
@@ -129,6 +135,13 @@ class Sft(Struct, frozen=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     clip_gradient: Rate = 1.0
     evaluate_prompts: Count = 128  # held-out prompts per domain after each epoch; 0 = none
+    held_out: Count = 0  # SFT prompts whose traces are not learned; their loss is taken after each epoch
+    keep: Literal["last", "best"] = "last"  # the epoch whose weights SFT ends with; best: by that loss
+    set_aside: tuple[Fault, ...] = get_args(Fault)  # kinds of traces that are counted and not learned
+
+    def __post_init__(self) -> None:
+        if self.keep == "best" and not self.held_out:
+            raise ValueError("sft.keep = 'best' needs sft.held_out prompts to tell the best by")
 
 
 class Temperature(Struct, frozen=True):
@@ -263,6 +276,14 @@ class Placement(Struct, frozen=True):
     compile: bool = False
 
 
+class Keep(Struct, frozen=True):
+    """What a run's folder keeps: the newest `checkpoints`, and the responses of the last so many RL steps
+    (left out: of all; 0: none, and none of the evaluations either). Models of finished stages stay."""
+
+    checkpoints: Positive = 2
+    responses: Count | None = None
+
+
 class Recipe(Struct, frozen=True):
     """Everything that makes a run, but for the machine it runs on.
 
@@ -283,7 +304,13 @@ class Recipe(Struct, frozen=True):
     sampling: Sampling = Sampling()
     placement: Placement = Placement()
     checkpoint_every: Positive = 10
-    keep_responses: bool = True
+    keep: Keep = Keep()
+    schema: Positive = SCHEMA
+
+    @property
+    def keep_responses(self) -> bool:
+        """Whether any response is kept."""
+        return self.keep.responses != 0
 
     def __post_init__(self) -> None:
         names = [s.name for s in self.stage]
@@ -320,12 +347,38 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
 
 
 def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
-    """A recipe from plain data, e.g. `resolved` read back."""
+    """A recipe from plain data, e.g. `resolved` read back; one of an earlier schema is brought up to date."""
+    data = _current(data, origin)
     _check_keys(data, Recipe, "")
     try:
         return msgspec.convert(data, Recipe, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The data in the present schema. ConfigError for that of a later acereason."""
+    found, data = data.get("schema", 1), {**data, "schema": SCHEMA}
+    if isinstance(found, int) and found > SCHEMA:
+        raise ConfigError(
+            f"{origin} has schema {found}; this acereason reads up to {SCHEMA}. Upgrade it: "
+            "pip install -U acereason"
+        )
+    if "keep_responses" in data:  # schema 1
+        none = not data.pop("keep_responses")
+        data["keep"] = {**data.get("keep", {}), **({"responses": 0} if none else {})}
+    return data
+
+
+def stage_names(recipe: Recipe) -> list[str]:
+    """The names of a run's stages in order; SFT is the first, also where it is only evaluated."""
+    return ["sft", *(s.name for s in recipe.stage)]
+
+
+def check_stage(recipe: Recipe, name: str | None) -> None:
+    """ConfigError when the recipe has no stage of this name."""
+    if name is not None and name not in stage_names(recipe):
+        raise ConfigError(f"there is no stage {name!r}; the recipe has: {', '.join(stage_names(recipe))}")
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:

@@ -10,10 +10,9 @@ run's folder, and the others `follow`.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,33 +20,43 @@ from typing import Any
 
 import torch
 
-from acereason import config, ranks
+from acereason import config, ranks, stopping
 from acereason import prepare as workshop
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
+from acereason.errors import RunError
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
+from acereason.files import sync, sync_tree
+from acereason.plan import disk
+from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
 from acereason.sample.ask import Groups, light
-from acereason.train import checkpoint, optimizers, rl, sft
+from acereason.train import checkpoint, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.rl import Workshop
+from acereason.train.tokens import Tokens
 from acereason.verify import Judge
 from acereason.view.report import write_report
 
-log = logging.getLogger(__name__)
+SFT_STEPS = 10  # SFT steps that count as one for `checkpoint_every`: they are so much shorter
 
 
-def run_all(run: Run, progress: Progress, until: str | None = None) -> dict[str, Any] | None:
+def run_all(
+    run: Run, progress: Progress, until: str | None = None, about: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """Do what is left of a run, up to and with the stage named `until`; returns the summary when complete.
+    What is said `about` this start goes into its metrics row.
 
-    On several ranks the first calls this and the others `follow`."""
+    ConfigError: no such stage; RunError: it is finished already. Raises Preempted when the run was asked to
+    stop. On several ranks the first calls this and the others `follow`."""
+    config.check_stage(run.recipe, until)
     ranks.of_main((str(run.path.absolute()), config.resolved(run.recipe), until))
-    return _run_all(run, progress, until)
+    return _run_all(run, progress, until, about or {})
 
 
 def follow() -> None:
@@ -55,19 +64,21 @@ def follow() -> None:
     told: tuple[str, dict[str, Any], str | None] = ranks.of_main(None)
     path, recipe, until = told
     with Run(Path(path), config.parse(recipe), writes=False) as run:
-        _run_all(run, Quiet(), until)
+        _run_all(run, Quiet(), until, {})
 
 
-def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] | None:
+def _run_all(
+    run: Run, progress: Progress, until: str | None, about: Mapping[str, Any]
+) -> dict[str, Any] | None:
     begun = time.perf_counter()
     recipe = run.recipe
     torch.set_num_threads(workshop.threads(recipe))
     with disk_errors(run.path), ExitStack() as stack:
-        found = checkpoint.latest(run)
+        found = _where(run, progress, until, about)
         position = found[1] if found else Position()
-        run.rewind(position.metrics_size, position.step)
         data = workshop.curated(run, progress, fresh=found is None)
         policy = workshop.policy_of(recipe, data)
+        _say_disk(run, progress, policy, fresh=found is None)
         if found:
             checkpoint.load_weights(found[0], policy.model)
         sampler = workshop.sampler_of(recipe, policy)
@@ -80,12 +91,48 @@ def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] 
             checkpoint.load_optimizers(found[0], optimizer)
         else:
             writer.save(policy.model, optimizer, position)
-        names = [summary.SFT, *(s.name for s in recipe.stage)]
+        names = config.stage_names(recipe)
         while position.stage < len(names):
             optimizer = _phase(shop, data, position, optimizer, writer)
             if until is not None and names[position.stage - 1] == until:
                 return None
     return _end(run, position, time.perf_counter() - begun)
+
+
+def _where(
+    run: Run, progress: Progress, until: str | None, about: Mapping[str, Any]
+) -> tuple[Path, Position] | None:
+    """The checkpoint to go on from, with the run's folder brought back to it and the start put down."""
+    found = checkpoint.latest(run)
+    position = found[1] if found else Position()
+    names = config.stage_names(run.recipe)
+    if until is not None and position.stage > names.index(until):
+        raise RunError(
+            f"the stage {until!r} of {run.path} is finished already: its model is {run.model(until)}. "
+            "Leave --until out to go on, or name a later stage"
+        )
+    if found:
+        checkpoint.drop_later(run, found[0])
+    run.rewind(position.metrics_size, position.step)
+    run.record("start", step=position.step, seconds={}, **about)
+    if missing := run.missing_responses(position.step) if run.writes else 0:
+        progress.say(f"the responses of {missing} steps are not in {run.path} any more; the run goes on")
+    return found
+
+
+def _say_disk(run: Run, progress: Progress, policy: Policy, fresh: bool) -> None:
+    """How much room the run takes at most. RunError when it is new and what is sure to come does not fit."""
+    if not run.writes:
+        return
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    parts = disk.needed(run.recipe, parameters, (run.data / tasks.TRACES).stat().st_size)
+    free = shutil.disk_usage(run.path).free
+    progress.say(disk.said(parts, free))
+    if fresh and sum(parts.values()) - parts["responses"] > free:
+        raise RunError(
+            f"the run does not fit on the disk of {run.path}: {disk.said(parts, free)}. Make room, lower "
+            "keep.checkpoints, or choose another --out"
+        )
 
 
 def _end(run: Run, position: Position, seconds: float) -> dict[str, Any] | None:
@@ -113,16 +160,13 @@ def _phase(
     writer: checkpoint.Writer,
 ) -> optimizers.Optimizers:
     """One stage with its evaluation; moves the position to the next stage and returns its optimiser."""
-    names = [summary.SFT, *(s.name for s in shop.recipe.stage)]
-    name = names[position.stage]
-
-    def save() -> None:
-        writer.save(shop.policy.model, optimizer, position)
-
+    name = config.stage_names(shop.recipe)[position.stage]
+    every = shop.recipe.checkpoint_every * (SFT_STEPS if position.stage == 0 else 1)
+    save = checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)
     if not position.finished:
         shop.sampler.update(shop.policy.model)
         if position.stage == 0:
-            _sft(shop, data, optimizer, position, save)
+            _sft(shop, data.held_out, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
             training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
@@ -136,37 +180,51 @@ def _phase(
     position.next_stage()
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
-    save()
+    checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)()
     return optimizer
 
 
-def _sft(shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: Any) -> None:
-    settings = shop.recipe.sft
+def _sft(
+    shop: Workshop,
+    problems: Sequence[Problem],
+    optimizer: optimizers.Optimizers,
+    position: Position,
+    save: checkpoint.Saver,
+) -> None:
+    """What is left of SFT; `problems` are asked after each epoch, for curves alone."""
+    settings, model = shop.recipe.sft, shop.policy.model
     if settings is None:
         return
-    problems = tasks.by_id(data.sft)
-    examples = [shop.policy.example(problems[t.problem_id], t, index) for index, t in enumerate(data.traces)]
-    steps = sum(len(e) for e in sft.schedule(examples, settings, shop.recipe.seed))
+    held_out, learned = _examples(shop, settings, position)
+    steps = sft.Schedule(sft.lengths(learned), settings, shop.recipe.seed).steps
     with shop.progress.task("sft", steps, position.stage_step) as advance:
 
         def on_step(step: sft.Step) -> None:
             position.stage_step = position.step = step.step
-            shop.run.record("sft", **_sft_row(step))
+            judged = step.epoch_ends and len(held_out) > 0
+            loss = sft.held_out_loss(model, held_out, settings) if judged else None
+            shop.run.record("sft", **_sft_row(step), **({} if loss is None else {"held_out_loss": loss}))
             advance(1, f"epoch {step.epoch}  loss {step.loss:.3f}")
             if step.epoch_ends and step.step < step.steps:
-                _evaluate_epoch(shop, data.held_out, step)
-            if step.step % (10 * shop.recipe.checkpoint_every) == 0:
-                save()
+                _evaluate_epoch(shop, problems, step)
+            if loss is not None and settings.keep == "best":
+                save.best(-loss)
+            save.after_step()
 
-        sft.train(
-            shop.policy.model,
-            optimizer,
-            examples,
-            settings,
-            shop.recipe.seed,
-            position.stage_step,
-            on_step,
-        )
+        sft.train(model, optimizer, learned, settings, shop.recipe.seed, position.stage_step, on_step)
+    if settings.keep == "best":
+        shop.progress.say(f"SFT ends with the weights of step {save.restore_best()}, the best by its loss")
+
+
+def _examples(shop: Workshop, settings: config.Sft, position: Position) -> tuple[Tokens, Tokens]:
+    """The traces as token ids: those whose loss is taken, and those that are learned."""
+    folder, seed = shop.run.path / "tokens", shop.recipe.of_data
+    threads = workshop.threads(shop.recipe)
+    made = tokens.prepare(folder, shop.run.data, shop.policy, settings, seed, threads, shop.progress)
+    if position.stage_step == 0:
+        shop.run.record("funnel", step=0, **tokens.total(made))
+        shop.progress.say(f"SFT: {tokens.said(made)}")
+    return Tokens(folder, held_out=True), Tokens(folder)
 
 
 def _sft_row(step: sft.Step) -> dict[str, Any]:
@@ -200,6 +258,11 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
     nothing on the others. A `name` shows progress."""
     own, settings = ranks.share(problems), shop.recipe.evaluation
     progress = shop.progress if name else Quiet()
+
+    def answered(_: int) -> None:
+        advance(1, "")
+        _stop_alone()
+
     with progress.task(name, len(own) * settings.k) as advance, enough_for("sampling", SAMPLING):
         groups = evaluate.evaluate(
             shop.policy,
@@ -208,9 +271,15 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
             own,
             settings,
             shop.recipe.of_draws,
-            on_answer=lambda _: advance(1, ""),
+            on_answer=answered,
         )
     return ranks.merged_at_main([[light(a) for a in g] for g in groups])
+
+
+def _stop_alone() -> None:
+    """Stop within an evaluation, as a checkpoint was just before it. Ranks stop together, after it."""
+    if stopping.asked() and ranks.world() == 1:
+        raise stopping.Preempted
 
 
 def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int) -> None:
@@ -239,5 +308,7 @@ def _keep_model(shop: Workshop, name: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
     shop.policy.save(temporary)
     if ranks.main():
+        sync_tree(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
+        sync(final.parent)

@@ -11,7 +11,7 @@ from typing import Any
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
-    "seed": 5,
+    "seed": 7,
     "checkpoint_every": 2,
     "model": {
         "format": "plain",
@@ -57,7 +57,7 @@ RECIPE: dict[str, Any] = {
         {
             "name": "math",
             "domain": "math",
-            "budget": 24,
+            "budget": 40,
             "steps": 5,
             "group": 4,
             "prompts": 4,
@@ -92,8 +92,8 @@ def coin() -> Iterator[None]:
     """Math judged by a hash of what stands after the thinking: a model as small as this one gets no answer
     right, and without rewards nothing would be learned."""
     from acereason.chat import instruction
+    from acereason.draws import draw_seed
     from acereason.problems import Problem, Verdict
-    from acereason.sample.protocol import draw_seed
     from acereason.verify import domains
 
     def judge(problem: Problem, answer: str, _: object) -> Verdict:

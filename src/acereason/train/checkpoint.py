@@ -1,9 +1,9 @@
 """Checkpoints: everything a run needs to go on exactly, written whole or not at all.
 
 A checkpoint is a folder `step-000120-1/` of safetensors with `position.json`, which holds their SHA-256. It
-is written under a temporary name, synced and renamed. The newest that verifies is used, so a damaged one
-costs the steps since the one before. There is no pickle, and no random state: every draw is a hash of
-what it is for.
+is written under a temporary name, synced and renamed, once the metrics up to it are on the disk. The newest
+that verifies, and whose metrics are there, is used; a damaged one costs the steps since the one before. There
+is no pickle, and no random state: every draw is a hash of what it is for.
 
 A whole model is written as `weights.safetensors` and `optimizer.safetensors`, at once. A sharded one by
 torch.distributed.checkpoint, each rank its own shards in one file, in the background: `save` returns when
@@ -14,7 +14,7 @@ both, and either is read on any number of ranks.
 from __future__ import annotations
 
 import logging
-import os
+import math
 import re
 import shutil
 import threading
@@ -34,16 +34,27 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from acereason import ranks
+from acereason import ranks, stopping
 from acereason.errors import CheckpointError
-from acereason.files import write_atomic
+from acereason.files import sync, sync_tree, write_atomic
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
 
 log = logging.getLogger(__name__)
-KEEP = 2
 Optimizers = Iterable[torch.optim.Optimizer]
+
+
+class Best(msgspec.Struct, frozen=True):
+    """The weights with the highest score of a stage so far: of which step, and their files."""
+
+    step: int
+    score: float
+    hashes: dict[str, str]
+
+    def folder(self, run: Run) -> Path:
+        """Where they are."""
+        return run.checkpoints / f"best-{self.step:06d}"
 
 
 class Position(msgspec.Struct, kw_only=True):
@@ -55,19 +66,22 @@ class Position(msgspec.Struct, kw_only=True):
     step: int = 0
     finished: bool = False  # the stage's last step is done, its evaluation is not
     metrics_size: int = 0
+    metrics_hash: str = ""
     state: StageState | None = None
+    best: Best | None = None
     hashes: dict[str, str] = {}
 
     def next_stage(self) -> None:
         """Go on to the beginning of the stage after this one."""
-        self.stage, self.stage_step, self.finished, self.state = self.stage + 1, 0, False, None
+        self.stage, self.stage_step, self.finished = self.stage + 1, 0, False
+        self.state = self.best = None
 
 
 class Writer:
     """Writes a run's checkpoints. As a context manager it ends when the last is on disk."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self._group: Any = None  # of the background's own messages between ranks
         self._waiting: tuple[threading.Thread, list[BaseException]] | None = None
 
@@ -78,12 +92,12 @@ class Writer:
         self.wait()
 
     def save(self, model: Any, optimizers: Optimizers, position: Position) -> None:
-        """Write a checkpoint of this moment and drop all but the newest two. Collective."""
+        """Write a checkpoint of this moment and drop all but the newest that are to be kept. Collective."""
         self.wait()
-        run = self._run
+        run = self.run
         number = ranks.of_main(max((_number(p) for p in _folders(run)), default=0) + 1)
         temporary = run.checkpoints / f".tmp-{number}"
-        position.metrics_size = run.metrics_size()
+        position.metrics_size, position.metrics_hash = run.mark()
         now = msgspec.json.decode(msgspec.json.encode(position), type=Position)
         with disk_errors(run.path):
             if ranks.main():
@@ -95,6 +109,26 @@ class Writer:
             save_file(_weights(model), temporary / "weights.safetensors")
             save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
             _finish(run, temporary, now, number)
+
+    def save_best(self, model: Any, step: int, score: float) -> Best:
+        """Write the weights alone, apart from the checkpoints. Collective."""
+        run = self.run
+        final = Best(step, score, {}).folder(run)
+        temporary = final.with_name(f".tmp-{final.name}")
+        with disk_errors(run.path):
+            if ranks.main():
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+            ranks.barrier()
+            if is_sharded(model):
+                target = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+                state_dict_saver.save(
+                    _weights(model), storage_writer=target, no_dist=not dist.is_initialized()
+                )
+            else:
+                save_file(_weights(model), temporary / "weights.safetensors")
+            ranks.barrier()
+            return ranks.of_main(_named(temporary, final, step, score) if ranks.main() else None)
 
     def wait(self) -> None:
         """Wait for what is being written; raises what went wrong with it."""
@@ -117,16 +151,26 @@ class Writer:
 
         def finish() -> None:
             try:
-                with disk_errors(self._run.path):
+                with disk_errors(self.run.path):
                     _result(written)
                     if ranks.main():
-                        _finish(self._run, temporary, position, number)
+                        _finish(self.run, temporary, position, number)
             except BaseException as error:
                 errors.append(error)
 
         thread = threading.Thread(target=finish, name="acereason-checkpoint")
         thread.start()
         self._waiting = thread, errors
+
+
+def _named(temporary: Path, final: Path, step: int, score: float) -> Best:
+    """Sync the best weights and give their folder its name."""
+    hashes = {f.name: file_hash(f) for f in sorted(temporary.glob("*.safetensors"))}
+    sync_tree(temporary)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync(final.parent)
+    return Best(step, score, hashes)
 
 
 def _result(written: Future[Any]) -> None:
@@ -142,17 +186,70 @@ def _finish(run: Run, temporary: Path, position: Position, number: int) -> None:
     files = sorted(temporary.glob("*.safetensors"))
     position.hashes = {f.name: file_hash(f) for f in files}
     for file in files:
-        _sync(file)
+        sync(file)
     write_atomic(temporary / "position.json", msgspec.json.encode(position))
-    _sync(temporary)
     temporary.rename(run.checkpoints / f"step-{position.step:06d}-{number}")
-    _sync(run.checkpoints)
-    for old in _folders(run)[:-KEEP]:
+    sync(run.checkpoints)
+    for old in _folders(run)[: -run.recipe.keep.checkpoints]:
         shutil.rmtree(old)
 
 
+class Saver:
+    """Writes checkpoints when a loop says that it may: now, or after a step where one is due. When the run
+    was asked to stop it writes one and raises Preempted. Collective."""
+
+    def __init__(
+        self, writer: Writer, model: Any, optimizers: Optimizers, position: Position, every: int
+    ) -> None:
+        self._writer, self._model, self._optimizers = writer, model, optimizers
+        self._position, self._every = position, every
+
+    def __call__(self) -> None:
+        """Write one now."""
+        asked = bool(ranks.largest(torch.tensor(float(stopping.asked()))))
+        self._writer.save(self._model, self._optimizers, self._position)
+        if asked:
+            self._writer.wait()
+            raise stopping.Preempted
+
+    def best(self, score: float) -> None:
+        """Keep these weights as the stage's best if no score before was as high."""
+        before = self._position.best
+        if math.isnan(score) or (before is not None and score <= before.score):
+            return
+        self._position.best = self._writer.save_best(self._model, self._position.step, score)
+        self()  # from now on the newest checkpoint tells of them
+        self._drop(self._position.best)
+
+    def restore_best(self) -> int:
+        """Put the best weights into the model; returns the step that they are of."""
+        best = self._position.best
+        if best is None:
+            raise CheckpointError("there are no best weights: no score was a number")
+        folder = best.folder(self._writer.run)
+        wrong = [n for n, h in best.hashes.items() if not (folder / n).exists() or file_hash(folder / n) != h]
+        if wrong:
+            raise CheckpointError(f"the best weights in {folder} are damaged ({wrong[0]}); restore a copy")
+        load_weights(folder, self._model)
+        return best.step
+
+    def _drop(self, kept: Best) -> None:
+        """Remove weights that were the best before."""
+        self._writer.wait()
+        for folder in self._writer.run.checkpoints.glob("best-*") if ranks.main() else ():
+            if folder != kept.folder(self._writer.run):
+                shutil.rmtree(folder)
+
+    def after_step(self) -> None:
+        """Write one if it is due after this step of the stage, or if the run was asked to stop."""
+        due = self._position.stage_step % self._every == 0
+        if due or ranks.largest(torch.tensor(float(stopping.asked()))):
+            self()
+
+
 def latest(run: Run) -> tuple[Path, Position] | None:
-    """The newest checkpoint that is whole, or None when there is none at all. Collective.
+    """The newest checkpoint that is whole and whose metrics are there, or None when there is none at all.
+    Collective.
 
     Raises CheckpointError when there are some but none verifies."""
     return ranks.of_main(_latest(run) if ranks.main() else None)
@@ -163,21 +260,37 @@ def _latest(run: Run) -> tuple[Path, Position] | None:
         shutil.rmtree(leftover)
     folders = _folders(run)
     for folder in reversed(folders):
-        try:
-            position = msgspec.json.decode((folder / "position.json").read_bytes(), type=Position)
-            damaged = [n for n, h in position.hashes.items() if file_hash(folder / n) != h]
-        except (OSError, msgspec.DecodeError) as error:
-            log.warning("checkpoint %s cannot be read (%s); trying the one before", folder, error)
-            continue
-        if not damaged:
+        position, fault = _verified(run, folder)
+        if position is not None:
             return folder, position
-        log.warning("checkpoint %s is damaged (%s); trying the one before", folder, damaged[0])
+        log.warning("checkpoint %s %s; trying the one before", folder, fault)
     if folders:
         raise CheckpointError(
-            f"none of the {len(folders)} checkpoints in {run.checkpoints} is whole. Remove them to begin "
-            "the run again from its recipe, or restore one from a copy"
+            f"none of the {len(folders)} checkpoints in {run.checkpoints} is whole (the oldest {fault}). "
+            "Remove them to begin the run again from its recipe, or restore one from a copy"
         )
     return None
+
+
+def _verified(run: Run, folder: Path) -> tuple[Position | None, str]:
+    """Where a checkpoint stands, or what is wrong with it."""
+    try:
+        position = msgspec.json.decode((folder / "position.json").read_bytes(), type=Position)
+        damaged = [n for n, h in position.hashes.items() if file_hash(folder / n) != h]
+    except (OSError, msgspec.DecodeError) as error:
+        return None, f"cannot be read ({error})"
+    if damaged:
+        return None, f"is damaged ({damaged[0]})"
+    if not run.has(position.metrics_size, position.metrics_hash):
+        return None, f"is of {position.metrics_size:,} bytes of metrics.jsonl that are not there any more"
+    return position, ""
+
+
+def drop_later(run: Run, folder: Path) -> None:
+    """Remove the checkpoints after this one, which cannot be used: the run goes on from here."""
+    for later in _folders(run) if ranks.main() else ():
+        if _number(later) > _number(folder):
+            shutil.rmtree(later)
 
 
 def load_weights(folder: Path, model: Any) -> None:
@@ -255,11 +368,3 @@ def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,7 +11,7 @@ the prompts, and all compute the same position from the merged numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from acereason.sample.ask import How, Judging, ask
 from acereason.sample.protocol import Sampler
 from acereason.sample.temperature import Tracker
 from acereason.train import metrics, stages
-from acereason.train.checkpoint import Position
+from acereason.train.checkpoint import Position, Saver
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.metrics import pass_rates
 from acereason.train.optimizers import Optimizers, set_rates
@@ -54,18 +54,20 @@ def train_stage(
     problems: Sequence[Problem],
     optimizer: Optimizers,
     position: Position,
-    save: Callable[[], None],
+    save: Saver,
 ) -> None:
-    """Train one stage from `position` on, which moves along; `save` writes a checkpoint.
+    """Train one stage from `position` on, which moves along; `save` writes checkpoints.
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
     if position.state is None:
         position.state = begin(shop, stage, problems, position.step)
+        if stage.filter.samples or stage.temperature.rule != "fixed":
+            save()  # what was measured is asked once
     state, seed = position.state, shop.recipe.seed
     pool = PromptPool(problems, state.pool, stage.name, seed, stage.filter.drop_solved)
     tracker = Tracker.of(stage.temperature, state.temperature)
     set_rates(optimizer, [stage.learning_rate])
-    reason: str | None = None
+    reason = stages.finished(stage.stop, state.history)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
             row = _step(shop, stage, pool, tracker, optimizer, position)
@@ -73,8 +75,7 @@ def train_stage(
             state.temperature = tracker.state()
             reason = stages.finished(stage.stop, state.history)
             advance(1, metrics.note(row))
-            if position.stage_step % shop.recipe.checkpoint_every == 0:
-                save()
+            save.after_step()
     if reason is not None:
         shop.progress.say(f"{stage.name} ends after {position.stage_step} steps: {reason}")
 
