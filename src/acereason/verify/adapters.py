@@ -87,7 +87,8 @@ def _problem(row: Mapping[str, Any], question: str) -> Problem:
     found = fields.tests_of(row, question)
     truth = None if found else fields.answer_of(row)
     domain = row.get("domain") or None
-    judged = found.fields(name) if found else {"domain": "math", "answer": truth}
+    coded = truth is None and any(column in row for column in fields.TESTS[: fields.SURE])
+    judged = found.fields(name) if found else {"domain": "code" if coded else "math", "answer": truth}
     if domain is not None and not found.program:
         judged["domain"] = str(domain)
     return Problem(**{"id": name, "question": question, **judged, **limits})
