@@ -45,7 +45,7 @@ class Exported:
     recipe: config.Recipe
     manifest: Mapping[str, Any]
     stages: Sequence[Mapping[str, Any]]
-    gain: Mapping[str, Mapping[str, float]]
+    gain: Mapping[str, Mapping[str, float | None]]
     data: Sequence[Mapping[str, Any]]
     licence: str | None
     format: str
@@ -244,19 +244,25 @@ def _stages(found: Exported) -> str:
     return _table(head, rows)
 
 
+def _with_error(score: Mapping[str, Any]) -> str:
+    mean, error = score["accuracy"], score["se"]
+    shown = "–" if mean is None else f"{100 * mean:.1f}"
+    return shown if error is None else f"{shown} ± {100 * Z95 * error:.1f}"
+
+
+def _gained(gain: Mapping[str, float | None]) -> str:
+    mean, low, high = (gain.get(name) for name in ("mean", "low", "high"))
+    shown = "–" if mean is None else f"{100 * mean:+.1f}"
+    return shown if low is None or high is None else f"{shown} ({100 * low:.1f} to {100 * high:.1f})"
+
+
 def _evaluation(found: Exported) -> str:
     rules = found.recipe.evaluation
     rows = []
     for domain, score in found.stages[-1]["evaluation"].items():
         passes = ", ".join(f"{k}: {100 * v:.1f}" for k, v in score["pass_at_k"].items())
-        error = f"{100 * score['accuracy']:.1f} ± {100 * Z95 * score['se']:.1f}"
-        gain = found.gain.get(domain)
-        gained = (
-            f"{100 * gain['mean']:+.1f} ({100 * gain['low']:.1f} to {100 * gain['high']:.1f})"
-            if gain
-            else "–"
-        )
-        rows.append((domain, score["n"], score["k"], error, passes, gained))
+        gained = _gained(found.gain.get(domain) or {})
+        rows.append((domain, score["n"], score["k"], _with_error(score), passes, gained))
     if not rows:
         return "The run's folder holds no evaluation of this stage."
     head = ("held out", "problems", "k", "avg@k, %", "pass@k, %", "gain over SFT, points")

@@ -224,7 +224,7 @@ def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int)
             continue
         row = evaluate.summarise(groups)
         shop.run.record("evaluation", step=step, stage=name, benchmark=domain, **row)
-        shop.progress.say(f"  {name}: {domain} avg@{row['k']} = {row['accuracy']:.1%} ± {row['se']:.1%}")
+        shop.progress.say(f"  {name}: {domain} {evaluate.said(row)}")
         results[domain] = summary.Result.of(groups)
         if shop.recipe.keep_responses:
             rows = [a.row() for g in groups for a in g]

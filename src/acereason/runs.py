@@ -103,11 +103,12 @@ class Run:
             write_atomic(self.path / "responses" / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file at the top of the folder, whole or not at all."""
+        """Write a JSON file at the top of the folder, whole or not at all. JSON has no NaN: such a number is
+        null, as in metrics.jsonl."""
         if not self.writes:
             return
         with disk_errors(self.path):
-            write_atomic(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
+            write_atomic(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 
     def rewind(self, metrics_size: int, step: int) -> None:
         """Drop what was written after a checkpoint: metric rows past it and response files of later steps."""

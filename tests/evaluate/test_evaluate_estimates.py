@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -147,6 +148,26 @@ def test_majority_equals_the_mean_over_all_tie_breaks(answers: list[list[str | N
         best = [a for a in set(votes) if votes.count(a) == max(map(votes.count, votes))]
         expected.append(sum(a == "2" for a in best) / len(best) if best else 0.0)
     assert majority(table, answers).mean == close(statistics.fmean(expected))
+
+
+SPELLINGS = ("{0}/{1}", "\\frac{{{0}}}{{{1}}}", "\\dfrac{{ {0} }}{{ {1} }}")
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 4), st.integers(1, 2), st.sampled_from(SPELLINGS)), min_size=2, max_size=6
+    )
+)
+def test_votes_are_for_values_not_for_spellings(answers: list[tuple[int, int, str]]) -> None:
+    values = [str(Fraction(a, b)) for a, b, _ in answers]
+    spelled = [form.format(a, b) for a, b, form in answers]
+    right = [[value == values[0] for value in values]] * 2
+    assert majority(right, [spelled] * 2).mean == majority(right, [values] * 2).mean
+
+
+def test_wrong_answers_gather_as_right_ones_do() -> None:
+    answers = ["0.5", "1/2", r"\frac12", "2", "2", "2.0", "2.0"]
+    assert majority([[True] * 3 + [False] * 4] * 2, [answers] * 2).mean == 0.0
 
 
 def test_majority_beats_and_loses_to_the_average() -> None:

@@ -23,7 +23,10 @@ RIGHT, WRONG, NONE, CUT = "correct", "wrong", "no_answer", "cut"
 
 def facts(*rows: list[tuple[str, int | None]]) -> Facts:
     return [
-        [Fact(100 * i, o == CUT, NONE if o == CUT else o, answer) for i, (o, answer) in enumerate(row, 1)]
+        [
+            Fact(100 * i, o == CUT, NONE if o == CUT else o, None if answer is None else str(answer))
+            for i, (o, answer) in enumerate(row, 1)
+        ]
         for row in rows
     ]
 
@@ -101,7 +104,7 @@ def test_a_folder_keeps_scores_and_a_model_card(tmp_path: Path) -> None:
 def test_comparison_pairs_questions_whatever_their_order() -> None:
     before = scores.score(loaded(3), TABLE, 4)
     turned = loaded(3)._replace(problems=loaded(3).problems[::-1])
-    after = scores.score(turned, [[Fact(1, False, RIGHT, 0)] * 4, *TABLE[1::-1]], 4)
+    after = scores.score(turned, [[Fact(1, False, RIGHT, "0")] * 4, *TABLE[1::-1]], 4)
     found = scores.compare([before], [after])[0]
     assert (found.before, found.after) == (pytest.approx(4 / 12), pytest.approx(8 / 12))
     assert found.mean == pytest.approx((0 + 0 + 1) / 3) and found.low <= found.mean <= found.high

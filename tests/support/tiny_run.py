@@ -1,4 +1,4 @@
-"""A run so small that tests can afford many: `python tests/support/tiny_run.py FOLDER [new|resume [CHANGES]]`."""
+"""A run so small that tests can afford many: `python tiny_run.py FOLDER [new|resume [CHANGES]]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of ranks measure, in one job: `torchrun --nproc-per-node 2 tests/support/two_ranks.py FOLDER`.
+"""What the tests of ranks measure, in one job: `torchrun --nproc-per-node 2 two_ranks.py FOLDER`.
 
 Writes numbers.json. PyTorch on one process, without shards, is what two ranks are compared with."""
 

@@ -24,6 +24,7 @@ from acereason.curate.draw import chance
 from acereason.curate.funnel import NOTE, Funnel
 from acereason.errors import ConfigError
 from acereason.problems import Problem, Verdict
+from acereason.verify.answers.votes import alike
 
 
 class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,16 +128,16 @@ def majority(
 ) -> tuple[list[Problem], Funnel]:
     """Keep where the most frequent answer is judged correct, and mark those answers as checked.
 
-    answers: (extracted answer, verdict) of each attempt. All answers judged correct are one
-    answer, however written. A tie with a wrong answer does not count. at_least: least share of the
+    answers: (extracted answer, verdict) of each attempt. Answers of one value are one answer, however
+    written, right or wrong. A tie with a wrong answer does not count. at_least: least share of the
     attempts that agree."""
 
     def why(problem: Problem) -> str | None:
         attempts = answers.get(problem.id, ())
         if not attempts:
             return "no attempts"
-        votes = Counter(answer for answer, verdict in attempts if verdict.outcome == "wrong")
-        wrong = max((n for answer, n in votes.items() if answer is not None), default=0)
+        numbers = alike([answer for answer, verdict in attempts if verdict.outcome == "wrong"])
+        wrong = max(Counter(n for n in numbers if n is not None).values(), default=0)
         right = sum(verdict.outcome == "correct" for _, verdict in attempts)
         if right <= wrong:
             return "majority answer differs from the reference"

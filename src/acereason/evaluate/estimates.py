@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from acereason.errors import DataError
+from acereason.verify.answers.votes import alike
 
 Floats = NDArray[np.float64]
 Verdicts = Sequence[Sequence[bool | None]] | Mapping[str, Sequence[bool | None]] | NDArray[Any]
@@ -163,9 +164,9 @@ def majority(
 ) -> Estimate:
     """majority@k over all samples: is the most frequent extracted answer of a question right?
 
-    Answers are compared as strings (normalise before); None never votes, and a question without
-    any answer counts 0. Tied answers share the question: the expectation over a random tie-break.
-    An unjudged sample of a ragged table does not vote."""
+    Answers are compared by value (1/2 and 0.5 are one), right and wrong ones alike; None never votes,
+    and a question without any answer counts 0. Tied answers share the question: the expectation over
+    a random tie-break. An unjudged sample of a ragged table does not vote."""
     counts, kept = _complete(verdicts, questions, samples, allow_ragged)
     rows, answer_rows = _rows(verdicts), _aligned(verdicts, answers)
     values = np.array([_majority_right(rows[index], answer_rows[index]) for index in kept])
@@ -256,9 +257,9 @@ def _generation_noise(counts: _Counts) -> float | None:
 def _majority_right(row: Sequence[bool | None], answers: Sequence[str | None]) -> float:
     if len(row) != len(answers):
         raise DataError(f"expected one answer for each of {len(row)} samples, found {len(answers)}")
-    votes: Counter[str] = Counter()
-    right: Counter[str] = Counter()
-    for verdict, answer in zip(row, answers, strict=True):
+    votes: Counter[int] = Counter()
+    right: Counter[int] = Counter()
+    for verdict, answer in zip(row, alike(answers), strict=True):
         if answer is not None and verdict is not None:
             votes[answer] += 1
             right[answer] += bool(verdict)

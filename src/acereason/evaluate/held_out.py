@@ -6,8 +6,9 @@ problems; its score is avg@k with the question-level standard error.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,27 +55,51 @@ def correctness(groups: Groups) -> list[list[bool | None]]:
 
 
 def summarise(groups: Groups) -> dict[str, Any]:
-    """One benchmark's numbers as a metrics row (without its name)."""
+    """One benchmark's numbers as a metrics row (without its name). What could not be judged is in no average
+    and is counted in `unjudged`: samples, and problems of which no sample could. What has no value (the
+    error of a single question) is None."""
     verdicts = correctness(groups)
     answers = [a for g in groups for a in g]
     tokens = np.array([len(a.completion.tokens) for a in answers])
-    average = estimates.average(verdicts)
+    noise = [v for v in verdicts if None not in v and len(v) > 1]
     return {
-        "accuracy": average.mean,
-        "se": average.se,
-        "generation_noise": average.generation_noise,
-        "n": average.n,
-        "k": average.k,
-        "pass_at_k": {
-            str(k): estimates.pass_at_k(verdicts, k).mean for k in sorted({1, min(4, average.k), average.k})
-        },
+        **_score(groups),
+        "generation_noise": estimates.average(noise).generation_noise if noise else None,
+        "k": max(map(len, verdicts)),
+        "unjudged": _unjudged(verdicts),
+        "pass_at_k": _pass_at_k(verdicts),
         "truncated": float(np.mean([a.completion.finish == "length" for a in answers])),
         "no_answer": float(np.mean([a.verdict.outcome == "no_answer" for a in answers])),
         "tokens_mean": float(tokens.mean()),
         "tokens_p95": float(np.percentile(tokens, 95)),
-        "by_family": {family: _score(part) for family, part in sorted(_split(groups).items()) if family},
-        "modes": {family: modes(part) for family, part in sorted(_split(groups).items()) if family},
+        "by_family": {family: _score(part) for family, part in _families(groups).items()},
+        "modes": {family: modes(part) for family, part in _families(groups).items()},
     }
+
+
+def said(row: Mapping[str, Any]) -> str:
+    """A summary's row in words: avg@8 = 43.8% ± 3.2%."""
+    if row["accuracy"] is None:
+        return f"none of {row['unjudged']['samples']} answers could be judged"
+    error = "" if row["se"] is None else f" ± {row['se']:.1%}"
+    count = row["unjudged"]["samples"]
+    rest = f" ({count} answers could not be judged)" if count else ""
+    return f"avg@{row['k']} = {row['accuracy']:.1%}{error}{rest}"
+
+
+def _unjudged(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, int]:
+    return {
+        "samples": sum(v is None for row in verdicts for v in row),
+        "problems": sum(all(v is None for v in row) for row in verdicts),
+    }
+
+
+def _pass_at_k(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, float]:
+    """pass@k over the problems all of whose samples could be judged."""
+    whole = [row for row in verdicts if None not in row]
+    k = min(map(len, whole), default=0)
+    wanted = sorted({1, min(4, k), k}) if whole else []
+    return {str(n): estimates.pass_at_k(whole, n).mean for n in wanted}
 
 
 def mode(answer: Answer) -> str:
@@ -84,24 +109,37 @@ def mode(answer: Answer) -> str:
 
 
 def modes(groups: Groups) -> dict[str, dict[str, float]]:
-    """Share of each response mode, and accuracy within it: what a gain is made of."""
+    """Share of each response mode among what was judged, and accuracy within it: what a gain is made of."""
     answers = [a for g in groups for a in g]
     by_mode: dict[str, list[bool]] = defaultdict(list)
     for answer in answers:
-        by_mode[mode(answer)].append(answer.verdict.reward == 1)
+        if answer.verdict.reward is not None:
+            by_mode[mode(answer)].append(answer.verdict.reward == 1)
+    judged = sum(map(len, by_mode.values()))
     return {
-        name: {"share": len(right) / len(answers), "accuracy": sum(right) / len(right)}
+        name: {"share": len(right) / judged, "accuracy": sum(right) / len(right)}
         for name, right in sorted(by_mode.items())
     }
 
 
-def _split(groups: Groups) -> dict[str | None, Groups]:
-    parts: dict[str | None, Groups] = defaultdict(list)
+def _families(groups: Groups) -> dict[str, Groups]:
+    """The groups of each procedural family, by name; problems without one are in none."""
+    parts: dict[str, Groups] = defaultdict(list)
     for group in groups:
-        parts[group[0].problem.meta.get("family")].append(group)
-    return parts
+        family = group[0].problem.meta.get("family")
+        if family is not None:
+            parts[str(family)].append(group)
+    return dict(sorted(parts.items()))
 
 
-def _score(groups: Groups) -> dict[str, float]:
-    average = estimates.average(correctness(groups))
-    return {"accuracy": average.mean, "se": average.se, "n": average.n}
+def _score(groups: Groups) -> dict[str, float | int | None]:
+    verdicts = correctness(groups)
+    if not any(v is not None for row in verdicts for v in row):
+        return {"accuracy": None, "se": None, "n": 0}
+    average = estimates.average(verdicts, allow_ragged=True)
+    return {"accuracy": average.mean, "se": finite(average.se), "n": average.n}
+
+
+def finite(value: float) -> float | None:
+    """None for a number that is not one, as JSON has no NaN."""
+    return value if math.isfinite(value) else None

@@ -17,7 +17,7 @@ import msgspec
 from acereason.errors import RunError
 from acereason.evaluate import estimates
 from acereason.evaluate.decompose import decompose
-from acereason.evaluate.held_out import Groups, correctness, mode
+from acereason.evaluate.held_out import Groups, correctness, finite, mode
 from acereason.problems import Problem, write_atomic
 from acereason.runs import Run, read_metrics
 
@@ -67,20 +67,37 @@ def load(run: Run, stage: str) -> dict[str, Result]:
         raise RunError(f"the evaluation {path} cannot be read: {error}") from error
 
 
-def gain(before: Result, after: Result) -> dict[str, float]:
-    """The paired difference of avg@k on the same questions, with its 95 % interval (fractions)."""
+def gain(before: Result, after: Result) -> dict[str, float | None]:
+    """The paired difference of avg@k on the same questions, with its 95 % interval (fractions). Questions
+    that could not be judged in both are left out; what has no value is None."""
     if before.ids != after.ids:
         raise RunError("the two evaluations asked different questions and cannot be paired")
-    found = estimates.paired_difference(before.right, after.right)
-    return {"mean": found.mean, "se": found.se, "low": found.low, "high": found.high}
+    if not any(judged(a) and judged(b) for a, b in zip(before.right, after.right, strict=True)):
+        return dict.fromkeys(("mean", "se", "low", "high"))
+    found = estimates.paired_difference(before.right, after.right, allow_ragged=True)
+    return {name: finite(getattr(found, name)) for name in ("mean", "se", "low", "high")}
+
+
+def judged(row: Sequence[bool | None]) -> bool:
+    """Whether a sample of the question could be judged."""
+    return any(right is not None for right in row)
 
 
 def _mode_rows(result: Result) -> list[tuple[str, str, bool]]:
     return [
-        (family, name, bool(right))
+        (family, name, right)
         for family, names, row in zip(result.families, result.modes, result.right, strict=True)
         for name, right in zip(names, row, strict=True)
+        if right is not None
     ]
+
+
+def _decomposition(before: Result, after: Result) -> dict[str, Any] | None:
+    """What moved, over the families that were judged on both sides; None when there is none."""
+    rows = [_mode_rows(before), _mode_rows(after)]
+    common = set.intersection(*({family for family, _, _ in side} for side in rows))
+    kept = [[row for row in side if row[0] in common] for side in rows]
+    return asdict(decompose(*kept)) if common else None
 
 
 def summarise(run: Run) -> dict[str, Any]:
@@ -101,7 +118,7 @@ def summarise(run: Run) -> dict[str, Any]:
             after: {d: gain(results[before][d], results[after][d]) for d in domains}
             for before, after in pairwise(names)
         },
-        "decomposition": {d: asdict(decompose(_mode_rows(first[d]), _mode_rows(last[d]))) for d in domains},
+        "decomposition": {d: found for d in domains if (found := _decomposition(first[d], last[d]))},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
     }
 
@@ -118,7 +135,7 @@ def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "T": tempered[-1]["T"] if tempered else None,
         "H_T": sum(r["H_T"] * r["tokens"] for r in tempered) / tokens if tempered else None,
         "evaluation": {
-            r["benchmark"]: {k: r[k] for k in ("accuracy", "se", "n", "k", "pass_at_k")}
+            r["benchmark"]: {k: r.get(k) for k in ("accuracy", "se", "n", "k", "pass_at_k", "unjudged")}
             for r in rows
             if r["kind"] == "evaluation" and r["stage"] == name and "epoch" not in r
         },

@@ -7,7 +7,8 @@
 `key` is a hash of the protocol, the prompt's token ids, the problem's id and the number of the sample, so a
 changed question is asked again and the rest is not. A line is one unbuffered write to a file that one
 process holds: after a kill at most the last line is torn, and it is cut off. What could not be judged is not
-written: it is owed again. In memory stay some numbers per sample, never a text.
+written: it is owed again. In memory stay some numbers per sample, and short
+answers, never a response.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ import msgspec
 from acereason.errors import DataError, RunError
 from acereason.problems import Finish, Problem, Verdict, write_atomic
 from acereason.runs import disk_errors
+from acereason.verify.answers.votes import LONGEST
 
 
 class Protocol(msgspec.Struct, frozen=True):
@@ -77,13 +80,13 @@ class _Header(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Fact:
-    """What estimates need of one sample. `answer` stands for the extracted answer: equal answers have equal
-    numbers, and all right ones the same."""
+    """What estimates need of one sample. `answer` is what it votes for: a short extracted answer itself, the
+    hash of a long one."""
 
     tokens: int
     truncated: bool
     outcome: str | None = None
-    answer: int | None = None
+    answer: str | None = None
 
     @property
     def right(self) -> bool | None:
@@ -181,17 +184,16 @@ class Store:
     def _mark(self, judged: Judged) -> None:
         fact = self.facts.get(judged.key)
         if fact is not None:
-            fact.outcome, fact.answer = judged.outcome, answer_number(judged)
+            fact.outcome, fact.answer = judged.outcome, vote(judged)
 
 
-def answer_number(judged: Judged) -> int | None:
-    """A number for the extracted answer; None when there was none, the same for all right ones."""
+def vote(judged: Judged) -> str | None:
+    """What a sample votes for; None when it has no answer."""
     if judged.outcome in ("no_answer", "timeout") or judged.extracted is None:
         return None
-    if judged.outcome == "correct":
-        return 0
-    text = "".join(judged.extracted.split())
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) | 1
+    if len(judged.extracted) <= LONGEST:
+        return sys.intern(judged.extracted)  # most samples of a question say the same
+    return hashlib.blake2b(judged.extracted.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def keys(protocol: Protocol, prompt: Sequence[int], problem: Problem, samples: int) -> list[str]:

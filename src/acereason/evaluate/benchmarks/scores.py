@@ -95,7 +95,7 @@ def _majority(loaded: Loaded, facts: Facts, rows: Rows) -> float | None:
     """majority@k of math questions; programs have no answer to vote on."""
     if any(problem.domain != "math" for problem in loaded.problems):
         return None
-    votes = [[None if f is None or f.answer is None else str(f.answer) for f in row] for row in facts]
+    votes = [[None if f is None else f.answer for f in row] for row in facts]
     return estimates.majority(rows, votes).mean
 
 

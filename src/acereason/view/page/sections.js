@@ -4,7 +4,7 @@
 
 const Z95 = 1.959963984540054;
 
-const points = (value) => `${value >= 0 ? "+" : "−"}${Math.abs(100 * value).toFixed(1)}`;
+const points = (value) => !isNumber(value) ? "–" : `${value >= 0 ? "+" : "−"}${Math.abs(100 * value).toFixed(1)}`;
 const unique = (values) => [...new Set(values)];
 const domainsOf = (results) => unique(results.flatMap((stage) => Object.keys(stage.evaluation ?? {})));
 const interval = (rows) =>
@@ -40,7 +40,7 @@ function headline(run, root) {
   const results = run.results,
     gains = Object.entries(run.summary?.gain ?? {});
   const numbers = gains.map(([domain, gain]) => {
-    const side = gain.low > 0 ? "up" : gain.high < 0 ? "down" : "";
+    const side = gain.low > 0 ? "up" : isNumber(gain.high) && gain.high < 0 ? "down" : "";
     const [first, last] = [results[0], results[results.length - 1]].map(
       (stage) => stage?.evaluation?.[domain]?.accuracy,
     );

@@ -43,12 +43,16 @@ def _accuracy(result: dict[str, Any] | None) -> Text:
     return text
 
 
-def _gain(domain: str, gain: dict[str, float]) -> Text:
+def _gain(domain: str, gain: dict[str, float | None]) -> Text:
     """One line a domain; green or red only when the interval excludes 0."""
-    low, high = gain["low"], gain["high"]
-    style = "green" if low > 0 else "red" if high < 0 else ""
+    mean, low, high = (gain.get(name) for name in ("mean", "low", "high"))
     text = Text(f"{domain}  ")
-    text.append(f"{100 * gain['mean']:+.1f} points", style=f"bold {style}".strip())
+    if mean is None:
+        return text.append("no question could be judged at both ends")
+    if low is None or high is None:
+        return text.append(f"{100 * mean:+.1f} points", style="bold").append("  (a single question)")
+    style = "green" if low > 0 else "red" if high < 0 else ""
+    text.append(f"{100 * mean:+.1f} points", style=f"bold {style}".strip())
     return text.append(f"  (95 % interval {100 * low:+.1f} to {100 * high:+.1f})")
 
 
