@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason import chat
-from acereason.problems import Problem
 
 
 @pytest.mark.parametrize(

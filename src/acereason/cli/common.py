@@ -63,6 +63,6 @@ def embedded(model: str, format: str | None) -> tuple[Any, Any]:
     from acereason.sample.engines.embedded import EmbeddedSampler
 
     saved.check_name(format)
-    tokenizer = models.load_tokenizer(model)
-    policy = Policy(models.load_model(model), tokenizer, saved.choose(model, tokenizer, format))
+    loaded, tokenizer = models.load_model(model), models.load_tokenizer(model)
+    policy = Policy(loaded, tokenizer, saved.choose(model, tokenizer, format))
     return policy, EmbeddedSampler(policy.model, eos_ids=policy.end_ids)
