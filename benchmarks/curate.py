@@ -31,7 +31,8 @@ from pathlib import Path
 import msgspec
 
 from acereason.curate.bulk import decontaminate_file, dedup_file
-from acereason.problems import Problem, read_jsonl
+from acereason.files import read_jsonl
+from acereason.problems import Problem
 
 SYLLABLES = [f"{c}{v}" for c in ("b", "d", "kl", "m", "n", "st", "tr", "z") for v in "aeo"]
 VOCABULARY = ["".join(w) for w in itertools.product(SYLLABLES, repeat=3)]

@@ -24,7 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from acereason.curate.bulk import dedup_file
-from acereason.problems import Problem, read_jsonl
+from acereason.files import read_jsonl
+from acereason.problems import Problem
 from curate import generate, processor, score
 
 Peer = Callable[[Path, Path], set[str]]

@@ -30,6 +30,7 @@ import numpy as np
 import torch
 
 from acereason.config import Placement, Rl
+from acereason.draws import draw_seed
 from acereason.policy import flops
 from acereason.policy import model as models
 from acereason.policy.head import tempered_logprobs
@@ -39,7 +40,7 @@ from acereason.policy.policy import Policy
 from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
 from acereason.sample.engines.embedded import EmbeddedSampler
-from acereason.sample.protocol import Request, draw_seed
+from acereason.sample.protocol import Request
 from acereason.train import optimizers, parallel, sft
 from acereason.train.update import Update
 

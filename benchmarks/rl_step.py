@@ -37,12 +37,13 @@ def reward(tokens: list[int]) -> int:
 def ours(folder: Path) -> Callable[[], dict[str, float]]:
     """A step of sample, weigh, learn and publish."""
     from acereason.config import Rl, Stage
+    from acereason.draws import draw_seed
     from acereason.policy.model import load_model, load_tokenizer
     from acereason.policy.policy import Policy
     from acereason.problems import Problem, Verdict
     from acereason.sample.ask import Answer
     from acereason.sample.engines.embedded import EmbeddedSampler
-    from acereason.sample.protocol import Completion, Request, draw_seed
+    from acereason.sample.protocol import Completion, Request
     from acereason.train.optimizers import for_rl, set_rates
     from acereason.train.update import learn
 

@@ -19,7 +19,10 @@ from acereason import chat
         (r"\boxed{1} then \boxed{2}", "2"),
         (r"\boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{\boxed{5}}", "5"),
-        (r"\boxed{5} and \boxed{6", "5"),
+        (r"\boxed{5} and \boxed{6", None),
+        (r"\boxed{5 and \boxed{6}", "6"),
+        (r"\boxed{5} and \boxed{\frac{1}{2}", None),
+        (r"\boxed{5} and \boxed 6", "5"),
         (r"\boxed{ 7 }", "7"),
         (r"\boxed {7}", "7"),
         (r"\boxed{\{1,2\}}", r"\{1,2\}"),
@@ -37,9 +40,9 @@ def test_the_last_balanced_box(text: str | None, box: str | None) -> None:
 
 
 def naive_box(text: str) -> str | None:
-    """For every `\\boxed{` from the last to the first: count braces until they balance."""
+    """From the last `\\boxed{` on: count braces until they balance."""
     starts = [i for i in range(len(text)) if text.startswith("\\boxed{", i)]
-    for start in reversed(starts):
+    for start in starts[-1:]:
         depth, position = 1, start + 7
         while position < len(text):
             if text[position] == "\\":
@@ -58,7 +61,9 @@ def test_box_agrees_with_counting_braces(parts: list[str]) -> None:
     assert chat.boxed_answer(text) == naive_box(text)
 
 
-@pytest.mark.parametrize("unit", [r"\boxed{", r"\boxed{5}", "{", "}", "```python\n", "</think>", "\\"])
+@pytest.mark.parametrize(
+    "unit", [r"\boxed{", r"\boxed{5}", "{", "}", "```python\n", "```py ", "``` ", "</think>", "\\"]
+)
 def test_extraction_is_linear_on_a_megabyte(unit: str) -> None:
     def spent(copies: int) -> float:
         text = unit * copies
@@ -82,6 +87,18 @@ def test_extraction_is_linear_on_a_megabyte(unit: str) -> None:
         ("so: ```python\na\n```", "a\n"),
         ("```python\nx = '```'\n```\n", "x = '```'\n"),
         ("```python\na```", "a\n"),
+        ("```Python\na\n```", "a\n"),
+        ("```py\na\n```", "a\n"),
+        ("``` python3 title=x\na\n```", "a\n"),
+        ("```PYTHON3.11\na\n```", "a\n"),
+        ("```pycon\na\n```", None),
+        ("```python-repl\na\n```", None),
+        ("1. so:\n   ```python\n   if a:\n       b\n\n   c\n   ```\n", "if a:\n    b\n\nc\n"),
+        ("- ```py\n  if a:\n    b\n  ```\n", "if a:\n  b\n"),
+        ("2) ```py\nif a:\n    b\n```\n", "if a:\n    b\n"),
+        ("\t```python\n\tif a:\n\t\tb\n\t```", "if a:\n\tb\n"),
+        ("  ```python\n  a\nb\n  ```", "a\nb\n"),
+        ("so: ```python\nif a:\n    b\n```", "if a:\n    b\n"),
         ("```\na\n```", None),
         ("print(1)", None),
         (None, None),

@@ -25,7 +25,8 @@ from acereason import config, prompts
 from acereason.errors import RunError
 from acereason.evaluate import summary
 from acereason.evaluate.estimates import Z95
-from acereason.problems import Problem, read_jsonl
+from acereason.files import read_jsonl
+from acereason.problems import Problem
 from acereason.runs import disk_errors, file_hash, read_metrics
 
 OWN = "acereason"  # the folder beside the model with recipe, manifest and summary

@@ -12,9 +12,9 @@ import pytest
 
 import evaluate_tools as tools
 from acereason.cli import main
+from acereason.files import write_jsonl
 from acereason.policy.model import load_model, load_tokenizer
 from acereason.policy.policy import Policy
-from acereason.problems import write_jsonl
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,8 @@ from acereason.curate.settings import Curation
 from acereason.curate.stream import in_order
 from acereason.curate.tables import read_table, write_table
 from acereason.errors import ConfigError, DataError, RunError, need
-from acereason.problems import Problem, Response, Test, read_jsonl, write_jsonl
+from acereason.files import read_jsonl, write_jsonl
+from acereason.problems import Problem, Response, Test
 from acereason.verify import Judge
 
 pytest.importorskip("pyarrow")

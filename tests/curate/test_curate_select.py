@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason.curate.draw import chance
 from acereason.curate.funnel import Funnel, table
 from acereason.curate.mix import mix
 from acereason.curate.select import (
@@ -22,6 +21,7 @@ from acereason.curate.select import (
     stage_set,
     unsolved,
 )
+from acereason.draws import chance
 from acereason.errors import ConfigError, DataError
 from acereason.problems import Problem, Response, Verdict
 

@@ -23,7 +23,8 @@ from acereason.chat import final_part
 from acereason.curate.teach import Teacher, teach
 from acereason.curate.wire import Protocol, completion, payload, sample_seed
 from acereason.errors import RunError, SamplingError
-from acereason.problems import Problem, Response, read_jsonl, write_jsonl
+from acereason.files import read_jsonl, write_jsonl
+from acereason.problems import Problem, Response
 from acereason.sample.servers.http import Garbled
 
 pytest.importorskip("httpx2")

@@ -23,7 +23,8 @@ import pytest
 
 from acereason.curate.teach import Teacher, teach
 from acereason.curate.wire import Protocol
-from acereason.problems import Problem, Response, read_jsonl, write_jsonl
+from acereason.files import read_jsonl, write_jsonl
+from acereason.problems import Problem, Response
 from acereason.procedural import generate
 
 SERVER = os.environ.get("ACEREASON_TEST_SERVER", "")
@@ -38,7 +39,8 @@ from pathlib import Path
 import msgspec
 from acereason.curate.teach import Teacher, teach
 from acereason.curate.wire import Protocol
-from acereason.problems import Problem, read_jsonl
+from acereason.files import read_jsonl
+from acereason.problems import Problem
 protocol = msgspec.json.decode(sys.argv[1], type=Protocol)
 problems = list(read_jsonl(sys.argv[2], Problem))
 teach(problems, Teacher((sys.argv[3],), samples=8, progress=False), protocol, Path(sys.argv[4]))

@@ -25,9 +25,10 @@ from acereason.evaluate.benchmarks.answers import Protocol, Reply, Store, folder
 from acereason.evaluate.benchmarks.catalogue import Loaded
 from acereason.evaluate.benchmarks.collect import collect
 from acereason.evaluate.benchmarks.job import Asked, fingerprint, run
+from acereason.files import write_jsonl
 from acereason.policy import model as models
 from acereason.policy.policy import Policy
-from acereason.problems import Problem, Response, Verdict, write_jsonl
+from acereason.problems import Problem, Response, Verdict
 from acereason.progress import Quiet
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Completion, Request

@@ -20,7 +20,8 @@ from acereason import config, runs
 from acereason.cli.curate import curation_of
 from acereason.curate import pipeline, tasks
 from acereason.errors import ConfigError
-from acereason.problems import Problem, Response, write_jsonl
+from acereason.files import write_jsonl
+from acereason.problems import Problem, Response
 from acereason.progress import Quiet
 
 RECIPES = Path(config.__file__).parent / "recipes"

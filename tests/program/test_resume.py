@@ -128,5 +128,5 @@ def test_a_run_folder_refuses_what_would_spoil_it(reference: Path, tmp_path: Pat
         assert run.recipe.placement.checkpoint_activations
     with pytest.raises(RunError, match="not a run's folder"):
         runs.resume(tmp_path)
-    with runs.resume(reference), pytest.raises(RunError, match="another process"):
+    with runs.resume(reference), pytest.raises(RunError, match="in use by another process"):
         runs.resume(reference)

@@ -17,7 +17,8 @@ from acereason.policy.llama import Rotation
 from acereason.policy.model import new_model
 from acereason.sample.engines.cuda import CudaEngine
 from acereason.sample.engines.embedded import EmbeddedSampler
-from acereason.sample.protocol import Request, draw_seed
+from acereason.draws import draw_seed
+from acereason.sample.protocol import Request
 
 device, kind, count = torch.device(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 torch.set_float32_matmul_precision("highest")

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from acereason.draws import uniform, uniforms
 from acereason.policy.llama import pack, panels
-from acereason.sample.engines.torch import nucleus, uniforms
-from acereason.sample.protocol import Request, uniform
+from acereason.sample.engines.draw import nucleus
+from acereason.sample.protocol import Request
 from sample_models import (
     ENGINES,
     KINDS,

@@ -11,6 +11,7 @@ from torch import Tensor
 from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
 from acereason.sample.protocol import Completion, Request
+from acereason.train import update
 
 
 def groups(
@@ -49,3 +50,14 @@ class Capture:
 
     def step(self) -> None:
         self.gradient, self.steps = gradient(self.model), self.steps + 1
+
+
+def learn(policy: Any, batch: Any, optimizer: Any, stage: Any, settings: Any) -> update.Learned:
+    """Weigh a whole batch and learn from it."""
+    return update.learn(policy, batch, update.weigh(batch, stage, settings), optimizer, settings)[0]
+
+
+def weights(batch: Any, stage: Any, settings: Any) -> Tensor:
+    """[P, G] each response's weight in the loss of a batch."""
+    weighed = update.weigh(batch, stage, settings)
+    return weighed.pulls / update.denominator(weighed)

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from acereason.config import Stage
+from acereason.draws import draw_seed
 from acereason.problems import Problem, Response, Verdict
-from acereason.sample.protocol import Completion, Request, draw_seed
+from acereason.sample.protocol import Completion, Request
 
 STAGE = Stage("s", "math", budget=12, steps=1, group=4, prompts=6)
 PROBLEMS = [Problem(str(i), "math", "?") for i in range(6)]
@@ -49,6 +50,9 @@ class Elsewhere:
             yield Completion(request, tokens, logprobs, -logprobs, logprobs * np.nan, "stop")
 
     def update(self, weights: Any) -> None:
+        return None
+
+    def close(self) -> None:
         return None
 
 

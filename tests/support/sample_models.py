@@ -16,9 +16,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from acereason.draws import uniform
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.engines.native import open_library
-from acereason.sample.protocol import Completion, Request, uniform
+from acereason.sample.protocol import Completion, Request
 
 KINDS: dict[str, tuple[Any, Any]] = {
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
@@ -65,7 +66,7 @@ def logits64(model: Any, completion: Completion) -> torch.Tensor:
     exact = copy.deepcopy(model).double()
     ids = torch.tensor([[*completion.request.prompt, *completion.tokens.tolist()]])
     with torch.no_grad():
-        logits = exact(ids).logits
+        logits = exact(ids, use_cache=False).logits
     found: torch.Tensor = logits[0, len(completion.request.prompt) - 1 : -1]
     return found
 

@@ -32,10 +32,12 @@ from acereason.policy import shards
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
+from acereason.sample.ask import How
 from acereason.train import checkpoint, metrics, optimizers, parallel, sft, update
 from acereason.train.checkpoint import Position
+from acereason.train.stages import PoolState, StageState
 from acereason.train.streaming import ask_and_learn
-from learn_groups import Capture, groups
+from learn_groups import Capture, groups, learn, weights
 from made_up import PROBLEMS, Coin, Elsewhere, Words
 from tiny_run import RECIPE
 
@@ -53,6 +55,9 @@ SHAPE = {
     "max_position_embeddings": 256,
     "eos_token_id": 1,
 }
+STATE = StageState(
+    pool=PoolState(ids=["a", "b"], order=["b", "a"]), temperature={"T": 0.9}, history=[(0.5, 0.1)]
+)
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=5)
 
 
@@ -99,9 +104,9 @@ def rl_gradients() -> dict[str, float]:
         one, two = model(how.get("tied", True)), sharded(**how)
         plain, ours = Capture(one), WholeCapture(two)
         own = batch[ranks.rank() :: 2] if name != "untied" else (batch if ranks.main() else [])
-        said = update.learn(Policy(two, None, "plain"), own, [ours], STAGE, settings)  # type: ignore[list-item]
+        said = learn(Policy(two, None, "plain"), own, [ours], STAGE, settings)  # type: ignore[list-item]
         with alone():
-            expected = update.learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)  # type: ignore[list-item]
+            expected = learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)  # type: ignore[list-item]
         assert plain.gradient is not None and ours.gradient is not None
         found[name] = apart(ours.gradient, plain.gradient)
         found[f"{name} loss"] = abs(said.loss - expected.loss) / abs(expected.loss)
@@ -128,10 +133,11 @@ def streamed_gradient() -> float:
     streamed = update.Update(Policy(two, None, "plain"), settings)
     parts = ([own[:1], own[1:], []], [[], [], own])[ranks.rank()]
     for part in parts:
-        streamed.add(part, update.pulls(part, STAGE, settings))
-    streamed.finish([ours], 1 / update.denominator(own, STAGE, settings))  # type: ignore[list-item]
+        streamed.add(part, update.weigh(part, STAGE, settings).pulls)
+    total = update.denominator(update.weigh(own, STAGE, settings))
+    streamed.finish([ours], 1 / total)  # type: ignore[list-item]
     with alone():
-        update.learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)  # type: ignore[list-item]
+        learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)  # type: ignore[list-item]
     assert plain.gradient is not None and ours.gradient is not None
     return apart(ours.gradient, plain.gradient)
 
@@ -141,14 +147,14 @@ def meanwhile() -> dict[str, float]:
     one, two = model(), sharded()
     plain, ours = Capture(one), WholeCapture(two)
     settings = Rl(micro_tokens=32, clip_gradient=1e9)
-    how: dict[str, Any] = {"temperature": 0.8, "label": (1, "s", 1)}
     stage = made_up.STAGE
+    how = How(samples=stage.group, budget=stage.budget, temperature=0.8, label=(1, "s", 1))
     slow = Elsewhere(lambda _: time.sleep(0.02 * ranks.rank()))
     policy = Policy(two, Words(), "plain")
-    done = ask_and_learn(policy, slow, Coin(), PROBLEMS[:5], [ours], stage, settings, **how)  # type: ignore[list-item]
+    done = ask_and_learn(policy, slow, Coin(), PROBLEMS[:5], how, [ours], stage, settings)  # type: ignore[list-item]
     with alone():
         policy, rest = Policy(one, Words(), "plain"), replace(settings, overlap=False)
-        expected = ask_and_learn(policy, Elsewhere(), Coin(), PROBLEMS[:5], [plain], stage, rest, **how)  # type: ignore[list-item]
+        expected = ask_and_learn(policy, Elsewhere(), Coin(), PROBLEMS[:5], how, [plain], stage, rest)  # type: ignore[list-item]
     assert plain.gradient is not None and ours.gradient is not None
     loss = abs(done.learned.loss / expected.learned.loss - 1)
     return {"gradient": apart(ours.gradient, plain.gradient), "loss": loss}
@@ -228,7 +234,7 @@ def checkpoints(folder: Path) -> dict[str, Any]:
     before = [t.clone() for _, t in full_tensors(made)]
     state = [_full(optimizer[0].state[p]["exp_avg"]).clone() for p in made.parameters()]
     with runs.Run(folder / "run", recipe, ranks.main()) as run, checkpoint.Writer(run) as writer:
-        writer.save(made, optimizer, Position(step=3, state={"x": 1}))
+        writer.save(made, optimizer, Position(step=3, state=STATE))
         with torch.no_grad():
             for parameter in made.parameters():
                 parameter.mul_(0)
@@ -245,7 +251,7 @@ def checkpoints(folder: Path) -> dict[str, Any]:
         "weights": all(torch.equal(a, b) for a, (_, b) in zip(before, full_tensors(fresh), strict=True)),
         "optimizer": all(torch.equal(a, b) for a, b in zip(state, states, strict=True)),
         "step": float(next(iter(again[0].state.values()))["step"]),
-        "position": [found[1].step, found[1].state],
+        "position": [found[1].step, found[1].state == STATE],
         "sum": float(sum(t.double().abs().sum() for t in before)),
     }
 
@@ -276,10 +282,10 @@ def merged_metrics() -> bool:
     """A step's numbers from two shares are those of the whole."""
     batch = groups(5, shape=(5, 4))
     own = batch[ranks.rank() :: 2]
-    told = metrics.tell(own, update.weigh(own, STAGE, Rl()))
+    told = metrics.tell(own, weights(own, STAGE, Rl()))
     mine, rates = metrics.step_metrics(told), metrics.pass_rates(own)
     with alone():
-        told = metrics.tell(batch, update.weigh(batch, STAGE, Rl()))
+        told = metrics.tell(batch, weights(batch, STAGE, Rl()))
         return metrics.step_metrics(told) == mine and metrics.pass_rates(batch) == rates
 
 

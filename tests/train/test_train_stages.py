@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason.config import Filter, Stop
-from acereason.errors import TrainingError
 from acereason.problems import Problem
-from acereason.train.stages import PromptPool, candidates, finished, within
+from acereason.train.stages import PoolState, PromptPool, candidates, finished, within
 
 
 def problems(n: int, domain: str = "math") -> list[Problem]:
@@ -20,9 +17,14 @@ def problems(n: int, domain: str = "math") -> list[Problem]:
     ]
 
 
+def pool_of(size: int, seed: int = 1, drop_solved: bool = False) -> PromptPool:
+    made = problems(size)
+    return PromptPool(made, PoolState(ids=[p.id for p in made]), "s", seed, drop_solved)
+
+
 @given(st.integers(1, 30), st.lists(st.integers(1, 12), min_size=1, max_size=10), st.integers(0, 9))
 def test_each_epoch_asks_every_prompt_once(size: int, takes: list[int], seed: int) -> None:
-    pool = PromptPool(problems(size), "s", seed, drop_solved=False)
+    pool = pool_of(size, seed)
     taken = [p.id for count in takes for p in pool.take(count)]
     for start in range(0, len(taken) - size + 1, size):
         assert len(set(taken[start : start + size])) == size
@@ -30,26 +32,21 @@ def test_each_epoch_asks_every_prompt_once(size: int, takes: list[int], seed: in
 
 @given(st.integers(2, 20), st.integers(0, 60), st.integers(0, 9))
 def test_a_restored_pool_goes_on_with_the_very_same_prompts(size: int, before: int, seed: int) -> None:
-    pool = PromptPool(problems(size), "s", seed, drop_solved=True)
+    pool = pool_of(size, seed, drop_solved=True)
     pool.take(before)
     pool.observe({"math-0": True, "math-1": False})
-    again = PromptPool(problems(size), "s", seed, drop_solved=True)
-    again.restore(json.loads(json.dumps(pool.state())))
+    state = msgspec.json.decode(msgspec.json.encode(pool.state), type=PoolState)
+    again = PromptPool(problems(size), state, "s", seed, drop_solved=True)
     assert [p.id for p in again.take(50)] == [p.id for p in pool.take(50)]
 
 
 def test_solved_prompts_leave_with_the_next_epoch_and_return_when_lost() -> None:
-    pool = PromptPool(problems(4), "s", 1, drop_solved=True)
+    pool = pool_of(4, drop_solved=True)
     pool.take(4)
     pool.observe({"math-0": True, "math-1": True, "math-2": False})
     assert {p.id for p in pool.take(2)} == {"math-2", "math-3"}
     pool.observe({"math-0": False, "math-2": True, "math-3": True, "math-1": True})
     assert {p.id for p in pool.take(1)} == {"math-0"}
-
-
-def test_an_empty_pool_is_an_error_that_names_the_filter() -> None:
-    with pytest.raises(TrainingError, match=r"filter\.low"):
-        PromptPool([], "s", 1, drop_solved=False)
 
 
 def test_filters_by_domain_level_and_pass_rate() -> None:
@@ -61,8 +58,10 @@ def test_filters_by_domain_level_and_pass_rate() -> None:
 
 
 def test_stop_rules() -> None:
-    assert finished(Stop(), [0.0] * 100, [1.0] * 100) is None
-    assert finished(Stop(truncated_below=0.1), [0.5] * 4, [0.0] * 4) is None
-    assert "truncated" in (finished(Stop(truncated_below=0.1), [0.5] * 5, [0.05] * 5) or "")
-    assert finished(Stop(patience=3), [0.1, 0.1, 0.1, 0.2, 0.2, 0.2], [0] * 6) is None
-    assert "no gain" in (finished(Stop(patience=3), [0.2] * 6, [0] * 6) or "")
+    assert finished(Stop(), [(0.0, 1.0, 9)] * 100) is None
+    assert finished(Stop(truncated_below=0.1), [(0.5, 0.0, 9)] * 4) is None
+    assert "truncated" in (finished(Stop(truncated_below=0.1), [(0.5, 0.05, 9)] * 5) or "")
+    assert finished(Stop(patience=3), [(0.1, 0, 9)] * 3 + [(0.2, 0, 9)] * 3) is None
+    assert "no gain" in (finished(Stop(patience=3), [(0.2, 0, 9)] * 6) or "")
+    assert finished(Stop(tokens=100), [(0.5, 0, 99)]) is None
+    assert "100 tokens" in (finished(Stop(tokens=100), [(0.5, 0, 99), (0.5, 0, 1)]) or "")

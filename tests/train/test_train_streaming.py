@@ -14,24 +14,23 @@ from acereason.config import Rl
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
-from acereason.sample.ask import Asking
+from acereason.sample.ask import Asking, How
 from acereason.train import streaming, update
 from learn_groups import Capture
 from made_up import PROBLEMS, STAGE, Coin, Elsewhere, Words
 
 
-def step(model: Any, sampler: Any, judge: Any, **settings: Any) -> tuple[streaming.Done, Capture]:
+def step(model: Any, sampler: Any, judge: Any, **settings: Any) -> tuple[streaming.StepResult, Capture]:
     capture = Capture(model)
     done = streaming.ask_and_learn(
         Policy(model, Words(), "plain"),
         sampler,
         judge,
         PROBLEMS,
+        How(samples=4, budget=12, temperature=0.8, label=(1, "s", 1)),
         [capture],  # type: ignore[list-item]
         STAGE,
         Rl(micro_tokens=32, clip_gradient=1e9, **settings),
-        temperature=0.8,
-        label=(1, "s", 1),
     )
     return done, capture
 
@@ -42,9 +41,10 @@ def test_learning_meanwhile_gives_the_gradient_of_the_plain_order(qwen3: Any, no
     streamed, parts = step(qwen3, Elsewhere(), Coin(), normalisation=normalisation)
     assert whole.gradient is not None and parts.gradient is not None
     assert (whole.gradient - parts.gradient).norm() <= 1e-6 * whole.gradient.norm()
-    assert torch.equal(plain.weights, streamed.weights)
+    assert torch.equal(plain.weights, streamed.weights) and plain.weights.abs().sum() > 0
+    assert torch.equal(plain.advantages, streamed.advantages)
     assert plain.learned.loss == pytest.approx(streamed.learned.loss, rel=1e-5)
-    for mine, theirs in zip(plain.asked.groups, streamed.asked.groups, strict=True):
+    for mine, theirs in zip(plain.batch.groups, streamed.batch.groups, strict=True):
         assert [a.sample for a in mine] == [a.sample for a in theirs] == [0, 1, 2, 3]
         for a, b in zip(mine, theirs, strict=True):
             assert a.problem.id == b.problem.id and np.array_equal(a.completion.tokens, b.completion.tokens)
@@ -113,7 +113,8 @@ def test_what_fails_in_the_background_is_raised(qwen3: Any) -> None:
 
 def test_groups_are_handed_out_once_and_whole(qwen3: Any) -> None:
     policy = Policy(qwen3, Words(), "plain")
-    asking = Asking(policy, Elsewhere(), Coin(), PROBLEMS, 4, budget=12, temperature=1.0, label=("x",))
+    how = How(samples=4, budget=12, temperature=1.0, label=("x",))
+    asking = Asking(policy, Elsewhere(), Coin(), PROBLEMS, how)
     seen: list[str] = []
     while groups := asking.take(20):
         assert all(len(g) == 4 for g in groups)

@@ -20,7 +20,7 @@ from acereason.sample.protocol import Completion
 from acereason.train import metrics, optimizers, sft, update
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
 from acereason.train.sft import schedule
-from learn_groups import Capture, gradient, groups
+from learn_groups import Capture, gradient, groups, learn, weights
 
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
 
@@ -32,9 +32,9 @@ def policy(model: Any) -> Policy:
 def naive_gradient(model: Any, batch: Any, settings: Rl) -> Tensor:
     """Recipe §3 with one plain forward pass per response, in float64."""
     model.zero_grad()
-    weights = update.weigh(batch, STAGE, settings)
+    table = weights(batch, STAGE, settings)
     loss: Any = 0.0
-    for group, row in zip(batch, weights, strict=True):
+    for group, row in zip(batch, table, strict=True):
         for answer, weight in zip(group, row, strict=True):
             prompt, tokens = answer.completion.request.prompt, answer.completion.tokens.tolist()
             logits = model(input_ids=torch.tensor([[*prompt, *tokens]])).logits[0]
@@ -54,7 +54,7 @@ def test_micro_batches_give_the_naive_gradient(qwen3: Any, normalisation: Any, m
     batch, owner = groups(3), policy(qwen3)
     naive = naive_gradient(qwen3, batch, settings)
     capture = Capture(qwen3)
-    learned = update.learn(owner, batch, [capture], STAGE, settings)  # type: ignore[list-item]
+    learned = learn(owner, batch, [capture], STAGE, settings)  # type: ignore[list-item]
     assert capture.gradient is not None and learned.learned_tokens > 0
     assert (capture.gradient - naive).abs().max() <= 1e-10
 
@@ -64,7 +64,7 @@ def test_float32_packs_agree_with_the_naive_gradient(qwen3: Any) -> None:
     batch = groups(4)
     naive = naive_gradient(qwen3.double(), batch, settings)
     capture = Capture(qwen3.float())
-    update.learn(Policy(qwen3, None, "plain"), batch, [capture], STAGE, settings)  # type: ignore[list-item]
+    learn(Policy(qwen3, None, "plain"), batch, [capture], STAGE, settings)  # type: ignore[list-item]
     assert capture.gradient is not None
     assert (capture.gradient - naive).norm() / naive.norm() < 1e-5
 
@@ -79,7 +79,7 @@ def test_nothing_to_learn_moves_nothing(qwen3: Any, rewards: Any) -> None:
     optimizer = optimizers.for_rl(qwen3, Rl())
     optimizers.set_rates(optimizer, [0.1])
     before = [p.detach().clone() for p in qwen3.parameters()]
-    learned = update.learn(owner, groups(5, rewards=rewards), optimizer, STAGE, Rl())
+    learned = learn(owner, groups(5, rewards=rewards), optimizer, STAGE, Rl())
     assert learned.gradient_norm is None and learned.learned_tokens == 0 and learned.loss == 0
     assert all(torch.equal(a, b) for a, b in zip(before, qwen3.parameters(), strict=True))
 
@@ -90,9 +90,9 @@ def test_a_fully_truncated_batch_is_masked_and_reported(qwen3: Any) -> None:
         [Answer(a.problem, a.sample, Completion(*_parts(a), "length"), "", a.verdict) for a in g]
         for g in batch
     ]
-    learned = update.learn(policy(qwen3), cut, optimizers.for_rl(qwen3, Rl()), STAGE, Rl())
+    learned = learn(policy(qwen3), cut, optimizers.for_rl(qwen3, Rl()), STAGE, Rl())
     assert learned.learned_tokens == 0
-    row = metrics.step_metrics(metrics.tell(cut, update.weigh(cut, STAGE, Rl())))
+    row = metrics.step_metrics(metrics.tell(cut, weights(cut, STAGE, Rl())))
     assert row["truncated"] == 1.0 and row["learning_groups"] == 0
 
 
@@ -108,7 +108,7 @@ def test_a_gradient_that_is_not_finite_moves_nothing(qwen3: Any) -> None:
     with torch.no_grad():
         next(qwen3.parameters())[0, 0] = float("inf")
     before = [p.detach().clone() for p in qwen3.parameters()]
-    learned = update.learn(owner, groups(7), optimizer, STAGE, Rl())
+    learned = learn(owner, groups(7), optimizer, STAGE, Rl())
     assert learned.gradient_norm is None and learned.learned_tokens > 0
     for a, b in zip(before, qwen3.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -116,8 +116,25 @@ def test_a_gradient_that_is_not_finite_moves_nothing(qwen3: Any) -> None:
 
 def test_several_updates_a_batch_are_off_policy(qwen3: Any) -> None:
     capture = Capture(qwen3)
-    update.learn(policy(qwen3), groups(8), [capture], STAGE, Rl(updates=3))  # type: ignore[list-item]
+    learn(policy(qwen3), groups(8), [capture], STAGE, Rl(updates=3))
     assert capture.steps > 1
+
+
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_the_weights_that_are_kept_are_those_learned_with(qwen3: Any, updates: int, monkeypatch: Any) -> None:
+    """Also with several updates a batch, each of which has a denominator of its own."""
+    batch, settings = groups(13, shape=(5, 4)), Rl(updates=updates)
+    used: dict[str, list[float]] = {}
+    add = update.Update.add
+
+    def noted(self: Any, part: Any, weights: Tensor) -> None:
+        used.update({g[0].problem.id: row for g, row in zip(part, weights.tolist(), strict=True)})
+        add(self, part, weights)
+
+    monkeypatch.setattr(update.Update, "add", noted)
+    weighed = update.weigh(batch, STAGE, settings)
+    _, kept = update.learn(policy(qwen3), batch, weighed, [Capture(qwen3)], settings)  # type: ignore[list-item]
+    assert kept.tolist() == [used[group[0].problem.id] for group in batch] and kept.abs().sum() > 0
 
 
 @pytest.mark.parametrize("normalisation", ["global", "group"])
@@ -127,11 +144,11 @@ def test_groups_learned_one_by_one_in_any_order_give_the_same_gradient(
     settings = Rl(normalisation=normalisation, micro_tokens=64, clip_gradient=1e9)
     batch, owner = groups(9, shape=(6, 4)), Policy(qwen3.float(), None, "plain")
     whole, parts = Capture(qwen3), Capture(qwen3)
-    plain = update.learn(owner, batch, [whole], STAGE, settings)  # type: ignore[list-item]
+    plain = learn(owner, batch, [whole], STAGE, settings)  # type: ignore[list-item]
     streamed = update.Update(owner, settings)
     for part in ([batch[4]], [batch[1], batch[0]], [], [batch[5], batch[2], batch[3]]):
-        streamed.add(part, update.pulls(part, STAGE, settings))
-    scale = 1 / update.denominator(batch, STAGE, settings)
+        streamed.add(part, update.weigh(part, STAGE, settings).pulls)
+    scale = 1 / update.denominator(update.weigh(batch, STAGE, settings))
     learned = streamed.finish([parts], scale)  # type: ignore[list-item]
     assert whole.gradient is not None and parts.gradient is not None
     assert (whole.gradient - parts.gradient).norm() <= 1e-6 * whole.gradient.norm()
@@ -164,7 +181,7 @@ def test_importance_weights_mend_a_sampler_that_differs_and_are_truncated(qwen3:
     for shift, cap in ((0.0, None), (0.0, 2.0), (0.1, 2.0), (3.0, 2.0)):
         capture = Capture(qwen3)
         settings = Rl(importance_cap=cap, clip_gradient=1e9)
-        update.learn(owner, shifted(batch, qwen3, shift), [capture], STAGE, settings)  # type: ignore[list-item]
+        learn(owner, shifted(batch, qwen3, shift), [capture], STAGE, settings)  # type: ignore[list-item]
         assert capture.gradient is not None
         gradients.append(capture.gradient)
     plain, equal, near, far = gradients
@@ -180,14 +197,14 @@ def test_too_large_a_difference_stops_before_anything_moves(qwen3: Any) -> None:
     before = [p.detach().clone() for p in qwen3.parameters()]
     batch = shifted(groups(11), qwen3, 0.5)
     with pytest.raises(TrainingError, match=r"k3\) of 0\.1\d+ nats a token; rl\.max_k3 allows 0\.05"):
-        update.learn(owner, batch, optimizer, STAGE, Rl(max_k3=0.05))
+        learn(owner, batch, optimizer, STAGE, Rl(max_k3=0.05))
     assert all(torch.equal(a, b) for a, b in zip(before, qwen3.parameters(), strict=True))
-    assert update.learn(owner, batch, optimizer, STAGE, Rl(max_k3=0.5)).k3 == pytest.approx(0.1487, rel=0.01)
+    assert learn(owner, batch, optimizer, STAGE, Rl(max_k3=0.5)).k3 == pytest.approx(0.1487, rel=0.01)
 
 
 def test_entropy_of_servers_is_an_estimate_and_h_1_unknown(qwen3: Any) -> None:
     batch = shifted(groups(12), qwen3.float(), 0.0)
-    row = metrics.step_metrics(metrics.tell(batch, update.weigh(batch, STAGE, Rl())))
+    row = metrics.step_metrics(metrics.tell(batch, weights(batch, STAGE, Rl())))
     assert row["H_1"] is None and row["H_T"] > 0
 
 

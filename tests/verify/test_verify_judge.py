@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from acereason.errors import ConfigError, DataError, RunError, SandboxUnavailable
+from acereason.errors import ConfigError, DataError, SandboxUnavailable
 from acereason.problems import Problem, Response, Test, Verdict
 from acereason.verify import Judge, adapters, domains, verify
 from acereason.verify.code import Examiner, printable, same_output, same_result
@@ -142,7 +142,7 @@ def test_a_lost_sandbox_is_replaced_and_is_no_verdict(monkeypatch: pytest.Monkey
         def lose(*_: Any, **__: Any) -> None:
             raise Lost("gone")
 
-        monkeypatch.setattr(Zygote, "run", lose)
+        monkeypatch.setattr(Zygote, "started", lose)
         monkeypatch.setattr("acereason.verify.code.self_test", lambda zygote: None)
         verdict = examiner.judge(SUM, code)
         assert (verdict.outcome, verdict.reward) == ("unjudged", None)
@@ -435,7 +435,7 @@ def test_verl_scores() -> None:
     assert adapters.compute_score("lcb", echo, {"inputs": ["a\n"], "outputs": ["b\n"]}) == 0.0
     with pytest.raises(DataError):
         adapters.compute_score("lcb", code, {"inputs": [], "outputs": []})
-    with pytest.raises(RunError):
+    with pytest.raises(DataError):
         adapters.compute_score("lcb", code, {"inputs": ["1"], "outputs": ["not json"], "fn_name": "f"})
 
 

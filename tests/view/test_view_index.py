@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason.view.compare import compare
 from acereason.view.data import Reader
-from acereason.view.groups import advantages, group, listing, whole
+from acereason.view.groups import group, grouped, listing, whole
 from acereason.view.index import Filter, Index
 from acereason.view.runs_folder import RunsFolder
 from view_run import HOSTILE, Row, lines, make_run
@@ -151,20 +150,9 @@ def test_a_group_has_its_question_and_tests(tmp_path: Path) -> None:
     assert one["tests"][0] == {"input": "1", "output": "2"}
 
 
-@given(st.lists(st.sampled_from([0, 1]), min_size=1, max_size=8))
-def test_advantages_are_those_of_the_objective(rewards: list[int]) -> None:
-    torch = pytest.importorskip("torch")
-    from acereason.train.objective import advantages as exact
-
-    rows = [{"reward": reward, "weight": 0.1} for reward in rewards]
-    table = torch.tensor([rewards], dtype=torch.float64)
-    expected = exact(table, torch.ones_like(table, dtype=torch.bool))[0]
-    np.testing.assert_allclose(np.array(advantages(rows), float), expected, atol=1e-12)
-
-
-def test_there_is_no_advantage_without_learning_or_with_an_unjudged_response() -> None:
-    assert advantages([{"reward": 1}, {"reward": 0}]) == [None, None]
-    assert advantages([{"reward": 1, "weight": 0.1}, {"reward": None, "weight": 0.0}]) == [None, None]
+def test_the_advantage_is_what_the_run_wrote_and_never_worked_out_again() -> None:
+    rows = [{"reward": 1, "advantage": 0.25, "weight": 0.0}, {"reward": 0, "advantage": None}, {"reward": 0}]
+    assert [one["advantage"] for one in grouped("p", rows)["responses"]] == [0.25, None, None]
 
 
 def page(folder: Path) -> Row:

@@ -13,8 +13,8 @@ from rich.table import Table
 from acereason import config
 from acereason.cli.common import PromptFormat, embedded, err, out
 from acereason.errors import ConfigError
+from acereason.files import write_atomic
 from acereason.native import mkl as fastmath
-from acereason.problems import write_atomic
 
 
 def calibrate(
@@ -74,7 +74,8 @@ def _of_model(
     model: str, problems: Path, rule: config.Temperature, format: str | None, budget: int, seed: int
 ) -> Any:
     fastmath.enable()
-    from acereason.problems import Problem, read_jsonl
+    from acereason.files import read_jsonl
+    from acereason.problems import Problem
     from acereason.sample.temperature import calibrate_policy
 
     policy, sampler = embedded(model, format)

@@ -23,8 +23,8 @@ from acereason.chat import END_THINK
 from acereason.curate.funnel import Funnel
 from acereason.curate.journal import index_lines
 from acereason.curate.steps import VERSION
-from acereason.curate.stream import replacing
-from acereason.problems import Problem, Response, Verdict, read_jsonl
+from acereason.files import read_jsonl, replacing
+from acereason.problems import Problem, Response, Verdict
 
 WINDOW = 4096  # responses that wait for their verdict
 

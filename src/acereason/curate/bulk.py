@@ -39,8 +39,9 @@ from acereason.curate.dedup import (
     losers,
 )
 from acereason.curate.funnel import Funnel
-from acereason.curate.stream import Lines, Part, in_order, read_part, replacing
+from acereason.curate.stream import Lines, Part, in_order, read_part
 from acereason.curate.text import U64, encode, sequence_hashes
+from acereason.files import replacing
 
 FEW = 20_000  # below this many prompts the start of a worker costs more than it saves
 

@@ -26,7 +26,8 @@ import msgspec
 import numpy as np
 
 from acereason.curate.funnel import Funnel
-from acereason.curate.text import I64, U64, Encoded, encode, mix, ngrams, sequence_hashes
+from acereason.curate.text import I64, U64, Encoded, encode, ngrams, sequence_hashes
+from acereason.draws import finalise
 from acereason.problems import Problem
 
 SHINGLE = 5  # words
@@ -34,8 +35,8 @@ BANDS, ROWS = 14, 6
 CHUNK = 256  # texts hashed together: their arrays stay in the cache
 CROWD = 32  # in a larger bucket each member meets only this many neighbours
 
-_multipliers = mix(np.arange(1, BANDS * ROWS + 1, dtype=np.uint64)) | np.uint64(1)
-_band_salts = mix(np.arange(1001, 1001 + BANDS, dtype=np.uint64))
+_multipliers = finalise(np.arange(1, BANDS * ROWS + 1, dtype=np.uint64)) | np.uint64(1)
+_band_salts = finalise(np.arange(1001, 1001 + BANDS, dtype=np.uint64))
 _NAME = re.compile(r"\b[A-Z]{2,4}\b")
 _QUOTED = re.compile(r"""[`"“]([^\s`"“”][^`"“”\n]{0,28})[`"”]""")
 
@@ -147,7 +148,7 @@ def band_keys(encoded: Encoded) -> U64:
         key = decisive ^ _band_salts[band]
         for multiplier in _multipliers[band * ROWS : (band + 1) * ROWS]:
             values = np.minimum.reduceat((hashes * multiplier) >> np.uint64(16), firsts)
-            key = mix(key ^ values)
+            key = finalise(key ^ values)
         keys[:, band] = key
     return keys
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from acereason.curate.draw import chance
+from acereason.draws import chance
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
 

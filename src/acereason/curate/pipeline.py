@@ -41,10 +41,10 @@ from acereason.curate.select import by_difficulty, difficulty, length_balance, m
 from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
 from acereason.curate.sources import Rejected, Source, read_source
 from acereason.curate.steps import Done, Steps, file_key, key_of, only_one, sieve
-from acereason.curate.stream import replacing
 from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
-from acereason.problems import Problem, Response, Verdict, read_jsonl, write_atomic
+from acereason.files import read_jsonl, replacing, write_atomic
+from acereason.problems import Problem, Response, Verdict
 from acereason.published.rows import commit_of, find_files, raw_rows
 
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"
@@ -130,7 +130,7 @@ def _option(settings: SourceSettings) -> Any:
     return {
         (str(row["dataset"]), str(row["split"]), str(row["index"])): str(row["question"])
         for path in settings.rejoin
-        for _, row, _, _ in raw_rows(Path(path))
+        for _, row, *_ in raw_rows(Path(path))
         if row
     }
 
@@ -199,7 +199,7 @@ def _dedup(settings: Curation, steps: Steps, gathered: Done) -> Done:
 def questions(benchmark: BenchmarkSettings, column: str) -> Iterator[str]:
     """One column of a benchmark's files, rows without it left out."""
     for file in find_files(benchmark.path, revision=benchmark.revision):
-        for _, row, _, _ in raw_rows(file):
+        for _, row, *_ in raw_rows(file):
             if row and isinstance(row.get(column), str):
                 yield row[column]
 

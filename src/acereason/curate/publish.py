@@ -15,9 +15,9 @@ from acereason.curate.mix import mix
 from acereason.curate.select import Stage, length_balance, stage_set
 from acereason.curate.settings import Curation, MixSettings
 from acereason.curate.steps import Done, file_key, key_of
-from acereason.curate.stream import replacing
 from acereason.curate.tables import write_table
-from acereason.problems import Problem, Response, read_jsonl, write_atomic
+from acereason.files import read_jsonl, replacing, write_atomic
+from acereason.problems import Problem, Response
 
 Record = TypeVar("Record", Problem, Response)
 FIELDS = (

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from acereason.curate.draw import chance
 from acereason.curate.funnel import NOTE, Funnel
+from acereason.draws import chance
 from acereason.errors import ConfigError
 from acereason.problems import Problem, Verdict
 from acereason.verify.answers.votes import alike

@@ -10,7 +10,6 @@ work this way.) Files given from outside are hashed whole.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -21,9 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from acereason.curate.funnel import Funnel
-from acereason.curate.stream import replacing
-from acereason.errors import RunError
-from acereason.problems import Problem, write_atomic
+from acereason.files import lock, replacing, write_atomic
+from acereason.problems import Problem
 
 VERSION = 2  # of the steps' code: a change of what a step writes raises it
 Record = TypeVar("Record")
@@ -81,13 +79,7 @@ class Steps:
 def only_one(folder: Path) -> Iterator[None]:
     """Hold a folder for one run; RunError when another run holds it."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(
-                f"{folder} is in use by another run; wait for it or take another folder"
-            ) from error
+    with lock(folder / ".lock"):
         yield
 
 

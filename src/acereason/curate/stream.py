@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from acereason.errors import DataError
+from acereason.files import replacing
 from acereason.problems import Problem
 
 Part = tuple[str, int, int]  # path, first byte, last byte + 1
@@ -73,28 +74,6 @@ class Lines:
                 if flag:
                     out.write(line)
         return int(keep.sum())
-
-
-class replacing:
-    """A file that takes its name only when it is complete and on the disk. One writer at a time."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-        self.temporary = target.with_name(f".{target.name}.tmp")
-
-    def __enter__(self) -> BinaryIO:
-        self.file = self.temporary.open("wb", buffering=1 << 20)
-        return self.file
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-        self.file.close()
-        if kind is None:
-            self.temporary.replace(self.target)
-        else:
-            self.temporary.unlink()
 
 
 def read_part(part: Part) -> list[Problem]:

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from acereason.curate.steps import batches
-from acereason.curate.stream import replacing
 from acereason.errors import DataError, need
+from acereason.files import replacing
 from acereason.problems import Problem, Response
 
 Record = TypeVar("Record", Problem, Response)

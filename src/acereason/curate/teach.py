@@ -25,12 +25,12 @@ from typing import Any
 import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from acereason.curate.draw import chance
 from acereason.curate.journal import index_lines
-from acereason.curate.stream import replacing
 from acereason.curate.wire import Protocol, completion, content_hash, payload, route
+from acereason.draws import chance
 from acereason.errors import ConfigError, RunError, SamplingError, need
-from acereason.problems import Problem, Response, write_atomic
+from acereason.files import replacing, write_atomic
+from acereason.problems import Problem, Response
 from acereason.sample.servers.http import Busy, Garbled, Refused, check_status
 
 Ask = tuple[Problem, int]

@@ -30,6 +30,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from acereason.draws import STEP, finalise
+
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
@@ -196,15 +198,7 @@ def encode(texts: Iterable[str]) -> Encoded:
     return Encoded(np.frombuffer(ids, np.uint64), np.frombuffer(starts, np.int64))
 
 
-_STEP = np.uint64(0x9E3779B97F4A7C15)
-_powers = np.cumprod(np.full(1 << 16, _STEP, np.uint64), dtype=np.uint64)
-
-
-def mix(values: U64) -> U64:
-    """The finaliser of splitmix64: every output bit depends on every input bit."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+_powers = np.cumprod(np.full(1 << 16, STEP, np.uint64), dtype=np.uint64)
 
 
 def ngrams(encoded: Encoded, n: int) -> tuple[U64, I64]:
@@ -215,11 +209,11 @@ def ngrams(encoded: Encoded, n: int) -> tuple[U64, I64]:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     hashes = np.zeros(count, np.uint64)
     for k in range(n):
-        hashes *= _STEP
+        hashes *= STEP
         hashes += ids[k : k + count]
     owner = np.repeat(np.arange(len(encoded)), np.diff(starts))
     inside = owner[:count] == owner[n - 1 :]
-    return mix(hashes[inside]), owner[:count][inside]
+    return finalise(hashes[inside]), owner[:count][inside]
 
 
 def sequence_hashes(encoded: Encoded, only_decisive: bool = False) -> U64:
@@ -234,4 +228,4 @@ def sequence_hashes(encoded: Encoded, only_decisive: bool = False) -> U64:
     terms = np.append(ids * _powers[position % len(_powers)], np.uint64(0))
     sums = np.add.reduceat(terms, starts[:-1]) if len(lengths) else np.zeros(0, np.uint64)
     sums[lengths == 0] = 0
-    return mix(sums + lengths.astype(np.uint64) * _STEP)
+    return finalise(sums + lengths.astype(np.uint64) * STEP)

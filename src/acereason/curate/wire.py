@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from acereason.draws import draw_seed
 from acereason.problems import Problem, Response
 from acereason.prompts import END_THINK, FORMATS, THINK, Format
-from acereason.sample.protocol import draw_seed
 from acereason.sample.servers.http import Garbled
 
 SAMPLES_BITS = 20  # a problem has at most 2**20 samples

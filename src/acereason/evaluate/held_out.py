@@ -18,10 +18,8 @@ from acereason.evaluate import estimates
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.procedural import FAMILIES
-from acereason.sample.ask import Answer, Judging, ask
+from acereason.sample.ask import Answer, Groups, How, Judging, ask
 from acereason.sample.protocol import Sampler
-
-Groups = list[list[Answer]]
 
 
 def evaluate(
@@ -35,18 +33,14 @@ def evaluate(
 ) -> Groups:
     """Ask every problem `settings.k` times. The draws depend on (seed, problem, sample) alone, so two
     checkpoints are compared under common random numbers."""
-    return ask(
-        policy,
-        sampler,
-        judge,
-        problems,
-        settings.k,
+    how = How(
+        samples=settings.k,
         budget=settings.budget,
         temperature=settings.temperature,
         top_p=settings.top_p,
         label=(seed, "evaluation"),
-        on_answer=on_answer,
-    ).groups
+    )
+    return ask(policy, sampler, judge, problems, how, on_answer).groups
 
 
 def correctness(groups: Groups) -> list[list[bool | None]]:

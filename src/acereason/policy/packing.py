@@ -133,3 +133,24 @@ def pack(examples: Sequence[Example], waste: float = 0.1) -> Pack:
 def packs(examples: Sequence[Example], budget: int, waste: float = 0.1) -> list[Pack]:
     """All examples as packs of about `budget` places (filler may exceed it by the share `waste`)."""
     return [pack([examples[i] for i in group], waste) for group in split([len(e) for e in examples], budget)]
+
+
+def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
+    """All examples as packs of about `budget` tokens, responses to one prompt side by side.
+
+    A prompt counts once; a pack holds at least one response."""
+    by_prompt: dict[tuple[int, ...], list[Example]] = {}
+    for example in examples:
+        by_prompt.setdefault(tuple(example.prompt), []).append(example)
+    found: list[list[Example]] = []
+    room = 0
+    for prompt, members in by_prompt.items():
+        fresh = True
+        for example in members:
+            cost = len(example.response) + (len(prompt) if fresh else 0)
+            if not found or cost > room:
+                found.append([])
+                room, cost = budget, len(example)
+            found[-1].append(example)
+            room, fresh = room - cost, False
+    return [pack(members) for members in found]

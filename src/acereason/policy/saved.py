@@ -15,8 +15,8 @@ import msgspec
 from transformers.utils import cached_file
 
 from acereason.errors import CheckpointError, ConfigError
+from acereason.files import write_atomic
 from acereason.policy.templates import from_model
-from acereason.problems import write_atomic
 from acereason.prompts import CHATML, FORMATS, NAMES, Prompt, Settings, unknown
 
 FILE = "prompt.json"

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal, get_args
 
+from acereason.draws import generator
 from acereason.errors import ConfigError
 from acereason.problems import Problem, Response
 from acereason.procedural import (
@@ -63,7 +64,7 @@ FAMILIES: dict[str, Family] = {
 
 def generate(
     families: Sequence[str],
-    levels: Sequence[int] | None,
+    levels: Sequence[int] | Mapping[str, Sequence[int]] | None,
     count: int,
     seed: int,
     split: Split,
@@ -72,18 +73,19 @@ def generate(
     """`count` problems with distinct questions, the same for the same arguments, in random order.
 
     `levels` None takes every level of each family; otherwise a family is asked at those of them
-    that it has. Questions in `exclude` are not drawn. ConfigError: an unknown name, a family
-    without any of the levels, or a level that has too few distinct questions."""
-    cells = [(family, level) for family in _known(families) for level in _levels(family, levels)]
+    that it has; a mapping gives each family its own. Questions in `exclude` are not drawn. ConfigError: an
+    unknown name, a family without any of the levels, or a level that has too few distinct questions."""
+    own = {name: levels[name] if isinstance(levels, Mapping) else levels for name in families}
+    cells = [(family, level) for family in _known(families) for level in _levels(family, own[family.name])]
     if split not in get_args(Split):
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(get_args(Split))}")
     found: dict[str, Problem] = {}
     for number, (family, level) in enumerate(cells):
         wanted = count // len(cells) + (number < count % len(cells))
-        rng = _random(seed, split, family.name, level)
+        rng = generator(seed, split, family.name, level)
         _draw(found, family, level, wanted, rng, split, exclude)
     problems = list(found.values())
-    _random(seed, split, "order").shuffle(problems)
+    generator(seed, split, "order").shuffle(problems)
     return problems
 
 
@@ -110,11 +112,6 @@ def split_of(question: str) -> Split:
     """The only split in which a question may be drawn."""
     tenth = hashlib.sha256(f"split {question}".encode()).digest()[0] % 10
     return "test" if tenth == 0 else "dev" if tenth == 1 else "train"
-
-
-def _random(*key: object) -> random.Random:
-    digest = hashlib.sha256(repr(key).encode()).digest()
-    return random.Random(int.from_bytes(digest[:8], "big"))
 
 
 def _known(names: Sequence[str]) -> list[Family]:

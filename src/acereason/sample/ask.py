@@ -1,9 +1,9 @@
 """Asking problems and having the answers judged while the rest are still being written.
 
-    problems × samples ──▶ Request ──▶ Completion ──▶ judge ──▶ Answer
+    Problem × samples ──▶ Request ──sampler──▶ Completion ──judge──▶ Answer (with its Verdict)
 
-A sample's seed is a hash of what it is for (the caller's `label` parts, the problem, the sample number), so
-no two samples of a run share their draws and any one can be done again alone.
+A sample's seed is a hash of what it is for (`How.label`, the problem, the sample number), so no two samples
+of a run share their draws and any one can be done again alone.
 
 `ask` waits for everything. `Asking` does the same in the background and hands out each group as soon as its
 last response is judged, for a caller that has something to do meanwhile.
@@ -17,20 +17,33 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from acereason.draws import draw_seed
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
-from acereason.sample.protocol import Completion, Request, Sampler, draw_seed
+from acereason.sample.protocol import Completion, Request, Sampler
 
 
 class Judging(Protocol):
     """What judges: `verify.Judge`, or a function of one's own behind the same call."""
 
     def submit(self, problem: Problem, response: Response) -> Future[Verdict]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """How every problem is asked: `samples` responses of at most `budget` tokens at `temperature`, the draws
+    hashed from `label` (what the samples are for: seed, stage, step …)."""
+
+    samples: int
+    budget: int
+    temperature: float
+    label: tuple[int | str, ...]
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,9 @@ class Answer:
         }
 
 
+Groups = list[list[Answer]]  # by problem: groups[i][j] is the j-th sample of problem i
+
+
 def light(answer: Answer) -> Answer:
     """The answer without its tokens' numbers, to be kept or sent to another rank."""
     nothing = np.zeros(0, np.float32)
@@ -70,39 +86,31 @@ def light(answer: Answer) -> Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Answers grouped by problem, `groups[i][j]` the j-th sample of problem i, and where the time went:
-    `sample` seconds until the last response, `judge` seconds waited for verdicts after that."""
+class Batch:
+    """The groups of answers, and where the time went: seconds until the last response, and seconds waited for
+    verdicts after that."""
 
-    groups: list[list[Answer]]
+    groups: Groups
     sample_seconds: float
     judge_seconds: float
 
 
-def requests(
-    policy: Policy,
-    problems: Sequence[Problem],
-    samples: int,
-    *,
-    budget: int,
-    temperature: float,
-    label: Sequence[int | str],
-    top_p: float = 1.0,
-) -> Iterator[Request]:
-    """One request per problem and sample; the samples of a problem follow one another.
+def requests(policy: Policy, problems: Sequence[Problem], how: How) -> Iterator[Request]:
+    """One request per problem and sample; the samples of a problem follow one another. A request's key is
+    (place of the problem, number of the sample).
 
     Raises SamplingError when prompt and budget do not fit into the model's context."""
-    for index, problem in enumerate(problems):
+    for place, problem in enumerate(problems):
         prompt = policy.prompt_ids(problem)
-        if len(prompt) + budget > policy.context:
+        if len(prompt) + how.budget > policy.context:
             raise SamplingError(
-                f"the prompt of {problem.id} has {len(prompt)} tokens and the budget is {budget}, "
+                f"the prompt of {problem.id} has {len(prompt)} tokens and the budget is {how.budget}, "
                 f"together more than the model's context of {policy.context}; lower the budget, drop "
                 "the problem, or raise model.context"
             )
-        for sample in range(samples):
-            seed = draw_seed(*label, problem.id, sample)
-            yield Request(prompt, budget, temperature, seed, top_p, key=(index, sample))
+        for sample in range(how.samples):
+            seed = draw_seed(*how.label, problem.id, sample)
+            yield Request(prompt, how.budget, how.temperature, seed, how.top_p, key=(place, sample))
 
 
 def ask(
@@ -110,30 +118,19 @@ def ask(
     sampler: Sampler,
     judge: Judging,
     problems: Sequence[Problem],
-    samples: int,
-    *,
-    budget: int,
-    temperature: float,
-    label: Sequence[int | str],
-    top_p: float = 1.0,
+    how: How,
     on_answer: Callable[[int], None] = lambda _: None,
-) -> Asked:
+) -> Batch:
     """Sample and judge; judging starts when a response ends. `on_answer` gets each response's token count."""
     begun = time.perf_counter()
-    wanted = requests(
-        policy, problems, samples, budget=budget, temperature=temperature, label=label, top_p=top_p
-    )
-    pending: dict[tuple[int, int], tuple[Completion, Response, Future[Verdict]]] = {}
-    for completion in sampler.sample(wanted):
-        index, sample = completion.request.key
-        response = _response(policy, problems[index], completion)
-        pending[index, sample] = completion, response, judge.submit(problems[index], response)
+    pending: dict[tuple[int, int], _Pending] = {}
+    for completion in sampler.sample(requests(policy, problems, how)):
+        place, sample = completion.request.key
+        pending[place, sample] = _submit(policy, judge, problems[place], completion)
         on_answer(len(completion.tokens))
     sampled = time.perf_counter()
-    groups = [
-        [_answer(problem, j, *pending[i, j]) for j in range(samples)] for i, problem in enumerate(problems)
-    ]
-    return Asked(groups, sampled - begun, time.perf_counter() - sampled)
+    groups = [[pending[i, j].answer() for j in range(how.samples)] for i in range(len(problems))]
+    return Batch(groups, sampled - begun, time.perf_counter() - sampled)
 
 
 class Asking:
@@ -143,26 +140,15 @@ class Asking:
     What goes wrong in the background is raised by `take`."""
 
     def __init__(
-        self,
-        policy: Policy,
-        sampler: Sampler,
-        judge: Judging,
-        problems: Sequence[Problem],
-        samples: int,
-        *,
-        budget: int,
-        temperature: float,
-        label: Sequence[int | str],
+        self, policy: Policy, sampler: Sampler, judge: Judging, problems: Sequence[Problem], how: How
     ) -> None:
         self._policy, self._sampler, self._judge = policy, sampler, judge
-        self._problems, self._samples = problems, samples
-        self._wanted = requests(
-            policy, problems, samples, budget=budget, temperature=temperature, label=label
-        )
+        self._problems, self._how = problems, how
+        self._wanted = requests(policy, problems, how)
         self._change = threading.Condition()
-        self._found: dict[int, list[Answer]] = {i: [] for i in range(len(problems))}
-        self._ready: list[int] = []
-        self._left = len(problems)
+        self._groups: Groups = [[] for _ in problems]
+        self._ready: list[int] = []  # places of whole groups that were not handed out
+        self._left = len(problems)  # groups that are not whole
         self._error: BaseException | None = None
         self._begun = time.perf_counter()
         self.sampled: float | None = None  # when the last response had been sampled
@@ -170,7 +156,7 @@ class Asking:
         self._thread = threading.Thread(target=self._run, daemon=True, name="acereason-ask")
         self._thread.start()
 
-    def take(self, tokens: int) -> list[list[Answer]]:
+    def take(self, tokens: int) -> Groups:
         """Judged groups not handed out yet. Waits until they hold so many `tokens`, or nothing is left to
         wait for; an empty list means the end. The order is that of the problems."""
         begun = time.perf_counter()
@@ -180,7 +166,7 @@ class Asking:
                 raise self._error
             taken, self._ready = sorted(self._ready), []
         self._waited += self.judging_since(begun)
-        return [self._found[i] for i in taken]
+        return [self._groups[place] for place in taken]
 
     @property
     def over(self) -> bool:
@@ -193,41 +179,40 @@ class Asking:
         now = time.perf_counter()
         return 0.0 if self.sampled is None else now - max(moment, self.sampled)
 
-    def asked(self) -> Asked:
+    def batch(self) -> Batch:
         """Everything, once all is over."""
         self._thread.join()
         assert self.sampled is not None
-        return Asked(list(self._found.values()), self.sampled - self._begun, self._waited)
+        return Batch(self._groups, self.sampled - self._begun, self._waited)
 
     def _size(self) -> int:
-        return sum(len(a.completion.tokens) for i in self._ready for a in self._found[i])
+        return sum(len(a.completion.tokens) for place in self._ready for a in self._groups[place])
 
     def _run(self) -> None:
-        missing = len(self._problems) * self._samples
+        missing = len(self._problems) * self._how.samples
         try:
             for completion in self._sampler.sample(self._wanted):
                 missing -= 1
                 problem = self._problems[completion.request.key[0]]
-                response = _response(self._policy, problem, completion)
-                future = self._judge.submit(problem, response)
-                future.add_done_callback(partial(self._judged, completion, response))
+                pending = _submit(self._policy, self._judge, problem, completion)
+                pending.verdict.add_done_callback(partial(self._judged, pending))
             if missing:
                 raise SamplingError(f"the sampler ended with {missing} responses missing")
         except BaseException as error:
             self._fail(error)
         self.sampled = time.perf_counter()
 
-    def _judged(self, completion: Completion, response: Response, verdict: Future[Verdict]) -> None:
+    def _judged(self, pending: _Pending, verdict: Future[Verdict]) -> None:
         error = verdict.exception()
         if error is not None:
             return self._fail(error)
-        index, sample = completion.request.key
+        place, _ = pending.completion.request.key
         with self._change:
-            group = self._found[index]
-            group.append(_answer(self._problems[index], sample, completion, response, verdict))
-            if len(group) == self._samples:
+            group = self._groups[place]
+            group.append(pending.answer())
+            if len(group) == self._how.samples:
                 group.sort(key=lambda answer: answer.sample)
-                self._ready.append(index)
+                self._ready.append(place)
                 self._left -= 1
                 self._change.notify()
         return None
@@ -238,21 +223,21 @@ class Asking:
             self._change.notify()
 
 
-def _response(policy: Policy, problem: Problem, completion: Completion) -> Response:
-    return Response(
-        problem.id,
-        completion.request.key[1],
-        policy.text(completion.tokens.tolist()),
-        finish=completion.finish,
-        temperature=completion.request.temperature,
-    )
+class _Pending(NamedTuple):
+    """A response that is being judged."""
+
+    problem: Problem
+    completion: Completion
+    response: Response
+    verdict: Future[Verdict]
+
+    def answer(self) -> Answer:
+        """Waits for the verdict."""
+        response = self.response
+        return Answer(self.problem, response.sample, self.completion, response.text, self.verdict.result())
 
 
-def _answer(
-    problem: Problem,
-    sample: int,
-    completion: Completion,
-    response: Response,
-    verdict: Future[Verdict],
-) -> Answer:
-    return Answer(problem, sample, completion, response.text, verdict.result())
+def _submit(policy: Policy, judge: Judging, problem: Problem, completion: Completion) -> _Pending:
+    text = policy.text(completion.tokens)
+    response = Response(problem.id, completion.request.key[1], text, finish=completion.finish)
+    return _Pending(problem, completion, response, judge.submit(problem, response))

@@ -69,31 +69,6 @@ class Sampler(Protocol):
         """Take over the policy's present weights, in place."""
         ...
 
-
-_MASK = (1 << 64) - 1
-
-
-def _mix(value: int) -> int:
-    """One output of splitmix64 (Steele, Lea and Flood 2014)."""
-    value = (value + 0x9E3779B97F4A7C15) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
-
-
-def draw_seed(*parts: int | str) -> int:
-    """A 64-bit seed from what identifies a sample: `draw_seed(run_seed, "math-8k", step, id, 3)`.
-
-    Equal parts give equal seeds on every machine; neighbouring parts give unrelated seeds."""
-    state = 0
-    for part in parts:
-        data = part.to_bytes(16, "little", signed=True) if isinstance(part, int) else part.encode()
-        data = bytes([isinstance(part, int)]) + len(data).to_bytes(4, "little") + data
-        for start in range(0, len(data), 8):
-            state = _mix(state ^ int.from_bytes(data[start : start + 8], "little"))
-    return state
-
-
-def uniform(seed: int, position: int) -> float:
-    """The number in [0, 1) that draws the token at `position` (0 = first response token)."""
-    return (_mix(seed ^ _mix(position)) >> 11) * 2.0**-53
+    def close(self) -> None:
+        """Abandon what is in flight and give back what is held outside the process. May be called twice."""
+        ...

@@ -17,7 +17,7 @@ changes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from acereason.config import Temperature
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
-from acereason.sample.ask import requests
+from acereason.sample.ask import How, requests
 from acereason.sample.protocol import Completion, Request, Sampler
 
 T_MIN, T_MAX = 0.05, 5.0
@@ -162,8 +162,8 @@ def calibrate_policy(
 
     def at(T: float, round_: int) -> Sequence[Request]:
         key = (*label, "calibrate", round_, round(T * 1e6))
-        part = ranks.share(problems[: rule.prompts])
-        return list(requests(policy, part, 1, budget=budget, temperature=T, label=key))
+        how = How(samples=1, budget=budget, temperature=T, label=key)
+        return list(requests(policy, ranks.share(problems[: rule.prompts]), how))
 
     return calibrate(measure(sampler, at), rule.target, sorted(rule.candidates))
 
@@ -177,6 +177,16 @@ class Tracker:
     target: float
     gain: float
     elasticity: float
+
+    @staticmethod
+    def of(rule: Temperature, state: Mapping[str, float]) -> Tracker:
+        """The rule's, as it stood."""
+        gain = rule.gain if rule.rule == "track" else 0.0
+        return Tracker(state["T"], rule.target, gain, state["elasticity"])
+
+    def state(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {"T": self.T, "elasticity": self.elasticity}
 
     def observe(self, H: float) -> None:
         """Take one step's H_T, over all generated tokens of the batch, and move T."""

@@ -1,4 +1,4 @@
-"""What a step's responses say, over all ranks: rewards, lengths, entropies, outcomes.
+"""The rows that a step of RL leaves behind: its numbers over all ranks, and its responses.
 
 Every rank boils its own responses down to one `Told` each; these travel, and every rank computes the same
 numbers from all of them, in the same order whatever the number of ranks.
@@ -16,10 +16,14 @@ from torch import Tensor
 
 from acereason import ranks
 from acereason.policy import flops
-from acereason.sample.ask import Answer
+from acereason.policy.policy import Policy
+from acereason.sample.ask import Answer, Groups
 from acereason.sample.temperature import mean_entropy
+from acereason.sample.traces import trace
+from acereason.train.streaming import StepResult
+from acereason.train.update import Learned
 
-Groups = list[list[Answer]]
+TRACED = 2  # groups a step whose tokens' log-probabilities and entropies are kept for reading
 
 
 class Told(NamedTuple):
@@ -57,19 +61,6 @@ def _told(answer: Answer, weight: float) -> Told:
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
     )
-
-
-def utilisation(model: Any, groups: Groups, weights: Tensor, seconds: float) -> dict[str, float]:
-    """{"mfu": …} of this rank, which learned the responses of weight other than 0 in so many seconds; empty
-    where the device's peak is not known."""
-    peak = flops.peak(model.device)
-    if peak is None:
-        return {}
-    flat = zip((a.completion for g in groups for a in g), weights.flatten().tolist(), strict=True)
-    learned = [c for c, weight in flat if weight != 0.0]
-    lengths = [len(c.request.prompt) + len(c.tokens) for c in learned]
-    work = flops.needed(model.config, lengths, sum(len(c.tokens) for c in learned))
-    return {"mfu": work / seconds / peak}
 
 
 def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
@@ -120,3 +111,74 @@ def pass_rates(groups: Groups) -> dict[str, float]:
             if len(known) == len(rewards):
                 rates[problem] = sum(known) / len(known)
     return rates
+
+
+def learning(learned: Learned, learning_rate: float) -> dict[str, Any]:
+    """What the optimiser step did, as part of a step's metrics row."""
+    return {
+        "loss": learned.loss,
+        "gradient_norm": learned.gradient_norm,
+        "lr": learning_rate,
+        "learned_tokens": learned.learned_tokens,
+        "logprob_difference": {
+            "mean": learned.mean_difference,
+            "max": learned.max_difference,
+            "k3": learned.k3,
+        },
+    }
+
+
+def times(result: StepResult, publish: float, write: float, total: float) -> dict[str, Any]:
+    """Where a step's seconds went; "overlap" is learning that cost none, since responses were missing."""
+    return {
+        "seconds": {
+            "sample": result.batch.sample_seconds,
+            "judge": result.batch.judge_seconds,
+            "learn": result.seconds,
+            "publish": publish,
+            "write": write,
+            "total": total,
+        },
+        "overlap": {
+            "seconds": result.overlap,
+            "share": result.overlap / max(result.overlap + result.seconds, 1e-9),
+        },
+    }
+
+
+def utilisation(model: Any, result: StepResult) -> dict[str, float]:
+    """{"mfu": …} of this rank, which learned the responses of weight other than 0; empty where the device's
+    peak is not known."""
+    peak = flops.peak(model.device)
+    if peak is None:
+        return {}
+    completions = (a.completion for g in result.batch.groups for a in g)
+    flat = zip(completions, result.weights.flatten().tolist(), strict=True)
+    learned = [c for c, weight in flat if weight != 0.0]
+    lengths = [len(c.request.prompt) + len(c.tokens) for c in learned]
+    work = flops.needed(model.config, lengths, sum(len(c.tokens) for c in learned))
+    return {"mfu": work / (result.seconds + result.overlap) / peak}
+
+
+def response_rows(policy: Policy, result: StepResult) -> list[list[dict[str, Any]]]:
+    """This rank's responses for the run's folder, by group: each with its advantage (None: it has none) and
+    its weight in the loss, and in the first groups with each token's numbers."""
+    table = zip(result.batch.groups, result.advantages.tolist(), result.weights.tolist(), strict=True)
+    return [
+        [_row(policy, *one, traced=place < TRACED) for one in zip(*group, strict=True)]
+        for place, group in enumerate(table)
+    ]
+
+
+def _row(policy: Policy, answer: Answer, advantage: float, weight: float, traced: bool) -> dict[str, Any]:
+    row = answer.row(advantage=None if math.isnan(advantage) else advantage, weight=weight)
+    kept = trace(policy.tokenizer, answer.completion, answer.text) if traced else None
+    return row | {"trace": kept} if kept else row
+
+
+def note(row: dict[str, Any]) -> str:
+    """A step's row in a few words, for the progress bar."""
+    return (
+        f"reward {row['reward']:.2f}  H_T {row['H_T']:.3f}  T {row['T']:.2f}  "
+        f"tokens {row['length']['mean']:.0f}  cut {row['truncated']:.0%}"
+    )

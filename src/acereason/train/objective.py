@@ -18,8 +18,9 @@ Shapes: P prompts (groups), G responses a group.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +34,34 @@ class Rollouts:
     rewards: Tensor
     tokens: Tensor
     truncated: Tensor
+
+
+class Weights(NamedTuple):
+    """What the objective says of some groups, known before other groups are.
+
+    advantages  [P, G] A_i by the group's statistics; NaN where there is none (unjudged)
+    pulls       [P, G] the weight of each response but for the batch's denominator; 0 for what is masked
+    sizes       [P]    what each group adds to that denominator: kept tokens, or 1 if a response is kept
+    """
+
+    advantages: Tensor
+    pulls: Tensor
+    sizes: Tensor
+
+    def of(self, groups: slice | list[int]) -> Weights:
+        """Those of some of the groups, or all in another order."""
+        return Weights(self.advantages[groups], self.pulls[groups], self.sizes[groups])
+
+    @staticmethod
+    def none() -> Weights:
+        """Those of no group at all."""
+        return Weights(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, dtype=torch.long))
+
+    @staticmethod
+    def joined(parts: Sequence[Weights]) -> Weights:
+        """Those of several parts of a batch, one after the other."""
+        some = [part for part in parts if len(part.sizes)]
+        return Weights(*map(torch.cat, zip(*some, strict=True))) if some else Weights.none()
 
 
 def kept(rollouts: Rollouts, overlong: Literal["mask", "zero"]) -> Tensor:
@@ -58,34 +87,23 @@ def advantages(rewards: Tensor, counted: Tensor) -> Tensor:
     return torch.where(differ, (rewards - mean) / std, 0.0)
 
 
-def pulls(
+def weigh(
     rollouts: Rollouts,
     overlong: Literal["mask", "zero"] = "mask",
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
-) -> Tensor:
-    """[P, G] the weight of each response but for the denominator of the batch, so that a group's pull is
-    known before the other groups are; 0 for what is masked or has no advantage."""
-    keep = kept(rollouts, overlong)
-    judged = ~rollouts.rewards.isnan()
+) -> Weights:
+    """The one place where responses are weighed."""
+    keep, judged = kept(rollouts, overlong), ~rollouts.rewards.isnan()
     counted = judged if masked_in_statistics else judged & keep
-    advantage = torch.where(keep, advantages(rollouts.rewards.nan_to_num(), counted), 0.0)
+    advantage = advantages(rollouts.rewards.nan_to_num(), counted)
+    pulls = torch.where(keep, advantage, 0.0)
+    tokens = torch.where(keep, rollouts.tokens, 0).sum(1)
+    usable = judged.all(1, keepdim=True)
+    advantage = torch.where(usable, advantage, torch.nan)
     if normalisation == "global":
-        return advantage
-    tokens = torch.where(keep, rollouts.tokens, 0).to(advantage.dtype)
-    return advantage / tokens.sum(1, keepdim=True).clamp(min=1)
-
-
-def denominator(
-    rollouts: Rollouts,
-    overlong: Literal["mask", "zero"] = "mask",
-    normalisation: Literal["global", "group"] = "global",
-) -> int:
-    """What these rollouts add to the batch's denominator: kept tokens, or groups with a kept response."""
-    keep = kept(rollouts, overlong)
-    if normalisation == "global":
-        return int(torch.where(keep, rollouts.tokens, 0).sum())
-    return int(keep.any(1).sum())
+        return Weights(advantage, pulls, tokens)
+    return Weights(advantage, pulls / tokens.to(pulls.dtype).clamp(min=1)[:, None], keep.any(1).long())
 
 
 def response_weights(
@@ -94,9 +112,10 @@ def response_weights(
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
 ) -> Tensor:
-    """[P, G] the weight w_i of each response in the loss; 0 for what is masked or has no advantage."""
-    total = denominator(rollouts, overlong, normalisation)
-    return pulls(rollouts, overlong, masked_in_statistics, normalisation) / max(total, 1)
+    """[P, G] the weight w_i of each response in the loss of a batch; 0 for what is masked or has no
+    advantage."""
+    weights = weigh(rollouts, overlong, masked_in_statistics, normalisation)
+    return weights.pulls / max(int(weights.sizes.sum()), 1)
 
 
 def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:

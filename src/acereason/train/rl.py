@@ -11,7 +11,7 @@ the prompts, and all compute the same position from the merged numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,20 +23,17 @@ from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.runs import Run
 from acereason.sample import temperature
-from acereason.sample.ask import Judging, ask
+from acereason.sample.ask import How, Judging, ask
 from acereason.sample.protocol import Sampler
 from acereason.sample.temperature import Tracker
-from acereason.sample.traces import trace
 from acereason.train import metrics, stages
-from acereason.train.checkpoint import Position
+from acereason.train.checkpoint import Position, Saver
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.metrics import pass_rates
 from acereason.train.optimizers import Optimizers, set_rates
-from acereason.train.stages import PromptPool
-from acereason.train.streaming import Done, ask_and_learn
+from acereason.train.stages import PoolState, PromptPool, StageState
+from acereason.train.streaming import StepResult, ask_and_learn
 from acereason.train.update import Learned
-
-TRACED = 2  # groups a step whose tokens' log-probabilities and entropies are kept for reading
 
 
 @dataclass(frozen=True)
@@ -57,49 +54,43 @@ def train_stage(
     problems: Sequence[Problem],
     optimizer: Optimizers,
     position: Position,
-    save: Callable[[], None],
+    save: Saver,
 ) -> None:
-    """Train one stage from `position` on, which moves along; `save` writes a checkpoint.
+    """Train one stage from `position` on, which moves along; `save` writes checkpoints.
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
-    pool, tracker = begin(shop, stage, problems, position)
+    if position.state is None:
+        position.state = begin(shop, stage, problems, position.step)
+        if stage.filter.samples or stage.temperature.rule != "fixed":
+            save()  # what was measured is asked once
+    state, seed = position.state, shop.recipe.seed
+    pool = PromptPool(problems, state.pool, stage.name, seed, stage.filter.drop_solved)
+    tracker = Tracker.of(stage.temperature, state.temperature)
     set_rates(optimizer, [stage.learning_rate])
-    history: list[list[float]] = position.state.setdefault("history", [])
-    reason: str | None = None
+    reason = stages.finished(stage.stop, state.history)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
             row = _step(shop, stage, pool, tracker, optimizer, position)
-            history.append([row["reward"], row["truncated"]])
-            reason = stages.finished(stage.stop, *map(list, zip(*history, strict=True)))
-            position.state.update(pool=pool.state(), T=tracker.T)
-            advance(1, _note(row))
-            if position.stage_step % shop.recipe.checkpoint_every == 0:
-                save()
+            state.history.append((row["reward"], row["truncated"], row["tokens"]))
+            state.temperature = tracker.state()
+            reason = stages.finished(stage.stop, state.history)
+            advance(1, metrics.note(row))
+            save.after_step()
     if reason is not None:
         shop.progress.say(f"{stage.name} ends after {position.stage_step} steps: {reason}")
 
 
-def begin(
-    shop: Workshop, stage: Stage, problems: Sequence[Problem], position: Position
-) -> tuple[PromptPool, Tracker]:
-    """The stage's prompts and temperature: measured at its start, taken from the position afterwards."""
-    seed = shop.recipe.seed
-    rule = stage.temperature
-    if "pool" in position.state:
-        by_id = {p.id: p for p in problems}
-        ids = position.state["pool"]["ids"]
-        pool = PromptPool([by_id[i] for i in ids], stage.name, seed, stage.filter.drop_solved)
-        pool.restore(position.state["pool"])
-        gain = rule.gain if rule.rule == "track" else 0.0
-        tracker = Tracker(position.state["T"], rule.target, gain, position.state["elasticity"])
-        return pool, tracker
-    chosen = stages.candidates(problems, stage.domain, stage.filter, seed)
+def begin(shop: Workshop, stage: Stage, problems: Sequence[Problem], step: int) -> StageState:
+    """Measure which prompts the stage asks, and its temperature, with the policy that it begins with."""
+    chosen = stages.candidates(problems, stage.domain, stage.filter, shop.recipe.seed)
     if stage.filter.samples:
         chosen = _filter(shop, stage, chosen)
-    pool = PromptPool(chosen, stage.name, seed, stage.filter.drop_solved)
-    tracker = _temperature(shop, stage, chosen, position.step)
-    position.state.update(pool=pool.state(), T=tracker.T, elasticity=tracker.elasticity)
-    return pool, tracker
+    if not chosen:
+        raise TrainingError(
+            f"stage {stage.name!r} has no prompts left after its filter; widen filter.low/high or levels"
+        )
+    tracker = _temperature(shop, stage, chosen, step)
+    return StageState(pool=PoolState(ids=[p.id for p in chosen]), temperature=tracker.state())
 
 
 def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Problem]:
@@ -108,34 +99,19 @@ def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem]) -> list[Pro
     part = chosen[: rule.candidates]
     name = f"{stage.name} filter"
     own = ranks.share(part)
+    label = (shop.recipe.of_draws, stage.name, "filter")
+    how = How(samples=rule.samples, budget=stage.budget, temperature=1.0, label=label)
     doing = shop.progress.task(name, len(own) * rule.samples)
     with doing as advance, enough_for("sampling", SAMPLING):
-        asked = ask(
-            shop.policy,
-            shop.sampler,
-            shop.judge,
-            own,
-            rule.samples,
-            budget=stage.budget,
-            temperature=1.0,
-            label=(shop.recipe.seed, stage.name, "filter"),
-            on_answer=lambda _: advance(1, ""),
-        )
-    rates = pass_rates(asked.groups)
+        batch = ask(shop.policy, shop.sampler, shop.judge, own, how, lambda _: advance(1, ""))
+    rates = pass_rates(batch.groups)
     kept = stages.within(part, rates, rule)
-    too_easy = sum(rate > rule.high for rate in rates.values())
-    too_hard = sum(rate < rule.low for rate in rates.values())
-    shop.run.record(
-        "funnel",
-        name=name,
-        before=len(part),
-        after=len(kept),
-        reasons={
-            "pass rate too high": too_easy,
-            "pass rate too low": too_hard,
-            "could not be judged": len(part) - len(rates),
-        },
-    )
+    reasons = {
+        "pass rate too high": sum(rate > rule.high for rate in rates.values()),
+        "pass rate too low": sum(rate < rule.low for rate in rates.values()),
+        "could not be judged": len(part) - len(rates),
+    }
+    shop.run.record("funnel", name=name, before=len(part), after=len(kept), reasons=reasons)
     return kept
 
 
@@ -143,14 +119,14 @@ def _temperature(shop: Workshop, stage: Stage, chosen: Sequence[Problem], step: 
     rule = stage.temperature
     if rule.rule == "fixed":
         return Tracker(rule.value, rule.target, 0.0, 1.0)
-    key = (shop.recipe.seed, stage.name)
-    found = temperature.calibrate_policy(shop.policy, shop.sampler, chosen, stage.budget, rule, key)
-    shop.run.record("calibration", step=step, stage=stage.name, **found.row())
+    key = (shop.recipe.of_draws, stage.name)
+    met = temperature.calibrate_policy(shop.policy, shop.sampler, chosen, stage.budget, rule, key)
+    shop.run.record("calibration", step=step, stage=stage.name, **met.row())
     shop.progress.say(
-        f"{stage.name}: H_T = {found.check.H:.3f} ± {found.check.se:.3f} at T = {found.T:.3f}"
+        f"{stage.name}: H_T = {met.check.H:.3f} ± {met.check.se:.3f} at T = {met.T:.3f}"
         f" (target {rule.target})"
     )
-    return Tracker(found.T, rule.target, rule.gain if rule.rule == "track" else 0.0, found.elasticity)
+    return Tracker(met.T, rule.target, rule.gain if rule.rule == "track" else 0.0, met.elasticity)
 
 
 def _step(
@@ -164,28 +140,29 @@ def _step(
     """One step, from prompts to published weights, and its metrics row."""
     begun = time.perf_counter()
     T, step = tracker.T, position.step + 1
-    done = ask_and_learn(
+    label = (shop.recipe.of_draws, stage.name, step)
+    how = How(samples=stage.group, budget=stage.budget, temperature=T, label=label)
+    result = ask_and_learn(
         shop.policy,
         shop.sampler,
         shop.judge,
         pool.take(stage.prompts),
+        how,
         optimizer,
         stage,
         shop.recipe.rl,
-        temperature=T,
-        label=(shop.recipe.seed, stage.name, step),
     )
-    learned, asked, trained = done.learned, done.asked, time.perf_counter()
+    learned = time.perf_counter()
     shop.sampler.update(shop.policy.model)
-    numbers = metrics.step_metrics(metrics.tell(asked.groups, done.weights))
-    tracker.observe(numbers["H_T"])
-    pool.observe({i: rate == 1.0 for i, rate in pass_rates(asked.groups).items()})
-    position.step, position.stage_step = step, position.stage_step + 1
-    _watch(shop, position, learned)
-    if shop.recipe.keep_responses:
-        rows = ranks.merged_at_main(_rows(shop.policy, done))
-        shop.run.write_responses(stage.name, step, [answer for group in rows for answer in group])
     published = time.perf_counter()
+    groups = result.batch.groups
+    numbers = metrics.step_metrics(metrics.tell(groups, result.weights))
+    tracker.observe(numbers["H_T"])
+    pool.observe({i: rate == 1.0 for i, rate in pass_rates(groups).items()})
+    position.step, position.stage_step = step, position.stage_step + 1
+    _watch(shop, position, result.learned)
+    _keep_responses(shop, stage, step, result)
+    written = time.perf_counter()
     rule = stage.temperature
     row = {
         "step": step,
@@ -198,27 +175,9 @@ def _step(
         "T": T,
         "H_target": None if rule.rule == "fixed" else rule.target,
         **numbers,
-        "loss": learned.loss,
-        "gradient_norm": learned.gradient_norm,
-        "lr": stage.learning_rate,
-        "learned_tokens": learned.learned_tokens,
-        "logprob_difference": {
-            "mean": learned.mean_difference,
-            "max": learned.max_difference,
-            "k3": learned.k3,
-        },
-        "seconds": {
-            "sample": asked.sample_seconds,
-            "judge": asked.judge_seconds,
-            "learn": done.seconds,
-            "publish": published - trained,
-            "total": published - begun,
-        },
-        "overlap": {
-            "seconds": done.overlap,
-            "share": done.overlap / max(done.overlap + done.seconds, 1e-9),
-        },
-        **metrics.utilisation(shop.policy.model, asked.groups, done.weights, done.seconds + done.overlap),
+        **metrics.learning(result.learned, stage.learning_rate),
+        **metrics.times(result, published - learned, written - published, written - begun),
+        **metrics.utilisation(shop.policy.model, result),
     }
     shop.run.record("rl", **row)
     return row
@@ -226,32 +185,18 @@ def _step(
 
 def _watch(shop: Workshop, position: Position, learned: Learned) -> None:
     """Count steps in a row whose gradient was not finite; they moved nothing."""
+    assert position.state is not None
     bad = learned.gradient_norm is None and learned.learned_tokens > 0
-    position.state["bad_steps"] = position.state.get("bad_steps", 0) + 1 if bad else 0
-    if position.state["bad_steps"] >= shop.recipe.rl.max_bad_steps:
+    position.state.bad_steps = position.state.bad_steps + 1 if bad else 0
+    if position.state.bad_steps >= shop.recipe.rl.max_bad_steps:
         raise TrainingError(
-            f"the gradient was not finite in {position.state['bad_steps']} steps in a row (last: step "
+            f"the gradient was not finite in {position.state.bad_steps} steps in a row (last: step "
             f"{position.step}). The weights are those of the last good step; lower the stage's "
             "learning_rate and resume from the checkpoint before"
         )
 
 
-def _rows(policy: Policy, done: Done) -> list[list[dict[str, Any]]]:
-    """This rank's responses for the run's folder, each with its weight in the loss (its advantage over the
-    number of kept tokens), and in the first groups with each token's numbers."""
-    rows = [
-        [answer.row(weight=weight) for answer, weight in zip(group, row, strict=True)]
-        for group, row in zip(done.asked.groups, done.weights.tolist(), strict=True)
-    ]
-    for answers, group in zip(done.asked.groups[:TRACED], rows, strict=False):
-        for answer, row in zip(answers, group, strict=True):
-            kept = trace(policy.tokenizer, answer.completion, answer.text)
-            row |= {"trace": kept} if kept else {}
-    return rows
-
-
-def _note(row: dict[str, Any]) -> str:
-    return (
-        f"reward {row['reward']:.2f}  H_T {row['H_T']:.3f}  T {row['T']:.2f}  "
-        f"tokens {row['length']['mean']:.0f}  cut {row['truncated']:.0%}"
-    )
+def _keep_responses(shop: Workshop, stage: Stage, step: int, result: StepResult) -> None:
+    if shop.recipe.keep_responses:
+        groups = ranks.merged_at_main(metrics.response_rows(shop.policy, result))
+        shop.run.write_responses(stage.name, step, [row for group in groups for row in group])

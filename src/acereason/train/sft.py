@@ -18,10 +18,10 @@ import torch
 
 from acereason import ranks
 from acereason.config import Sft
+from acereason.draws import draw_seed
 from acereason.errors import TrainingError
 from acereason.policy.model import logprobs
 from acereason.policy.packing import Example
-from acereason.sample.protocol import draw_seed
 from acereason.train import optimizers
 from acereason.train.memory import LEARNING, enough_for
 from acereason.train.parallel import is_filler, micro_batches, share

@@ -7,12 +7,12 @@ epoch, so its whole state is small and a resumed run goes on with the very same 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+import msgspec
 
 from acereason.config import Filter, Stop
-from acereason.errors import TrainingError
+from acereason.draws import draw_seed
 from acereason.problems import Problem
-from acereason.sample.protocol import draw_seed
 
 
 def candidates(problems: Sequence[Problem], domain: str, rule: Filter, seed: int) -> list[Problem]:
@@ -29,66 +29,79 @@ def within(problems: Sequence[Problem], pass_rates: Mapping[str, float], rule: F
     return [p for p in problems if p.id in pass_rates and rule.low <= pass_rates[p.id] <= rule.high]
 
 
-class PromptPool:
-    """Prompts of one stage, epoch by epoch."""
+class PoolState(msgspec.Struct, kw_only=True):
+    """Where a stage stands among its prompts: their ids, this epoch's order and how much of it was asked."""
 
-    def __init__(self, problems: Sequence[Problem], stage: str, seed: int, drop_solved: bool):
-        if not problems:
-            raise TrainingError(
-                f"stage {stage!r} has no prompts left after its filter; widen filter.low/high or levels"
-            )
-        self._by_id = {p.id: p for p in problems}
+    ids: list[str]
+    epoch: int = 0
+    cursor: int = 0
+    order: list[str] = []
+    solved: list[str] = []
+
+
+class StageState(msgspec.Struct, kw_only=True):
+    """What a stage has to remember from step to step; it is part of every checkpoint. `temperature` is the
+    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens)."""
+
+    pool: PoolState
+    temperature: dict[str, float]
+    history: list[tuple[float, float, int]] = []
+    bad_steps: int = 0  # in a row, without a finite gradient
+
+
+class PromptPool:
+    """Prompts of one stage, epoch by epoch; moves `state` along."""
+
+    def __init__(
+        self, problems: Sequence[Problem], state: PoolState, stage: str, seed: int, drop_solved: bool
+    ):
+        by_id = {p.id: p for p in problems}
+        self._by_id = {i: by_id[i] for i in state.ids}
         self._stage, self._seed, self._drop_solved = stage, seed, drop_solved
-        self.epoch, self._cursor = 0, 0
-        self._solved: set[str] = set()
-        self._order = self._epoch_order()
+        self.state = state
+        if not state.order:
+            state.order = self._epoch_order()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the prompts taken last; the first is 0."""
+        return self.state.epoch
 
     def _epoch_order(self) -> list[str]:
-        ids = [i for i in self._by_id if i not in self._solved]
-        ids = ids or list(self._by_id)  # all solved: better to go on than to stop
-        return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, self.epoch, i))
+        solved = set(self.state.solved)
+        ids = [i for i in self.state.ids if i not in solved]
+        ids = ids or self.state.ids  # all solved: better to go on than to stop
+        return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, self.state.epoch, i))
 
     def take(self, count: int) -> list[Problem]:
         """The next `count` prompts, distinct unless the pool is smaller; may run into the next epoch."""
-        taken: list[str] = []
+        state, taken = self.state, []
         for _ in range(count):
-            if self._cursor == len(self._order):
-                self.epoch, self._cursor = self.epoch + 1, 0
-                self._order = self._epoch_order()
-            taken.append(self._order[self._cursor])
-            self._cursor += 1
+            if state.cursor == len(state.order):
+                state.epoch, state.cursor = state.epoch + 1, 0
+                state.order = self._epoch_order()
+            taken.append(state.order[state.cursor])
+            state.cursor += 1
         return [self._by_id[i] for i in taken]
 
     def observe(self, solved: Mapping[str, bool]) -> None:
         """Tell which prompts were solved by every rollout this time."""
         if self._drop_solved:
-            for problem_id, all_right in solved.items():
-                (self._solved.add if all_right else self._solved.discard)(problem_id)
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {
-            "ids": list(self._by_id),
-            "epoch": self.epoch,
-            "cursor": self._cursor,
-            "order": self._order,
-            "solved": sorted(self._solved),
-        }
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state` was taken."""
-        self.epoch, self._cursor = state["epoch"], state["cursor"]
-        self._order, self._solved = list(state["order"]), set(state["solved"])
+            known = set(self.state.solved) - solved.keys()
+            self.state.solved = sorted(known | {i for i, all_right in solved.items() if all_right})
 
 
-def finished(rule: Stop, rewards: Sequence[float], truncated: Sequence[float]) -> str | None:
-    """Why the stage ends now, or None. `rewards` and `truncated` hold one number per step so far."""
-    if rule.truncated_below is not None and truncated:
-        recent = truncated[-5:]
-        if len(recent) == 5 and sum(recent) / 5 < rule.truncated_below:
-            return f"truncated share below {rule.truncated_below}"
+def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | None:
+    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens)."""
+    tokens = sum(tokens for _, _, tokens in history)
+    if rule.tokens is not None and tokens >= rule.tokens:
+        return f"{tokens:,} tokens were sampled"
+    recent = [truncated for _, truncated, _ in history[-5:]]
+    if rule.truncated_below is not None and len(recent) == 5 and sum(recent) / 5 < rule.truncated_below:
+        return f"truncated share below {rule.truncated_below}"
     n = rule.patience
-    if n is not None and len(rewards) >= 2 * n:
+    if n is not None and len(history) >= 2 * n:
+        rewards = [reward for reward, _, _ in history]
         last, before = sum(rewards[-n:]) / n, sum(rewards[-2 * n : -n]) / n
         if last <= before:
             return f"no gain over {n} steps ({before:.3f} → {last:.3f})"

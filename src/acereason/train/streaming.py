@@ -22,19 +22,21 @@ from acereason import ranks
 from acereason.config import Rl, Stage
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
-from acereason.sample.ask import Asked, Asking, Judging, ask
+from acereason.sample.ask import Asking, Batch, How, Judging, ask
 from acereason.sample.protocol import Sampler
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
+from acereason.train.objective import Weights
 from acereason.train.optimizers import Optimizers
-from acereason.train.update import Learned, Update, denominator, learn, pulls
+from acereason.train.update import Learned, Update, denominator, learn, weigh
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """This rank's answers with their weights [P, G] in the loss, what was learned, and the seconds of
-    learning: after the last response, and before it (`overlap`)."""
+class StepResult:
+    """This rank's answers, their advantages [P, G] (NaN: none) and weights [P, G] in the loss; what all ranks
+    learned; and the seconds of learning, after the last response and before it (`overlap`)."""
 
-    asked: Asked
+    batch: Batch
+    advantages: Tensor
     weights: Tensor
     learned: Learned
     seconds: float
@@ -46,46 +48,45 @@ def ask_and_learn(
     sampler: Sampler,
     judge: Judging,
     problems: Sequence[Problem],
+    how: How,
     optimizer: Optimizers,
     stage: Stage,
     settings: Rl,
-    *,
-    temperature: float,
-    label: Sequence[int | str],
-) -> Done:
+) -> StepResult:
     """Ask this rank's share of the problems, judge, and take one optimiser step. Collective."""
     own = ranks.share(problems)
-    how = {"budget": stage.budget, "temperature": temperature, "label": label}
     if settings.overlap and sampler.remote and settings.updates == 1:
-        asking = Asking(policy, sampler, judge, own, stage.group, **how)  # type: ignore[arg-type]
-        return _learn_meanwhile(policy, asking, optimizer, stage, settings)
+        return _learn_meanwhile(policy, Asking(policy, sampler, judge, own, how), optimizer, stage, settings)
     with enough_for("sampling", SAMPLING):
-        asked = ask(policy, sampler, judge, own, stage.group, **how)  # type: ignore[arg-type]
+        batch = ask(policy, sampler, judge, own, how)
     begun = time.perf_counter()
-    weights = pulls(asked.groups, stage, settings) / denominator(asked.groups, stage, settings)
+    weights = weigh(batch.groups, stage, settings)
     with enough_for("learning", LEARNING):
-        learned = learn(policy, asked.groups, optimizer, stage, settings)
-    return Done(asked, weights, learned, time.perf_counter() - begun, 0.0)
+        learned, final = learn(policy, batch.groups, weights, optimizer, settings)
+    return StepResult(batch, weights.advantages, final, learned, time.perf_counter() - begun, 0.0)
 
 
 def _learn_meanwhile(
     policy: Policy, asking: Asking, optimizer: Optimizers, stage: Stage, settings: Rl
-) -> Done:
+) -> StepResult:
     """Accumulate what is judged, in rounds that all ranks take part in, until every rank has everything."""
-    update = Update(policy, settings)
+    update, order, parts = Update(policy, settings), [], []
     overlap = after = 0.0
     left = True
     while left:
-        part = asking.take(settings.micro_tokens)
+        groups = asking.take(settings.micro_tokens)
         begun = time.perf_counter()
+        parts.append(weigh(groups, stage, settings))
+        order += [group[0].problem.id for group in groups]
         with enough_for("learning", LEARNING):
-            update.add(part, pulls(part, stage, settings))
+            update.add(groups, parts[-1].pulls)
         exposed = asking.judging_since(begun)
         after, overlap = after + exposed, overlap + time.perf_counter() - begun - exposed
         left = bool(ranks.largest(torch.tensor(int(not asking.over))))
-    asked, begun = asking.asked(), time.perf_counter()
-    total = denominator(asked.groups, stage, settings)
+    batch, begun = asking.batch(), time.perf_counter()
+    weights = Weights.joined(parts).of([order.index(group[0].problem.id) for group in batch.groups])
+    total = denominator(weights)
     with enough_for("learning", LEARNING):
         learned = update.finish(optimizer, 1 / total)
-    weights = pulls(asked.groups, stage, settings) / total
-    return Done(asked, weights, learned, after + time.perf_counter() - begun, overlap)
+    after += time.perf_counter() - begun
+    return StepResult(batch, weights.advantages, weights.pulls / total, learned, after, overlap)

@@ -1,8 +1,12 @@
 """One update of the policy from judged answers: its gradient accumulated part by part, then one step.
 
+    weights = weigh(groups, stage, settings)
     update = Update(policy, settings)
-    update.add(groups, weights)          # as often as parts are ready
-    learned = update.finish(optimizer, 1 / denominator)
+    update.add(groups, weights.pulls)    # as often as parts are ready
+    update.finish(optimizer, 1 / denominator(weights))
+
+`learn` does that for a whole batch. Responses are weighed once, by `weigh`, and what was learned is said
+with the very weights that it was learned with.
 
 The gradient of a part is accumulated over micro-batches, and `finish` scales the sum, so neither the split
 nor the order changes anything but rounding. Groups without advantage are left out of the passes, since their
@@ -25,10 +29,9 @@ from acereason.errors import TrainingError
 from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
-from acereason.sample.ask import Answer
+from acereason.sample.ask import Answer, Groups
 from acereason.train import objective, optimizers
-from acereason.train.metrics import Groups
-from acereason.train.objective import Rollouts
+from acereason.train.objective import Rollouts, Weights
 from acereason.train.parallel import is_filler, micro_batches
 
 
@@ -59,24 +62,18 @@ def rollouts(groups: Groups) -> Rollouts:
     )
 
 
-def pulls(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
-    """[P, G] the weight of each response but for the batch's denominator."""
+def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
+    """How hard each response of these groups pulls."""
     if not groups:
-        return torch.zeros(0, stage.group, dtype=torch.float64)
-    return objective.pulls(
+        return Weights.none()
+    return objective.weigh(
         rollouts(groups), stage.overlong, settings.masked_in_statistics, settings.normalisation
     )
 
 
-def denominator(groups: Groups, stage: Stage, settings: Rl) -> int:
-    """The denominator of the batch of which `groups` are this rank's part; at least 1. Collective."""
-    own = objective.denominator(rollouts(groups), stage.overlong, settings.normalisation) if groups else 0
-    return max(1, int(ranks.total(torch.tensor(own))))
-
-
-def weigh(groups: Groups, stage: Stage, settings: Rl) -> Tensor:
-    """[P, G] the weight of each response of this rank in the loss. Collective."""
-    return pulls(groups, stage, settings) / denominator(groups, stage, settings)
+def denominator(weights: Weights) -> int:
+    """The denominator of the batch of which this rank has `weights`; at least 1. Collective."""
+    return max(1, int(ranks.total(weights.sizes.sum())))
 
 
 class Update:
@@ -147,15 +144,29 @@ class Update:
 
 
 def learn(
-    policy: Policy, groups: Groups, optimizer: optimizers.Optimizers, stage: Stage, settings: Rl
-) -> Learned:
-    """One optimiser step on a whole batch of groups (or `updates` of them on its parts, off-policy)."""
-    number = max(1, min(settings.updates, stage.prompts // ranks.world()))
-    results = []
-    for part in (groups[i::number] for i in range(number)):
+    policy: Policy, groups: Groups, weights: Weights, optimizer: optimizers.Optimizers, settings: Rl
+) -> tuple[Learned, Tensor]:
+    """One optimiser step on a whole batch of groups, or `updates` of them on its parts, off-policy. Returns
+    what was learned and the weights [P, G] that it was learned with. Collective."""
+    results, final = [], torch.zeros_like(weights.pulls)
+    for part in _parts(len(groups), settings.updates):
+        final[part] = weights.pulls[part] / denominator(weights.of(part))
         update = Update(policy, settings)
-        update.add(part, weigh(part, stage, settings))
+        update.add(groups[part], final[part])
         results.append(update.finish(optimizer))
+    return _together(results), final
+
+
+def _parts(groups: int, updates: int) -> list[slice]:
+    """This rank's groups for each update: every rank has as many parts, none of them empty everywhere."""
+    if updates == 1:
+        return [slice(None)]
+    number = max(1, min(updates, int(ranks.total(torch.tensor(groups))) // ranks.world()))
+    return [slice(i, None, number) for i in range(number)]
+
+
+def _together(results: Sequence[Learned]) -> Learned:
+    """Several updates as one: means over tokens, and over updates of the loss and the norm."""
     tokens = sum(r.learned_tokens for r in results)
     norms = [r.gradient_norm for r in results if r.gradient_norm is not None]
     return Learned(

@@ -1,8 +1,7 @@
 """Responses as the page shows them: all G answers to one prompt side by side, with the problem they answer.
 
-The advantage of a response, A = (reward - mean) / std over its group, is written here again from the
-rewards, since a responses file keeps the weight in the loss, which is A over a count of tokens. Long texts
-lose their middle unless they are asked for whole.
+The advantage of a response and its weight in the loss are what the run wrote beside it. Long texts lose their
+middle unless they are asked for whole.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from acereason.chat import END_THINK, final_part
 from acereason.view.data import read_rows
@@ -134,26 +132,13 @@ def grouped(name: str, rows: Sequence[Row]) -> Row:
         "level": first.get("level"),
         "question": cut(first.get("question"), ANSWER),
         "reference": cut(first.get("reference"), ANSWER),
-        "responses": [
-            {**response(row), "advantage": advantage}
-            for row, advantage in zip(rows, advantages(rows), strict=True)
-        ],
+        "responses": [{**response(row), "advantage": number(row.get("advantage"))} for row in rows],
     }
 
 
-def advantages(rows: Sequence[Row]) -> list[float | None]:
-    """What the rows say, or (reward - mean) / std (the population's, 0 for equal rewards); None throughout
-    when the rows were not learned from or a response could not be judged."""
-    given = [row.get("advantage") for row in rows]
-    if any(value is not None for value in given):
-        return [value if isinstance(value, float | int) else None for value in given]
-    rewards = [row.get("reward") for row in rows]
-    if any("weight" not in row for row in rows) or any(reward not in (0, 1) for reward in rewards):
-        return [None] * len(rows)
-    numbers = np.array(rewards, np.float64)
-    if len(numbers) == 0 or numbers.min() == numbers.max():
-        return [0.0] * len(rows)
-    return [float(value) for value in (numbers - numbers.mean()) / numbers.std()]
+def number(value: Any) -> float | None:
+    """The value where it is a number. A response that was not learned from has no advantage."""
+    return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else None
 
 
 def response(row: Row, thinking: int = THINKING, answer: int = ANSWER) -> Row:

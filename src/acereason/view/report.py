@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from acereason.problems import write_atomic
+from acereason.files import write_atomic
 from acereason.view.assets import FILE, STYLES, asset, filled
 from acereason.view.data import read_run
 from acereason.view.groups import report_groups

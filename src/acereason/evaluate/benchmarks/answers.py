@@ -13,7 +13,6 @@ answers, never a response.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -28,7 +27,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from acereason.errors import DataError, RunError
-from acereason.problems import Finish, Problem, Verdict, write_atomic
+from acereason.files import own, write_atomic
+from acereason.problems import Finish, Problem, Verdict
 from acereason.runs import disk_errors
 from acereason.verify.answers.votes import LONGEST
 
@@ -148,10 +148,7 @@ class Store:
     @staticmethod
     def _append_to(path: Path, opened: ExitStack) -> Any:
         file = opened.enter_context(path.open("ab+", buffering=0))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"another process is evaluating into {path}; wait for it or stop it") from error
+        own(file, path)
         file.truncate(_whole(file))
         return file
 

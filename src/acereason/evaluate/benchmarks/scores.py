@@ -19,7 +19,7 @@ from acereason.errors import DataError, RunError
 from acereason.evaluate import estimates
 from acereason.evaluate.benchmarks.catalogue import Loaded
 from acereason.evaluate.benchmarks.collect import Facts, table
-from acereason.problems import write_atomic
+from acereason.files import write_atomic
 
 Rows = list[list[bool | None]]
 

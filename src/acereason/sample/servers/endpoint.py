@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
+from acereason.draws import draw_seed
 from acereason.errors import DataError, SamplingError
-from acereason.sample.protocol import draw_seed
 from acereason.sample.servers.http import Busy, Garbled, Refused, check_status, library
 from acereason.sample.servers.vllm import raw_ratio
 from acereason.sample.temperature import Point, mean_entropy

@@ -11,19 +11,17 @@ left behind is deleted by the next one that publishes beside it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from acereason.errors import SamplingError
+from acereason.errors import RunError, SamplingError
+from acereason.files import lock
 
 SHARD = 2 << 30  # bytes of tensors gathered before they are written
 
@@ -38,7 +36,7 @@ class Outbox:
         self.current: Path | None = None
         try:
             self.path.mkdir(parents=True)
-            self._lock = _lock(self.path)
+            self._lock = lock(self.path / "lock")
             _sweep(parent)
         except OSError as error:
             raise SamplingError(
@@ -94,19 +92,9 @@ def _write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
         save_file(part, folder / f"model-{number + 1:05d}.safetensors")
 
 
-def _lock(folder: Path) -> IO[bytes]:
-    file = (folder / "lock").open("wb")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return file
-
-
 def _sweep(parent: Path) -> None:
     """Delete the folders of runs that are no longer there: their lock is free."""
     for folder in parent.glob("run-*"):
-        with contextlib.suppress(OSError):
-            file = os.open(folder / "lock", os.O_RDWR)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (folder / "lock").exists():
+            with contextlib.suppress(RunError), lock(folder / "lock"):
                 shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(file)

@@ -14,7 +14,8 @@ import re
 
 from acereason.verify.answers import decide as exact
 from acereason.verify.answers.evaluate import Irrational, TooLarge, Undefined, rational
-from acereason.verify.answers.parse import Unparsed, parse
+from acereason.verify.answers.parse import parse
+from acereason.verify.answers.tokens import Unparsed
 
 RELATIVE = 1e-4
 

@@ -16,9 +16,9 @@ from acereason.verify.answers.rational import (
     rational,
     variables,
 )
-from acereason.verify.answers.reals import really_equal
+from acereason.verify.answers.reals import really_equal, rounds_to
 
-__all__ = ["Irrational", "TooLarge", "Undefined", "equal", "rational", "variables"]
+__all__ = ["Irrational", "TooLarge", "Undefined", "equal", "rational", "rounds_to", "variables"]
 
 
 def equal(a: Tree, b: Tree) -> bool:

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from acereason.verify.answers.parse import Tree
-from acereason.verify.answers.rational import Irrational, TooLarge, Undefined, rational, variables, whole
+from acereason.verify.answers.rational import (
+    Irrational,
+    TooLarge,
+    Undefined,
+    function_key,
+    rational,
+    unknown,
+    variables,
+    whole,
+)
 
 PRIMES = ((1 << 61) - 1, (1 << 89) - 1)
 POINTS = 3
@@ -36,9 +45,11 @@ class _Field:
         if kind in ("const", "pm", "deg"):
             raise Irrational
         if kind == "fn":
-            if tree[1] not in ("binom", "factorial") and variables(tree):
+            if tree[1] not in ("binom", "factorial", "double factorial") and variables(tree):
                 raise Irrational  # |x| is x at some points and −x at others
             return self._fraction(rational(tree, self.values))
+        if kind == "call":
+            return (unknown(self.values[function_key(tree)], [*map(self.value, tree[2:])]), 0)
         if kind == "pow":
             return self._power(tree)
         parts = [self.value(part) for part in tree[1:]]

@@ -1,85 +1,26 @@
 """A bounded subset of LaTeX, and of what people type instead of it, as a tree.
 
-    expression   sums, products (also implied), quotients, powers, roots, functions, |x|, ⌊x⌋, n!,
-    binom leaves       ("num", Fraction), ("var", name), ("const", "pi" | "e" | "i" | "inf") nodes
-    ("add", …), ("mul", …), ("div", a, b), ("pow", a, b), ("neg", a), ("fn", name, …),
-                 ("pm", sign, a), ("deg", a)
+Expressions: sums, products (also implied), quotients, powers, roots, functions, |x|, ⌊x⌋, n!, binom.
 
-Bounds: MAX_TOKENS tokens, MAX_DEPTH nested groups. What the grammar does not know raises
-`Unparsed`; so does a symbol that stands for a computation (sum, integral, limit): those are never
-evaluated.
+    leaves  ("num", Fraction), ("var", name), ("const", "pi" | "e" | "i" | "inf")
+    nodes   ("add", …), ("mul", a, b), ("div", a, b), ("pow", a, b), ("neg", a), ("fn", name, …),
+            ("call", f, x, …), ("pm", sign, a), ("deg", a)
+
+f(3), I(t) and g(x, y), a name before plain arguments, are calls of an unknown function; `products`
+turns those into products whose name is multiplied elsewhere. Bounds: MAX_TOKENS tokens, MAX_DEPTH nested
+groups. What the grammar does not know raises `Unparsed`; so does a symbol that stands for a computation
+(sum, integral, limit): those are never evaluated.
 """
 
 from __future__ import annotations
 
-import re
 from fractions import Fraction
 from typing import Any
 
-MAX_TOKENS = 400
+from acereason.verify.answers.tokens import FUNCTIONS, MARKS, SYMBOLS, WORDS, Token, Unparsed, tokenize
+
 MAX_DEPTH = 40
 Tree = tuple[Any, ...]
-
-
-class Unparsed(Exception):
-    """The text is outside the grammar."""
-
-
-def word_set(text: str) -> frozenset[str]:
-    """The words of a text."""
-    return frozenset(text.split())
-
-
-FUNCTIONS = word_set("sin cos tan cot sec csc sinh cosh tanh asin acos atan ln log lg exp sqrt abs")
-COMPUTED = word_set(
-    "sum prod int iint oint lim limsup liminf partial nabla max min gcd lcm sup inf det forall"
-    " exists newcommand def begin end overbrace underbrace underset overset stackrel"
-)
-MARKS = word_set("overline bar vec hat tilde widehat overrightarrow underline dot mathbb")
-_WORDS = {
-    "pi": ("const", "pi"), "infinity": ("const", "inf"), "infty": ("const", "inf"),
-    "inf": ("const", "inf"), "oo": ("const", "inf"),
-}  # fmt: skip
-_GREEK = word_set(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon"
-    " phi chi psi omega"
-)
-_TOKEN = re.compile(
-    r"(?P<num>\d+(?:\.\d+)?(?:[eE][+-]?\d+(?![\w.]))?|\.\d+)|\\(?P<cmd>[A-Za-z]+)"
-    r"|(?P<word>[A-Za-z]+)|(?P<sym>\\[{}|]|[-+*/^_(){}\[\]|!,'%:=<>])|(?P<gap>\s+)|(?P<bad>.)"
-)
-Token = tuple[str, str]
-
-
-def tokenize(text: str) -> list[Token]:
-    """The tokens of a cleaned text. Runs of letters become functions, constants or single
-    variables; a run of four or more that is no known name is a word, and words are not
-    mathematics."""
-    tokens: list[Token] = []
-    for match in _TOKEN.finditer(text):
-        kind, value = str(match.lastgroup), match[0]
-        if kind == "bad":
-            raise Unparsed(f"unexpected {value!r}")
-        if kind == "cmd":
-            tokens.append(("cmd", match["cmd"]))
-        elif kind == "word":
-            tokens += _letters(value)
-        elif kind != "gap":
-            tokens.append((kind, value.removeprefix("\\") if kind == "sym" else value))
-        if len(tokens) > MAX_TOKENS:
-            raise Unparsed("too long")
-    return tokens
-
-
-def _letters(run: str) -> list[Token]:
-    if run in FUNCTIONS or run in _WORDS or run in _GREEK:
-        return [("cmd", run)]
-    for name in ("sqrt", "pi"):
-        if run.endswith(name) and len(run) - len(name) < 3:
-            return [*_letters(run[: -len(name)]), ("cmd", name)] if run != name else []
-    if len(run) > 3:
-        raise Unparsed(f"the word {run!r}")
-    return [("var", letter) for letter in run]
 
 
 def parse(text: str) -> Tree:
@@ -140,6 +81,8 @@ class _Parser:
             elif (mixed := self.mixed_number(tree)) is not None:
                 tree = mixed
             elif self.starts_factor():
+                if self.peek()[0] == "num" and self.tokens[self.position - 1][0] in ("var", "num"):
+                    raise Unparsed("a number right behind a letter or a number")
                 right = self.power()
                 tree = _mixed(tree, right) or ("mul", tree, right)
             else:
@@ -189,11 +132,38 @@ class _Parser:
             if exponent == ("cmd", "circ"):
                 return self.postfixed(("deg", tree))
             tree = self.postfixed(("pow", tree, exponent))
+        return self.called(tree)
+
+    def called(self, tree: Tree) -> Tree:
+        """f(3), f(x, y), f^{-1}(2): a call, when a name stands before plain arguments."""
+        name = tree[1] if tree[0] == "pow" and tree[2] == _MINUS_ONE else tree
+        if name[0] != "var" or self.peek() != ("sym", "("):
+            return tree
+        start = self.position
+        self.position += 1
+        arguments = [self.sum()]
+        while self.accept(","):
+            arguments.append(self.sum())
+        self.expect(")")
+        if len(arguments) > 1 or name == ("var", "f") or _plain(arguments[0]):
+            return self.raised(("call", tree, *arguments))
+        self.position = start
         return tree
+
+    def raised(self, tree: Tree) -> Tree:
+        if self.accept("^"):
+            tree = ("pow", tree, self.exponent())
+        return self.postfixed(tree)
 
     def postfixed(self, tree: Tree) -> Tree:
         while mark := self.accept("!", "%"):
-            tree = ("fn", "factorial", tree) if mark == "!" else ("div", tree, ("num", Fraction(100)))
+            if mark == "%":
+                tree = ("div", tree, ("num", Fraction(100)))
+                continue
+            double = self.accept("!")
+            if double and self.accept("!"):
+                raise Unparsed("three factorial signs")
+            tree = ("fn", "double factorial" if double else "factorial", tree)
         return tree
 
     def exponent(self) -> Tree:
@@ -281,8 +251,8 @@ class _Parser:
             top = self.argument()
             bottom = self.argument()
             return ("div", top, bottom) if name == "frac" else ("fn", "binom", top, bottom)
-        if name in _WORDS:
-            return _WORDS[name]
+        if name in WORDS:
+            return WORDS[name]
         if name == "sqrt":
             return self.root()
         if name in FUNCTIONS:
@@ -293,7 +263,7 @@ class _Parser:
             return ("fn", "floor" if name == "lfloor" else "ceil", tree)
         if name in MARKS:
             return ("var", name + "{" + self.flat() + "}")
-        if name in COMPUTED:
+        if name not in SYMBOLS:
             raise Unparsed(f"\\{name}")
         return self.variable("\\" + name)
 
@@ -329,6 +299,33 @@ class _Parser:
         while self.starts_factor() and self.peek()[1] not in FUNCTIONS - {"sqrt"} | {"(", "["}:
             tree = ("mul", tree, self.power())
         return tree
+
+
+_MINUS_ONE: Tree = ("neg", ("num", Fraction(1)))
+
+
+def _plain(tree: Tree) -> bool:
+    """A number, a variable, a constant, or minus one of those: what a function is taken of."""
+    if tree[0] in ("neg", "deg"):
+        return _plain(tree[1])
+    return tree[0] in ("num", "var", "const") or (tree[0] == "div" and tree[1][0] == tree[2][0] == "num")
+
+
+def multiplied(tree: Tree) -> frozenset[str]:
+    """Names of the variables that stand in a tree otherwise than as the name of a call."""
+    if tree[0] == "var":
+        return frozenset((tree[1],))
+    parts = tree[2:] if tree[0] == "call" else tree[1:]
+    return frozenset().union(*(multiplied(part) for part in parts if isinstance(part, tuple)))
+
+
+def products(tree: Tree, names: frozenset[str]) -> Tree:
+    """The tree with calls of these names read as products."""
+    if tree[0] == "call" and len(tree) == 3:
+        base = tree[1][1] if tree[1][0] == "pow" else tree[1]
+        if base[1] in names:
+            return ("mul", tree[1], products(tree[2], names))
+    return tuple(products(part, names) if isinstance(part, tuple) else part for part in tree)
 
 
 def _with_sign(sign: str, tree: Tree) -> Tree:

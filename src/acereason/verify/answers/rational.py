@@ -6,6 +6,7 @@ computed.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from fractions import Fraction
 
@@ -27,10 +28,23 @@ class Irrational(Exception):
 
 
 def variables(tree: Tree) -> frozenset[str]:
-    """Names of the variables in a tree."""
+    """Names of the variables and of the unknown functions in a tree."""
     if tree[0] == "var":
         return frozenset((tree[1],))
+    if tree[0] == "call":
+        return frozenset((function_key(tree),)).union(*map(variables, tree[2:]))
     return frozenset().union(*(variables(part) for part in tree[1:] if isinstance(part, tuple)))
+
+
+def function_key(call: Tree) -> str:
+    """The name under which an unknown function is among the variables: no variable is called so."""
+    return f"{call[1]!r}()"
+
+
+def unknown(salt: object, arguments: object) -> int:
+    """The value of an unknown function: a fixed hash of what it is and of its arguments."""
+    digest = hashlib.blake2b(repr((salt, arguments)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 4
 
 
 def constants(tree: Tree) -> frozenset[str]:
@@ -57,8 +71,11 @@ def rational(tree: Tree, values: dict[str, Fraction] | None = None) -> Fraction:
         return tree[1]  # type: ignore[no-any-return]
     if kind == "var" and values is not None and tree[1] in values:
         return values[tree[1]]
-    if kind in ("var", "const", "pm", "deg"):
+    if kind in ("var", "const", "pm", "deg") or (kind == "call" and values is None):
         raise Irrational
+    if kind == "call" and values is not None:
+        arguments = [rational(part, values) for part in tree[2:]]
+        return Fraction(unknown(values[function_key(tree)], arguments))
     parts = [rational(part, values) for part in tree[1:] if isinstance(part, tuple)]
     if kind == "add":
         return _small(sum(parts, Fraction(0)))
@@ -135,6 +152,11 @@ def _rational_function(name: str, parts: list[Fraction]) -> Fraction:
             if n < 0:
                 raise Undefined
             return Fraction(math.factorial(n))
+        case "double factorial":
+            n = whole(parts[0], 2000)
+            if n < -1:
+                raise Undefined
+            return Fraction(math.prod(range(n, 0, -2)))
         case "binom":
             n, k = whole(parts[0], 5000), whole(parts[1], 5000)
             return Fraction(math.comb(n, k) if 0 <= k <= n else 0)

@@ -16,7 +16,14 @@ from functools import lru_cache
 from typing import Any
 
 from acereason.verify.answers.parse import Tree
-from acereason.verify.answers.rational import Irrational, TooLarge, Undefined, variables
+from acereason.verify.answers.rational import (
+    Irrational,
+    TooLarge,
+    Undefined,
+    function_key,
+    unknown,
+    variables,
+)
 
 MAX_LOG = 20_000  # decimal digits before the point
 REAL_POINTS = 7
@@ -40,6 +47,9 @@ def _real(tree: Tree, values: dict[str, Any], base: str) -> Any:
         if tree[1] == "inf":
             raise Undefined
         return {"pi": +mp.pi, "e": +mp.e, "i": mp.mpc(0, 1)}[tree[1]]
+    if kind == "call":
+        arguments = [mp.nstr(_real(part, values, base), 40) for part in tree[2:]]
+        return mp.mpf(unknown(values[function_key(tree)], arguments)) / (1 << 60)
     parts = [_real(part, values, base) for part in tree[1:] if isinstance(part, tuple)]
     match kind:
         case "add":
@@ -197,3 +207,18 @@ def _real_points(names: list[str]) -> Iterator[dict[str, Fraction]]:
             size = SIZES[k % len(SIZES)] * Fraction(state % 9973 + 5003, 10007)
             point[name] = -size if k % 2 and (state >> 16) % 4 else size
         yield point
+
+
+def rounds_to(tree: Tree, decimal: str) -> bool:
+    """Whether a number, rounded or cut off, is this decimal; False when it has no known value."""
+    mp = _mpmath()
+    stated = Fraction(decimal)
+    with mp.workdps(60):
+        step = mp.mpf(10) ** -len(decimal.partition(".")[2])
+        near = mp.mpf(stated.numerator) / stated.denominator
+        try:
+            exact = _real(tree, {}, "e")
+        except (KeyError, Undefined, TooLarge, Irrational):
+            return False
+        error = abs(exact - near)
+        return bool(error <= step / 2 or (error < step and abs(exact) > abs(near)))

@@ -11,22 +11,28 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from acereason.verify.answers import evaluate
+from acereason.verify.answers.names import STATED
 from acereason.verify.answers.parse import Tree
 from acereason.verify.answers.shapes import (
     INFINITY,
     MINUS_INFINITY,
     Interval,
     Relation,
+    Shape,
     Union,
+    Value,
 )
 
 _TURNED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
-def assigned(relation: Relation) -> Tree | None:
+def assigned(relation: Relation, stated: bool = False) -> Tree | None:
     """The value in `name = value`, in `value = name`, and in a chain such as `n = 2^4 = 16` whose
-    sides without a name are all equal; None for any other relation."""
+    sides without a name are all equal; None for any other relation. Names that only an answer may
+    give to a value (m + n = 5) count when `stated`."""
     if any(operator != "=" for operator in relation.operators):
+        return None
+    if not stated and any(name.startswith(STATED) for name in relation.names):
         return None
     values = [s for s, name in zip(relation.sides, relation.names, strict=True) if not name]
     if not values and len(relation.sides) == 2:
@@ -42,10 +48,12 @@ def assigned(relation: Relation) -> Tree | None:
 def interval_of(relation: Relation) -> Union | None:
     """The interval of one variable that a chain of inequalities describes; None for other
     relations."""
-    absolute = _absolute(relation)
-    if absolute is not None:
-        return absolute
     sides, operators = relation.sides, relation.operators
+    if "=" in operators:
+        return None
+    names = frozenset().union(*map(evaluate.variables, sides))
+    if len(names) == 1 and (solved := _solved(relation, min(names))) is not None:
+        return solved
     if operators[0] in (">", ">=") or (len(sides) == 2 and not relation.names[0]):
         sides = tuple(reversed(sides))
         operators = tuple(_TURNED[operator] for operator in reversed(operators))
@@ -58,44 +66,96 @@ def interval_of(relation: Relation) -> Union | None:
     if len(sides) != 2:
         return None
     bound = sides[1] if sides[0] == variable else sides[0]
-    operator = operators[0] if sides[0] == variable else _TURNED[operators[0]]
+    return _rays(operators[0] if sides[0] == variable else _TURNED[operators[0]], bound)
+
+
+def _solved(relation: Relation, name: str) -> Union | None:
+    """An inequality that is linear in its only variable, or in the absolute value of such a term; a
+    chain of two around one; None for others."""
+    sides, operators = relation.sides, relation.operators
+    if len(sides) == 3:
+        middle = _linear(sides[1], name)
+        if middle is None or middle[0] == 0 or any(map(evaluate.variables, (sides[0], sides[2]))):
+            return None
+        first = _rays(_TURNED[operators[0]], sides[0], middle)
+        return intersection((first, _rays(operators[1], sides[2], middle)))
+    if len(sides) != 2:
+        return None
+    if sides[1][:2] == ("fn", "abs"):
+        sides, operators = (sides[1], sides[0]), (_TURNED[operators[0]],)
+    if sides[0][:2] == ("fn", "abs") and not evaluate.variables(sides[1]):
+        return _absolute(sides[0][2], operators[0], sides[1], name)
+    left, right = _linear(sides[0], name), _linear(sides[1], name)
+    if left is None or right is None or left[0] == right[0]:
+        return None
+    if right[0] == 0:
+        return _rays(operators[0], sides[1], left)
+    if left[0] == 0:
+        return _rays(_TURNED[operators[0]], sides[0], right)
+    difference = (left[0] - right[0], ("add", left[1], ("neg", right[1])))
+    return _rays(operators[0], ("num", Fraction(0)), difference)
+
+
+def _absolute(inside: Tree, operator: str, bound: Tree, name: str) -> Union | None:
+    """The interval or the two rays of |ax + b| < c."""
+    term = _linear(inside, name)
+    if term is None or term[0] == 0 or operator == "!=":
+        return None
+    opposite: Tree = ("neg", bound)
+    if operator in ("<", "<="):
+        return intersection((_rays(operator, bound, term), _rays(_TURNED[operator], opposite, term)))
+    return Union((*_rays(operator, bound, term).parts, *_rays(_TURNED[operator], opposite, term).parts))
+
+
+def _linear(tree: Tree, name: str) -> tuple[Fraction, Tree] | None:
+    """a and b of a·x + b, with a rational a; None for a tree of another form."""
+    if name not in evaluate.variables(tree):
+        return Fraction(0), tree
+    match tree[0]:
+        case "var":
+            return Fraction(1), ("num", Fraction(0))
+        case "neg":
+            return _scaled(_linear(tree[1], name), Fraction(-1))
+        case "add":
+            parts = [_linear(part, name) for part in tree[1:]]
+            terms = [part for part in parts if part is not None]
+            if len(terms) < len(parts):
+                return None
+            return sum((a for a, _ in terms), Fraction(0)), ("add", *(b for _, b in terms))
+        case "mul" | "div":
+            term, factor = tree[1], tree[2]
+            if tree[0] == "mul" and not evaluate.variables(term):
+                term, factor = factor, term
+            try:
+                by = evaluate.rational(factor)
+                return _scaled(_linear(term, name), 1 / by if tree[0] == "div" else by)
+            except (evaluate.Irrational, evaluate.Undefined, ZeroDivisionError):
+                return None
+    return None
+
+
+def _scaled(term: tuple[Fraction, Tree] | None, by: Fraction) -> tuple[Fraction, Tree] | None:
+    return None if term is None else (term[0] * by, ("mul", ("num", by), term[1]))
+
+
+_PLAIN_VARIABLE: tuple[Fraction, Tree] = (Fraction(1), ("num", Fraction(0)))
+
+
+def _rays(operator: str, bound: Tree, term: tuple[Fraction, Tree] = _PLAIN_VARIABLE) -> Union:
+    """Where a·x + b is below, above or other than a bound."""
+    a, b = term
+    if term != _PLAIN_VARIABLE:
+        if bound in (INFINITY, MINUS_INFINITY):
+            bound = bound if a > 0 else ("neg", INFINITY) if bound == INFINITY else INFINITY
+        else:
+            bound = ("div", ("add", bound, ("neg", b)), ("num", a))
+        operator = operator if a > 0 else _TURNED[operator]
     if operator == "!=":
         return Union((Interval(MINUS_INFINITY, bound, False, False), Interval(bound, INFINITY, False, False)))
-    if operator == "=":
-        return None
+    closed = operator.endswith("=")
     if operator in ("<", "<="):
-        return Union((Interval(MINUS_INFINITY, bound, False, closed[0]),))
-    return Union((Interval(bound, INFINITY, closed[0], False),))
-
-
-def _absolute(relation: Relation) -> Union | None:
-    """The interval or the two rays of |x| < c, or of |x − k| < c."""
-    if len(relation.sides) != 2:
-        return None
-    if relation.sides[1][:2] == ("fn", "abs"):
-        relation = turned(relation)
-    (left, bound), operator = relation.sides, relation.operators[0]
-    if left[:2] != ("fn", "abs") or operator in ("=", "!=") or evaluate.variables(bound):
-        return None
-    shift = _shift(left[2])
-    if shift is None:
-        return None
-    low, high = ("add", ("neg", bound), shift), ("add", bound, shift)
-    closed = operator in ("<=", ">=")
-    if operator in ("<", "<="):
-        return Union((Interval(low, high, closed, closed),))
-    below = Interval(MINUS_INFINITY, low, False, closed)
-    return Union((below, Interval(high, INFINITY, closed, False)))
-
-
-def _shift(tree: Tree) -> Tree | None:
-    """k of x − k; None for any other tree."""
-    if tree[0] == "var":
-        return ("num", Fraction(0))
-    if tree[0] != "add" or tree[1][0] != "var" or evaluate.variables(tree) != {tree[1][1]}:
-        return None
-    rest: Tree = ("add", *tree[2:])
-    return None if evaluate.variables(rest) else ("neg", rest)
+        return Union((Interval(MINUS_INFINITY, bound, False, closed),))
+    return Union((Interval(bound, INFINITY, closed, False),))
 
 
 def intersection(unions: Sequence[Union]) -> Union | None:
@@ -103,7 +163,7 @@ def intersection(unions: Sequence[Union]) -> Union | None:
     if len(unions) != 2 or any(len(union.parts) != 1 for union in unions):
         return None
     first, second = (union.parts[0] for union in unions)
-    if first.low == MINUS_INFINITY:
+    if first.high != INFINITY:
         first, second = second, first
     if first.high != INFINITY or second.low != MINUS_INFINITY:
         return None
@@ -128,11 +188,22 @@ def unions_equal(a: Union, b: Union, equal: Callable[[Tree, Tree], bool]) -> boo
 
 def relations_equal(a: Relation, b: Relation) -> bool:
     """Whether two relations say the same."""
+    if _same_interval(a, b):
+        return True
     if len(a.operators) != len(b.operators) or len(a.operators) > 8:
         return False
     if len(a.operators) == 1:
         return _single(a, b)
     return _chain(a, b) or _chain(a, turned(b))
+
+
+def _same_interval(a: Relation, b: Relation) -> bool:
+    """Whether two inequalities in the same single variable have the same solutions."""
+    names = [frozenset().union(*map(evaluate.variables, relation.sides)) for relation in (a, b)]
+    if names[0] != names[1] or len(names[0]) != 1:
+        return False
+    ours, theirs = interval_of(a), interval_of(b)
+    return ours is not None and theirs is not None and unions_equal(ours, theirs, evaluate.equal)
 
 
 def turned(relation: Relation) -> Relation:
@@ -184,3 +255,15 @@ def _multiple(a: Tree, b: Tree) -> Fraction | None:
             factor = left / right
             return factor if evaluate.equal(a, ("mul", ("num", factor), b)) else None
     return None
+
+
+def congruent(shape: Shape, modulus: str) -> Shape:
+    """`2^{10} ≡ 4 (mod 6)` as 4, when that is so; other shapes as they are."""
+    if not isinstance(shape, Relation) or shape.operators != ("=",) or not modulus.isdigit():
+        return shape
+    try:
+        difference = evaluate.rational(_difference(shape))
+    except (evaluate.Irrational, evaluate.Undefined, evaluate.TooLarge):
+        return shape
+    divides = int(modulus) > 0 and difference.denominator == 1 and difference.numerator % int(modulus) == 0
+    return Value(shape.sides[1]) if divides else shape

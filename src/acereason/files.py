@@ -1,0 +1,124 @@
+"""Files that are whole or not there: JSON Lines of records, atomic replacement, locks.
+
+What is written here is on the disk before it takes its name, so a reader, a run that resumes after a kill, or
+one after a power cut sees the old content or the new one and nothing between.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, BinaryIO, TypeVar
+
+import msgspec
+
+from acereason.errors import DataError, RunError
+
+Record = TypeVar("Record")
+_encoder = msgspec.json.Encoder()
+
+
+def read_jsonl(path: str | os.PathLike[str], kind: type[Record]) -> Iterator[Record]:
+    """Yield the records of a JSON Lines file; DataError names the line that does not fit."""
+    path = Path(path)
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    with file:
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                yield decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise DataError(
+                    f"{path}, line {number}: expected a {kind.__name__} record, {error}"
+                ) from error
+
+
+def to_jsonl(records: Iterable[object]) -> bytes:
+    """The records as the bytes of a JSON Lines file."""
+    return _encoder.encode_lines(list(records))
+
+
+def write_jsonl(path: str | os.PathLike[str], records: Iterable[object]) -> None:
+    """Write records as JSON Lines, atomically."""
+    write_atomic(path, to_jsonl(records))
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that a reader, or a run resumed after a kill, sees the old or the new content whole."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` of a folder with everything in it."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+class replacing:
+    """A file that takes its name only when it is complete and on the disk. One writer at a time."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.temporary = target.with_name(f".{target.name}.tmp")
+
+    def __enter__(self) -> BinaryIO:
+        self.file = self.temporary.open("wb", buffering=1 << 20)
+        return self.file
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+        self.file.close()
+        if kind is None:
+            self.temporary.replace(self.target)
+            sync(self.target.parent)
+        else:
+            self.temporary.unlink()
+
+
+def lock(path: Path) -> IO[bytes]:
+    """Hold a file's lock until what is returned is closed; RunError when another process holds it."""
+    try:
+        file = path.open("ab")
+    except OSError as error:
+        raise RunError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        own(file, path)
+    except RunError:
+        file.close()
+        raise
+    return file
+
+
+def own(file: IO[Any], path: Path) -> None:
+    """Lock an open file; RunError when another process holds it. Ends when the file is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunError(
+            f"{path} is in use by another process; wait for it, stop it or take another folder"
+        ) from error
