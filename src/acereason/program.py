@@ -169,8 +169,8 @@ def _phase(
             _sft(shop, data.held_out, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
-            shop = replace(shop, judge=mistaken(shop.judge, shop.recipe))
-            rl.train_stage(shop, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
+            training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
+            rl.train_stage(training, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
         position.finished = True
         save()
     if name in summary.evaluated(shop.recipe):
