@@ -196,8 +196,17 @@ def read_kept(folder: Path) -> tuple[str, list[int]] | None:
     return found["base"], found["kept"]
 
 
-def restored(folder: Path) -> tuple[Any, Any] | None:
-    """The whole model and tokenizer of a folder that holds a cut one; None when it holds a whole one.
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A model with its own tokenizer, and the ids that end a response."""
+
+    model: Any
+    tokenizer: Any
+    ends: list[int]
+
+
+def restored(folder: Path) -> Whole | None:
+    """The whole model of a folder that holds a cut one; None when it holds a whole one.
 
     The base is read again: CheckpointError when it is not there any more."""
     from acereason.policy import model as models  # late: it saves with this module
@@ -212,5 +221,6 @@ def restored(folder: Path) -> tuple[Any, Any] | None:
         raise CheckpointError(
             f"{folder} has a vocabulary cut from {base}, which is needed to put the rest back: {error}"
         ) from error
-    restore(whole, models.load_model(folder), kept)
-    return whole, tokenizer
+    own = models.load_model(folder)
+    restore(whole, own, kept)
+    return Whole(whole, tokenizer, [kept[i] for i in models.end_tokens(own, models.load_tokenizer(folder))])
