@@ -177,6 +177,7 @@ def _scaled(data: dict[str, Any], scale: Scale) -> None:
     """The recipe at another size, in place."""
     for stage in data.get("stage", []):
         stage["steps"] = max(2, round(stage["steps"] * scale.steps))
+        stage["prompts"] = max(2, round(stage["prompts"] * scale.batch))
         if not scale.calibrated:
             stage["temperature"] = {"rule": "fixed", "value": 1.0}
         if "tokens" in stage.get("stop", {}):
