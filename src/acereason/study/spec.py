@@ -111,9 +111,9 @@ class Study(Struct, frozen=True):
 
 
 class Scale(Struct, frozen=True):
-    """A size: seeds taken, factors on steps, prompts a step, questions, prompts in all and SFT
-    epochs, assignments for a phase's recipe (an arm's own come after), and the questions asked by default. Without `calibrated` every
-    temperature is 1: a model that learned nothing meets no target."""
+    """A size: seeds taken, factors on steps, prompts a step, questions, prompts in all and SFT epochs,
+    assignments for a phase's recipe (an arm's own come after), and the questions asked by default. Without
+    `calibrated` every temperature is 1: a model that learned nothing meets no target."""
 
     seeds: int
     split: Literal["dev", "test"] = "dev"
