@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from acereason.chat import Format
+from acereason import prompts
 from acereason.errors import ConfigError
 
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
@@ -69,11 +69,16 @@ class NewModel(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer."""
+    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer.
+
+    format  how it is asked: chatml-1.1, deepseek-r1, plain, template (the model's own chat template), or own
+            (the pieces in `prompt`); left out: as the model's folder says
+    prompt  changes to that format: its system line and requests, or the pieces of one's own"""
 
     path: str | None = None
     new: NewModel | None = None
-    format: Format = "chatml-1.1"
+    format: str | None = None
+    prompt: prompts.Settings | None = None
     rope_theta: Rate | None = None
     context: Positive | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -81,6 +86,7 @@ class Model(Struct, frozen=True):
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
             raise ValueError("give either model.path or a [model.new] section, not both or neither")
+        prompts.check(self.format, self.prompt)
 
 
 class Tasks(Struct, frozen=True):
