@@ -32,7 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acereason.errors import ConfigError
-from acereason.view import assets, health
+from acereason.view import assets, liveness
 from acereason.view.compare import compare
 from acereason.view.groups import group, listing, whole
 from acereason.view.index import Filter
@@ -174,7 +174,7 @@ def _page(run: Followed) -> Row:
 def _run(run: Followed, request: Request) -> Row:
     known = request.query_params.get("version")
     run.reader.advance(4 * PATIENCE if known else PATIENCE)  # the first answer is to be drawn soon
-    state = health.state(run.folder, time.time(), run.reader.tail.torn, run.reader.step_seconds())
+    state = liveness.state(run.folder, time.time(), run.reader.tail.torn, run.reader.step_seconds())
     if known == run.reader.version():
         return {"same": True, "state": state}
     return {**run.reader.page(), "name": run.name, "state": state}
