@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,8 @@ def table(verdicts: Sequence[Verdict]) -> str:
 def number(effect: Told) -> str:
     """A value with its interval and unit."""
     form = ".3f" if effect.unit in ("nats", "") else ".1f"
+    if math.isnan(effect.value):
+        return "none inside the range"
     text = f"{effect.value:+{form}} ({effect.low:+{form}} to {effect.high:+{form}})"
     return f"{text} {effect.unit}".strip()
 
