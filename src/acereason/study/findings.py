@@ -71,7 +71,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
     lines = ["| claim | verdict | effect (95 %) | δ | seeds | after Holm |", "|---|---|---|---|---|---|"]
     for v in verdicts:
         first = next((e for e in v.effects if e.decides), None)
-        shown = f"{first.name}: {number(first)}" if first else v.why or "–"
+        shown = f"{first.name}: {number(first)}" if first else f"{v.done} of {v.arms} arms"
         delta = f"{first.delta:g}" if first else "–"
         lines.append(
             f"| {v.study} {v.title} | **{v.verdict}** | {shown} | {delta} | {len(v.seeds)} | {_holm(v)} |"
