@@ -32,6 +32,23 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
 
 
+HealthRule = Literal[
+    "no_gradient",
+    "truncated",
+    "entropy_cold",
+    "entropy_hot",
+    "mismatch",
+    "unjudged",
+    "gradient",
+    "held_out",
+    "shorter",
+    "same_answers",
+    "slower",
+    "sft_flat",
+    "pass_at_k",
+]
+
+
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all recipe sections."""
 
@@ -247,6 +264,27 @@ class Evaluation(Struct, frozen=True):
     budget: Positive = 32768
 
 
+class Health(Struct, frozen=True):
+    """When a run is called unwell (`health/`): thresholds over means of the last `window` steps, and the
+    rules whose alarm ends it, e.g. `stop = ["no_gradient", "mismatch"]`."""
+
+    window: Annotated[int, Meta(ge=2)] = 5
+    idle_groups: Share = 0.7  # groups without a gradient
+    truncated: Share = 0.5
+    entropy_band: Rate = 0.25  # of the target, to either side; at least 0.02 nats
+    entropy_low: Share = 0.3  # without a target: of H_T at the stage's start
+    entropy_high: Rate = 2.0
+    mismatch: Rate = 1e-3  # k3 between sampler and trainer, nats a token
+    unjudged: Share = 0.01
+    gradient: Rate = 10.0  # times the stage's median norm
+    reward_rise: Share = 0.1  # from where on a flat held-out accuracy is suspicious
+    shrink: Share = 0.5  # of the length at the stage's start
+    same_answers: Share = 0.6
+    slow: Share = 0.5  # of the stage's median tokens a second
+    sft_gain: Share = 0.95  # of the first third's loss, to be undercut by the last third's
+    stop: tuple[HealthRule, ...] = ()
+
+
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
@@ -314,6 +352,7 @@ class Recipe(Struct, frozen=True):
     rl: Rl = Rl()
     stage: tuple[Stage, ...] = ()
     evaluation: Evaluation = Evaluation()
+    health: Health = Health()
     sampling: Sampling = Sampling()
     placement: Placement = Placement()
     checkpoint_every: Positive = 10
