@@ -61,7 +61,7 @@ def shaped(kind: str, shape: dict[str, int], ratio: int, tied: bool) -> Any:
 
 cases = given(st.sampled_from(["qwen3", "qwen2", "llama"]), SHAPES, st.integers(1, 9), st.booleans())
 many = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 

@@ -28,7 +28,12 @@ from acereason.policy import attention
 from acereason.policy.state import full_tensors
 
 FILE_BYTES = 5 << 30  # of one file that `write` writes
+ROWS = 8192  # of two matrices, compared at a time
 INDEX = "model.safetensors.index.json"
+TWO_HEADS = (
+    "config.json in {path} says that output head and embeddings are tied, but the file holds a head of its own; "
+    "write tie_word_embeddings = false there, or take the head out of the file"
+)
 
 
 def empty_model(config: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -71,6 +76,8 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
             f"the weights in {folder} are not those of a {type(model).__name__.removeprefix('FSDP')}: "
             f"{len(wrong)} tensors are missing or unexpected, e.g. {wrong[0]}"
         )
+    for name in sorted(tied & files.keys()):
+        _check_twin(model, name, files, folder)
     for file in sorted(set(files.values())):
         try:
             with safe_open(file, framework="pt") as stored:
@@ -78,6 +85,20 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
                     _copy(own[name].detach(), stored.get_slice(name), f"{name} in {file}")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot read the weights in {file}: {error}") from error
+
+
+def _check_twin(model: Any, name: str, files: dict[str, Path], folder: Path) -> None:
+    """CheckpointError when a tied tensor and the one that it is tied to are both stored and differ."""
+    every = dict(model.named_parameters(remove_duplicate=False))
+    other = next(n for n, p in model.named_parameters() if p is every[name])
+    with safe_open(files[name], framework="pt") as one, safe_open(files[other], framework="pt") as two:
+        a, b = one.get_slice(name), two.get_slice(other)
+        rows = a.get_shape()[0]
+        same = a.get_shape() == b.get_shape() and all(
+            torch.equal(a[start : start + ROWS], b[start : start + ROWS]) for start in range(0, rows, ROWS)
+        )
+    if not same:
+        raise CheckpointError(TWO_HEADS.format(path=folder))
 
 
 def _files(folder: Path) -> dict[str, Path]:
