@@ -58,8 +58,8 @@ def _gradient(  # type: ignore[no-untyped-def]
 
 
 def statistics(logits_CV: Tensor, targets_C: Tensor, scale_C: Tensor) -> tuple[Tensor, ...]:
-    """log π_T(target), the highest logit, log Σ exp(z) and H_T of each row, z = (logit - highest) x scale; all
-    [C] float32."""
+    """log π_T(target), the highest logit, log Σ exp(z) and H_T of each row, z = (logit - highest) x scale;
+    all [C] float32."""
     result = tuple(torch.empty_like(scale_C, dtype=torch.float32) for _ in range(4))
     rows, V = logits_CV.shape
     _statistics[(rows,)](logits_CV, targets_C, scale_C.contiguous(), *result, V, BLOCK=BLOCK, num_warps=8)

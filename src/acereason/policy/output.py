@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 ROWS = 4096  # of the matrix, made wide at a time where the processor has no such product
 
 

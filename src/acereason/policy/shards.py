@@ -31,8 +31,8 @@ FILE_BYTES = 5 << 30  # of one file that `write` writes
 ROWS = 8192  # of two matrices, compared at a time
 INDEX = "model.safetensors.index.json"
 TWO_HEADS = (
-    "config.json in {path} says that output head and embeddings are tied, but the file holds a head of its own; "
-    "write tie_word_embeddings = false there, or take the head out of the file"
+    "config.json in {path} says that output head and embeddings are tied, but the file holds a head of its "
+    "own; write tie_word_embeddings = false there, or take the head out of the file"
 )
 
 
@@ -67,6 +67,7 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
 
     Raises CheckpointError when a tensor is missing, unexpected, of another shape or cannot be read."""
     files = _files(folder)
+    _check_tying(model, files, folder)
     model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
     own = dict(model.named_parameters())
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own.keys()
@@ -76,8 +77,6 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
             f"the weights in {folder} are not those of a {type(model).__name__.removeprefix('FSDP')}: "
             f"{len(wrong)} tensors are missing or unexpected, e.g. {wrong[0]}"
         )
-    for name in sorted(tied & files.keys()):
-        _check_twin(model, name, files, folder)
     for file in sorted(set(files.values())):
         try:
             with safe_open(file, framework="pt") as stored:
@@ -87,12 +86,14 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
             raise CheckpointError(f"cannot read the weights in {file}: {error}") from error
 
 
-def _check_twin(model: Any, name: str, files: dict[str, Path], folder: Path) -> None:
-    """CheckpointError when a tied tensor and the one that it is tied to are both stored and differ."""
-    every = dict(model.named_parameters(remove_duplicate=False))
-    other = next(n for n, p in model.named_parameters() if p is every[name])
-    with safe_open(files[name], framework="pt") as one, safe_open(files[other], framework="pt") as two:
-        a, b = one.get_slice(name), two.get_slice(other)
+def _check_tying(model: Any, files: dict[str, Path], folder: Path) -> None:
+    """CheckpointError when head and embeddings are tied, and yet both are stored and differ."""
+    names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
+    head, table = (names[id(m)] for m in (model.get_output_embeddings(), model.get_input_embeddings()))
+    if not model.config.get_text_config().tie_word_embeddings or not {head, table} <= files.keys():
+        return
+    with safe_open(files[head], framework="pt") as one, safe_open(files[table], framework="pt") as two:
+        a, b = one.get_slice(head), two.get_slice(table)
         rows = a.get_shape()[0]
         same = a.get_shape() == b.get_shape() and all(
             torch.equal(a[start : start + ROWS], b[start : start + ROWS]) for start in range(0, rows, ROWS)
