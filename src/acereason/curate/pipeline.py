@@ -229,7 +229,7 @@ def _decontaminate(settings: Curation, steps: Steps, unique: Done, origins: list
             target = folder / f"{number}.jsonl"
             reports.append(folder / f"report-{number}.jsonl")
             funnels.append(decontaminate_file(
-                at, target, reports[-1], asked, n, rule.min_share, rule.boilerplate, domain,
+                at, target, reports[-1], asked, n, rule.share, rule.stock, domain,
                 settings.workers,
             ))  # fmt: skip
             at.unlink()

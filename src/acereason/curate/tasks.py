@@ -19,9 +19,10 @@ from pathlib import Path
 
 import msgspec
 
-from acereason.config import Curate, Files, Tasks
+from acereason.config import Curate, Tasks
 from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.funnel import Funnel
+from acereason.curate.own import read_files, write_reports
 from acereason.draws import draw_seed
 from acereason.errors import DataError
 from acereason.files import read_jsonl, write_jsonl
@@ -43,7 +44,8 @@ class Data(msgspec.Struct, frozen=True):
 def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]:
     """Curate what the recipe asks for; reports go into `folder`. Deterministic in (settings, seed)."""
     if settings.files is not None:
-        return _shared(_from_files(settings.files), settings, seed), []
+        data, funnels = _from_files(settings, folder)
+        return _shared(data, settings, seed), funnels
     folder.mkdir(parents=True, exist_ok=True)
     parts = [_domain(name, tasks, settings, seed, folder) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
@@ -57,13 +59,11 @@ def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]
     return Data(sft, traces, rl, held_out), [f for part in parts for f in part[1]]
 
 
-def _from_files(files: Files) -> Data:
-    def problems(path: str | None) -> list[Problem]:
-        return [] if path is None else list(read_jsonl(path, Problem))
-
-    traces = [] if files.traces is None else list(read_jsonl(files.traces, Response))
-    rl = problems(files.rl) if isinstance(files.rl, str) else _by_stage(files.rl)
-    return Data(problems(files.sft), traces, rl, problems(files.held_out))
+def _from_files(settings: Curate, folder: Path) -> tuple[Data, list[Funnel]]:
+    assert settings.files is not None
+    own = read_files(settings.files, settings)
+    write_reports(own, folder)
+    return Data(own.sft, own.traces, own.rl, own.held_out), own.funnels
 
 
 def _shared(data: Data, settings: Curate, seed: int) -> Data:
@@ -79,17 +79,6 @@ def _shared(data: Data, settings: Curate, seed: int) -> Data:
             left[trace.problem_id] -= 1
             traces.append(trace)
     return msgspec.structs.replace(data, sft=sft, traces=traces)
-
-
-def _by_stage(files: Mapping[str, str]) -> list[Problem]:
-    """The problems of all stages once, each with the names of its stages in `meta`."""
-    found: dict[str, Problem] = {}
-    stages: dict[str, list[str]] = {}
-    for stage, path in files.items():
-        for problem in read_jsonl(path, Problem):
-            found.setdefault(problem.id, problem)
-            stages.setdefault(problem.id, []).append(stage)
-    return [msgspec.structs.replace(p, meta={**p.meta, "stages": stages[i]}) for i, p in found.items()]
 
 
 def of_stage(problems: Sequence[Problem], stage: str) -> list[Problem]:
@@ -140,7 +129,7 @@ def _cleaned(
             folder / f"contamination-{domain}.jsonl",
             {settings.split: sorted(questions)},
             settings.ngram_code if domain == "code" else settings.ngram,
-            settings.overlap_share,
+            settings.overlap_share or 0.0,
         )
     )
     kept = list(read_jsonl(clean, Problem))
