@@ -13,6 +13,8 @@ import msgspec
 import typer
 
 from acereason import config, runs, sinks
+from acereason.cli.check import before as preflight
+from acereason.cli.check import show
 from acereason.cli.common import (
     AsJson,
     DryRun,
@@ -23,11 +25,13 @@ from acereason.cli.common import (
     Settings,
     Silent,
     Sinks,
+    err,
     find_recipe,
     out,
 )
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
+from acereason.preflight import findings
 
 
 def demo(
@@ -64,7 +68,9 @@ def run(
     if dry_run:
         if recipe is None:
             raise ConfigError("--dry-run needs a recipe")
-        _print_recipe(config.load(find_recipe(recipe), settings or []))
+        chosen = config.load(find_recipe(recipe), settings or [])
+        _print_recipe(chosen)
+        show(findings(chosen, folder), err, softer=True)
         return
     sinks.check(sink or [])
     _run(lambda: _open(recipe, folder, settings, resume, force, until), quiet, as_json, sink, until)
@@ -104,7 +110,12 @@ def rl(
     chosen = config.load(find_recipe(recipe), settings or [])
     start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
     changed = msgspec.structs.replace(chosen, model=start, sft=None)
-    _run(lambda: runs.create(folder, changed, force), quiet, as_json, sink)
+    _run(lambda: _create(folder, changed, force), quiet, as_json, sink)
+
+
+def _create(folder: Path, recipe: config.Recipe, force: bool) -> runs.Run:
+    preflight(recipe, folder)
+    return runs.create(folder, recipe, force)
 
 
 def _open(
@@ -123,7 +134,7 @@ def _open(
         return runs.resume(folder, chosen)
     if chosen is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
-    return runs.create(folder, chosen, force)
+    return _create(folder, chosen, force)
 
 
 def _run(
