@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from acereason.chat import Format
+from acereason import prompts
 from acereason.errors import ConfigError
 
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
@@ -30,6 +30,23 @@ Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
+
+
+HealthRule = Literal[
+    "no_gradient",
+    "truncated",
+    "entropy_cold",
+    "entropy_hot",
+    "mismatch",
+    "unjudged",
+    "gradient",
+    "held_out",
+    "shorter",
+    "same_answers",
+    "slower",
+    "sft_flat",
+    "pass_at_k",
+]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,11 +69,16 @@ class NewModel(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer."""
+    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer.
+
+    format  how it is asked: chatml-1.1, deepseek-r1, plain, template (the model's own chat template), or own
+            (the pieces in `prompt`); left out: as the model's folder says
+    prompt  changes to that format: its system line and requests, or the pieces of one's own"""
 
     path: str | None = None
     new: NewModel | None = None
-    format: Format = "chatml-1.1"
+    format: str | None = None
+    prompt: prompts.Settings | None = None
     rope_theta: Rate | None = None
     context: Positive | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -64,6 +86,7 @@ class Model(Struct, frozen=True):
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
             raise ValueError("give either model.path or a [model.new] section, not both or neither")
+        prompts.check(self.format, self.prompt)
 
 
 class Tasks(Struct, frozen=True):
@@ -119,8 +142,12 @@ class Curate(Struct, frozen=True):
     split: Literal["dev", "test"] = "test"
 
 
+Fault = Literal["empty", "cut", "own_end", "open_thinking", "too_long"]  # of a trace
+
+
 class Sft(Struct, frozen=True):
-    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1)."""
+    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1). A batch holds at
+    most `batch_tokens` tokens, and the batches of an epoch are as even as its examples allow."""
 
     epochs: Positive = 5
     batch_tokens: Positive = 32768
@@ -133,6 +160,13 @@ class Sft(Struct, frozen=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     clip_gradient: Rate = 1.0
     evaluate_prompts: Count = 128  # held-out prompts per domain after each epoch; 0 = none
+    held_out: Count = 0  # SFT prompts whose traces are not learned; their loss is taken after each epoch
+    keep: Literal["last", "best"] = "last"  # the epoch whose weights SFT ends with; best: by that loss
+    set_aside: tuple[Fault, ...] = get_args(Fault)  # kinds of traces that are counted and not learned
+
+    def __post_init__(self) -> None:
+        if self.keep == "best" and not self.held_out:
+            raise ValueError("sft.keep = 'best' needs sft.held_out prompts to tell the best by")
 
 
 class Temperature(Struct, frozen=True):
@@ -228,6 +262,27 @@ class Evaluation(Struct, frozen=True):
     budget: Positive = 32768
 
 
+class Health(Struct, frozen=True):
+    """When a run is called unwell (`health/`): thresholds over means of the last `window` steps, and the
+    rules whose alarm ends it, e.g. `stop = ["no_gradient", "mismatch"]`."""
+
+    window: Annotated[int, Meta(ge=2)] = 5
+    idle_groups: Share = 0.7  # groups without a gradient
+    truncated: Share = 0.5
+    entropy_band: Rate = 0.25  # of the target, to either side; at least 0.02 nats
+    entropy_low: Share = 0.3  # without a target: of H_T at the stage's start
+    entropy_high: Rate = 2.0
+    mismatch: Rate = 1e-3  # k3 between sampler and trainer, nats a token
+    unjudged: Share = 0.01
+    gradient: Rate = 10.0  # times the stage's median norm
+    reward_rise: Share = 0.1  # from where on a flat held-out accuracy is suspicious
+    shrink: Share = 0.5  # of the length at the stage's start
+    same_answers: Share = 0.6
+    slow: Share = 0.5  # of the stage's median tokens a second
+    sft_gain: Share = 0.95  # of the first third's loss, to be undercut by the last third's
+    stop: tuple[HealthRule, ...] = ()
+
+
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
@@ -292,6 +347,7 @@ class Recipe(Struct, frozen=True):
     rl: Rl = Rl()
     stage: tuple[Stage, ...] = ()
     evaluation: Evaluation = Evaluation()
+    health: Health = Health()
     sampling: Sampling = Sampling()
     placement: Placement = Placement()
     checkpoint_every: Positive = 10

@@ -6,11 +6,13 @@ one after a power cut sees the old content or the new one and nothing between.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -18,6 +20,21 @@ from acereason.errors import DataError, RunError
 
 Record = TypeVar("Record")
 _encoder = msgspec.json.Encoder()
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file to read. OSError for what is none: opening a pipe in its place would wait for a writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a file", os.fspath(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file, as `open_file` opens it."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def read_jsonl(path: str | os.PathLike[str], kind: type[Record]) -> Iterator[Record]:
@@ -40,14 +57,30 @@ def read_jsonl(path: str | os.PathLike[str], kind: type[Record]) -> Iterator[Rec
                 ) from error
 
 
+class Records(Generic[Record]):
+    """The records of a JSON Lines file, read anew each time that they are walked through; never all held."""
+
+    def __init__(self, path: Path, kind: type[Record]):
+        self.path, self.kind = path, kind
+
+    def __iter__(self) -> Iterator[Record]:
+        return read_jsonl(self.path, self.kind)
+
+    def __len__(self) -> int:
+        with self.path.open("rb") as file:
+            return sum(not line.isspace() for line in file)
+
+
 def to_jsonl(records: Iterable[object]) -> bytes:
     """The records as the bytes of a JSON Lines file."""
     return _encoder.encode_lines(list(records))
 
 
 def write_jsonl(path: str | os.PathLike[str], records: Iterable[object]) -> None:
-    """Write records as JSON Lines, atomically."""
-    write_atomic(path, to_jsonl(records))
+    """Write records as JSON Lines, atomically; they are taken one by one."""
+    with replacing(Path(path)) as file:
+        for record in records:
+            file.write(_encoder.encode(record) + b"\n")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:

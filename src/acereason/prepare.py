@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 
 import msgspec
 import torch
 
-from acereason import chat, ranks
+from acereason import ranks
 from acereason.config import Recipe
 from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
 from acereason.manifest import check_data, stamp
 from acereason.policy import model as models
-from acereason.policy import shards
+from acereason.policy import saved, shards
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
@@ -68,13 +69,15 @@ def fitted(run: Run, data: Data, policy: Policy, fresh: bool) -> Data:
     if fresh:
         for line in lines:
             run.record("funnel", step=0, **msgspec.to_builtins(line))
-    return msgspec.structs.replace(data, rl=rl)
+    return dataclasses.replace(data, rl=rl)
 
 
 def policy_of(recipe: Recipe, data: Data) -> Policy:
     """The policy at the run's beginning: loaded, or built here with a tokenizer trained on the traces."""
     if recipe.model.path is not None:
-        return Policy(_loaded(recipe), models.load_tokenizer(recipe.model.path), recipe.model.format)
+        tokenizer = models.load_tokenizer(recipe.model.path)
+        prompt = saved.choose(recipe.model.path, tokenizer, recipe.model.format, recipe.model.prompt)
+        return Policy(_loaded(recipe), tokenizer, prompt)
     policy = _new(recipe, data)
     parallel.prepare(policy.model, recipe.placement)
     if parallel.wanted(recipe.placement):
@@ -104,18 +107,19 @@ def _new(recipe: Recipe, data: Data) -> Policy:
     """A small model with random weights, and a tokenizer for it."""
     assert recipe.model.new is not None
     problems = tasks.by_id(data.sft)
-    texts = (chat.prompt(problems[t.problem_id], recipe.model.format) + t.text for t in data.traces)
-    tokenizer = train_tokenizer(texts, recipe.model.new.vocab_size)
+    prompt = saved.choose(None, None, recipe.model.format, recipe.model.prompt)
+    texts = (prompt.text(problems[t.problem_id]) + t.text for t in data.traces)
+    tokenizer = train_tokenizer(texts, recipe.model.new.vocab_size, prompt)
     shape = msgspec.to_builtins(recipe.model.new)
     architecture = shape.pop("architecture")
     shape |= {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": None,
+        "bos_token_id": tokenizer.bos_token_id,
     }
     model = models.new_model(architecture, recipe.seed, getattr(torch, recipe.model.dtype), **shape)
-    return Policy(model, tokenizer, recipe.model.format)
+    return Policy(model, tokenizer, prompt)
 
 
 def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:

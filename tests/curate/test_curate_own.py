@@ -61,7 +61,7 @@ def test_rows_without_an_answer_are_set_aside_and_counted(tmp_path: Path) -> Non
     assert [p.id for p in data.rl] == ["p0", "p1", "p2", "p3"]
     assert counted["no answer"] == 1 and len(counted) == 2
     rows = [json.loads(x) for x in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
-    assert [row["place"] for row in rows] == ["line 6", "line 5"]
+    assert [row["place"] for row in rows] == ["line 5", "line 6"]
     assert any("'anwser' is not known; is it 'answer'?" in row["reason"] for row in rows)
 
 

@@ -11,14 +11,25 @@ was set aside stands in `rejected.jsonl`, what was too near to a held-out questi
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from acereason.config import Curate, Files
-from acereason.curate.decontaminate import EVIDENCE_SHARE, Boilerplate, Overlap, decontaminate
+from acereason.curate.decontaminate import (
+    EVIDENCE_SHARE,
+    Boilerplate,
+    Overlap,
+    build_index,
+    decide,
+    explain,
+    find_hits,
+    join_hits,
+)
+from acereason.curate.dedup import chunks
 from acereason.curate.funnel import Funnel
 from acereason.errors import DataError
 from acereason.files import write_jsonl
@@ -28,6 +39,8 @@ from acereason.published.packed import plain
 from acereason.published.rows import raw_rows
 
 REJECTED = "rejected.jsonl"
+Record = TypeVar("Record", Problem, Response)
+Stays = Callable[[Any], bool]
 
 
 class Aside(msgspec.Struct, frozen=True):
@@ -38,11 +51,27 @@ class Aside(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Left(Generic[Record]):
+    """The records of a file that stay, read anew each time that they are walked through; never all held."""
+
+    def __init__(self, walk: Callable[[], Iterator[Any]], stays: Stays) -> None:
+        self._walk, self._stays = walk, stays
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for _, record, _ in self._walk() if record is not None and self._stays(record))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+Problems = Left[Problem] | list[Problem]
+
+
 class Own(NamedTuple):
     """What the files hold. `asides` and `overlaps` are what was left out of it."""
 
-    sft: list[Problem]
-    traces: list[Response]
+    sft: Problems
+    traces: Left[Response] | list[Response]
     rl: list[Problem]
     held_out: list[Problem]
     asides: list[Aside]
@@ -50,23 +79,30 @@ class Own(NamedTuple):
     funnels: list[Funnel]
 
 
+class Report(NamedTuple):
+    """What is left out while files are read."""
+
+    asides: list[Aside]
+    overlaps: dict[str, list[Overlap]]
+    funnels: list[Funnel]
+
+
 def read_files(files: Files, settings: Curate) -> Own:
-    """Read and check all files of a recipe; DataError for what cannot be used."""
-    asides: list[Aside] = []
+    """Read and check all files of a recipe; DataError for what cannot be used. SFT problems and traces stay
+    in their files."""
+    report = Report([], {}, [])
     held_out = records.read_problems(files.held_out)
-    funnels: list[Funnel] = []
-    sft = [] if files.sft is None else _problems(files.sft, False, asides, funnels)
-    traces = [] if files.traces is None else _traces(files.traces, sft, asides, funnels)
-    rl = _rl(files.rl, asides, funnels)
-    overlaps: dict[str, list[Overlap]] = {}
     questions = [p.question for p in held_out]
-    sft = _apart("sft", sft, questions, settings, overlaps, funnels)
-    rl = _apart("rl", rl, questions, settings, overlaps, funnels)
-    learned = {p.id for p in sft}
-    kept = [trace for trace in traces if trace.problem_id in learned]
-    if files.sft is not None and not kept:
-        raise DataError(f"{files.traces}: no trace is left that answers a problem of {files.sft}")
-    return Own(sft, kept, rl, held_out, asides, overlaps, funnels)
+    rl = _apart("rl", _rl(files.rl, report), questions, settings, report)
+    if files.sft is None or files.traces is None:
+        return Own([], [], list(rl), held_out, *report)
+    ids = _checked(files.sft, False, report)
+    source = partial(_walk, files.sft)
+    everything: Left[Problem] = Left(source, lambda p: True)
+    sft = _apart("sft", everything, questions, settings, report)
+    leaked = {row.prompt for row in report.overlaps["sft"]}
+    traces = _traces(files.traces, ids, leaked, files.sft, report)
+    return Own(sft, traces, list(rl), held_out, *report)
 
 
 def write_reports(own: Own, folder: Path) -> None:
@@ -78,36 +114,52 @@ def write_reports(own: Own, folder: Path) -> None:
         write_jsonl(folder / f"contamination-{name}.jsonl", rows)
 
 
-def _problems(path: str, judged: bool, asides: list[Aside], funnels: list[Funnel]) -> list[Problem]:
-    """The problems of a file for training; what cannot be used is set aside."""
-    found = list(records.problems_in(Path(path).expanduser()))
-    faults = [Aside(path, f.place, f.reason) for f in found if f.problem is None]
-    good = [(f.place, f.problem) for f in found if f.problem is not None]
-    if judged:
-        faults += [Aside(path, place, why) for place, p in good if (why := records.unanswered(p))]
-        good = [(place, p) for place, p in good if not records.unanswered(p)]
-    if wrong := records.equal_ids(good) + records.unknown_domains(good):
+def _walk(path: str) -> Iterator[tuple[str, Problem | None, str]]:
+    return iter(records.problems_in(Path(path).expanduser()))
+
+
+def _checked(path: str, judged: bool, report: Report) -> set[str]:
+    """The ids of the problems of a file that can be used; the other rows are set aside. Holds no problem."""
+    seen: dict[str, str] = {}
+    domains: dict[str, str] = {}
+    faults: list[Aside] = []
+    wrong: list[tuple[str, str]] = []
+    count = 0
+    for place, problem, reason in _walk(path):
+        count += 1
+        if problem is not None and not (judged and (reason := records.unanswered(problem))):
+            wrong += records.equal_id(problem.id, place, seen)
+            wrong += records.unknown_domain(problem.domain, place, domains)
+        else:
+            faults.append(Aside(path, place, reason))
+    if wrong:
         raise DataError(f"{path}: {records.told(wrong)}")
-    if not good:
+    if not seen:
         why = records.told((f.place, f.reason) for f in faults)
         raise DataError(f"{path}: expected problems, found none that can be used{f': {why}' if why else ''}")
-    asides += faults
-    funnels.append(Funnel(f"file {Path(path).name}", len(found), len(good), _counted(faults)))
-    return [p for _, p in good]
+    report.asides.extend(faults)
+    report.funnels.append(Funnel(f"file {Path(path).name}", count, len(seen), _counted(faults)))
+    return set(seen)
+
+
+def _problems(path: str, report: Report) -> list[Problem]:
+    """The problems of a file that can be asked and judged."""
+    _checked(path, True, report)
+    return [p for _, p, _ in _walk(path) if p is not None and not records.unanswered(p)]
 
 
 def _counted(faults: Sequence[Aside]) -> dict[str, int]:
     return dict(Counter(fault.reason.split(":")[0] for fault in faults))
 
 
-def _rl(files: str | Mapping[str, str], asides: list[Aside], funnels: list[Funnel]) -> list[Problem]:
+def _rl(files: str | Mapping[str, str], report: Report) -> list[Problem]:
     """The problems of all stages once, each with the names of its stages in `meta` when stages have files."""
     if isinstance(files, str):
-        return _problems(files, True, asides, funnels)
+        return _problems(files, report)
     found: dict[str, tuple[str, Problem]] = {}
     stages: dict[str, list[str]] = {}
     for stage, path in files.items():
-        for problem in _problems(path, True, asides, funnels):
+        for problem in _problems(path, report):
             first, known = found.setdefault(problem.id, (path, problem))
             if known != problem:
                 raise DataError(
@@ -118,36 +170,42 @@ def _rl(files: str | Mapping[str, str], asides: list[Aside], funnels: list[Funne
     return [msgspec.structs.replace(p, meta={**p.meta, "stages": stages[i]}) for i, (_, p) in found.items()]
 
 
-def _traces(path: str, sft: Sequence[Problem], asides: list[Aside], funnels: list[Funnel]) -> list[Response]:
-    """The traces of a file: each must name a problem of the SFT file, and say something."""
-    known = {problem.id for problem in sft}
-    traces: list[Response] = []
+def _traces(path: str, known: set[str], leaked: set[str], problems: str, report: Report) -> Left[Response]:
+    """The traces that stay: each must name a problem of the SFT file, and say something."""
     faults: list[Aside] = []
     count = 0
-    for read in raw_rows(Path(path).expanduser()):
+    for place, trace, reason in _responses(path):
         count += 1
-        fault, trace = read.reason, None
-        try:
-            trace = None if read.row is None else msgspec.convert(_trace_row(read.row), Response)
-        except (msgspec.ValidationError, DataError) as error:
-            fault = str(error)
-        if trace is not None and trace.problem_id not in known:
-            raise DataError(
-                f"{path}, {read.place}: a trace answers {trace.problem_id!r}, which is the id of no problem "
-                "of the SFT file"
-            )
-        if trace is not None and not trace.text.strip():
-            fault, trace = "empty text", None
         if trace is None:
-            faults.append(Aside(path, read.place, fault))
-        else:
-            traces.append(trace)
-    if not traces:
+            faults.append(Aside(path, place, reason))
+        elif trace.problem_id not in known:
+            raise DataError(
+                f"{path}, {place}: a trace answers {trace.problem_id!r}, which is the id of no problem of "
+                f"{problems}"
+            )
+        elif trace.problem_id in leaked:
+            faults.append(Aside(path, place, "answers a problem that was dropped"))
+    if count == len(faults):
         why = records.told((f.place, f.reason) for f in faults)
-        raise DataError(f"{path}: expected traces, found none{f': {why}' if why else ''}")
-    asides += faults
-    funnels.append(Funnel(f"file {Path(path).name}", count, len(traces), _counted(faults)))
-    return traces
+        raise DataError(f"{path}: expected traces, found none that can be used{f': {why}' if why else ''}")
+    report.asides.extend(faults)
+    report.funnels.append(Funnel(f"file {Path(path).name}", count, count - len(faults), _counted(faults)))
+    return Left(partial(_responses, path), lambda trace: trace.problem_id not in leaked)
+
+
+def _responses(path: str) -> Iterator[tuple[str, Response | None, str]]:
+    """The traces of a file; a row that is none, or says nothing, comes with the reason."""
+    for read in raw_rows(Path(path).expanduser()):
+        if read.row is None:
+            yield read.place, None, read.reason
+            continue
+        try:
+            trace = msgspec.convert(_trace_row(read.row), Response)
+        except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            yield read.place, None, str(error)
+            continue
+        empty = not trace.text.strip()
+        yield read.place, None if empty else trace, "empty text" if empty else ""
 
 
 def _trace_row(row: Mapping[str, object]) -> dict[str, object]:
@@ -166,34 +224,42 @@ def _trace_row(row: Mapping[str, object]) -> dict[str, object]:
 
 def _apart(
     name: str,
-    problems: list[Problem],
+    problems: Left[Problem] | list[Problem],
     questions: Sequence[str],
     settings: Curate,
-    overlaps: dict[str, list[Overlap]],
-    funnels: list[Funnel],
-) -> list[Problem]:
+    report: Report,
+) -> Left[Problem]:
     """The problems that share no text with a held-out question, by the recipe's rule."""
-    if not problems:
-        return problems
-    paper = settings.decontamination == "paper"
-    default = 0.0 if paper else EVIDENCE_SHARE
-    share = default if settings.overlap_share is None else settings.overlap_share
-    rows: list[Overlap] = []
-    for domain in sorted({p.domain for p in problems}):
-        n = settings.ngram if domain == "math" else settings.ngram_code
-        part = [p for p in problems if p.domain == domain]
-        _, report, _ = decontaminate(
-            part, {"held out": questions}, n, share, None if paper else Boilerplate()
-        )
-        rows += report
+    rows = _leaks(problems, questions, settings)
     dropped = {row.prompt for row in rows}
-    kept = [p for p in problems if p.id not in dropped]
-    if not kept:
+    kept: Left[Problem] = Left(lambda: (("", p, "") for p in problems), lambda p: p.id not in dropped)
+    total = len(problems)
+    if total == len(dropped):
         raise DataError(
             f"every problem for {name} shares its text with a held-out question, e.g. {rows[0].prompt!r}: "
             f"{rows[0].text[:100]!r}. Hold out other questions"
         )
-    overlaps[name] = rows
+    report.overlaps[name] = rows
     reasons = dict(Counter(f"{row.rule} as held out" for row in rows))
-    funnels.append(Funnel(f"decontaminate {name}", len(problems), len(kept), reasons))
+    report.funnels.append(Funnel(f"decontaminate {name}", total, total - len(rows), reasons))
     return kept
+
+
+def _leaks(
+    problems: Left[Problem] | list[Problem], questions: Sequence[str], settings: Curate
+) -> list[Overlap]:
+    """The overlaps of problems that are walked through twice and never all held."""
+    paper = settings.decontamination == "paper"
+    default = 0.0 if paper else EVIDENCE_SHARE
+    share = default if settings.overlap_share is None else settings.overlap_share
+    rows: list[Overlap] = []
+    for n, math in ((settings.ngram, True), (settings.ngram_code, False)):
+        index = build_index({"held out": questions}, n)
+
+        def own(math: bool = math) -> Iterator[Problem]:
+            return (p for p in problems if (p.domain == "math") == math)
+
+        hits = join_hits([find_hits(part, index) for part in chunks((p.question for p in own()), 1024)])
+        decided = {d.prompt: d for d in decide(hits, index, share, None if paper else Boilerplate())}
+        rows += [explain(p, decided[i], index) for i, p in enumerate(own()) if i in decided]
+    return rows

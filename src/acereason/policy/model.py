@@ -17,7 +17,7 @@ import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers import logging as transformers_logging
 
 from acereason import ranks
@@ -136,6 +136,17 @@ def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
             model.save_pretrained(folder)
     if tokenizer is not None and ranks.main():
         tokenizer.save_pretrained(folder)
+
+
+def save_ends(folder: Path, end_ids: Sequence[int]) -> None:
+    """Name all ends of a response in a saved model's generation config, for whoever serves it."""
+    try:
+        generation = GenerationConfig.from_pretrained(folder)
+    except OSError:
+        generation = GenerationConfig()
+    generation.eos_token_id = list(end_ids)
+    generation._from_model_config = False  # else transformers may read the ends of config.json again
+    generation.save_pretrained(folder)
 
 
 def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:

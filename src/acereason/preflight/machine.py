@@ -11,12 +11,12 @@ from pathlib import Path
 
 from acereason.config import Recipe
 from acereason.errors import ConfigError, SandboxUnavailable
+from acereason.plan import disk as plan
 from acereason.plan import shapes
-from acereason.preflight.finding import Finding
+from acereason.preflight.finding import Finding, Kind
 
 SECONDS = 3.0  # for a server to answer
-CHECKPOINT = 12  # bytes a parameter: float32 weights and both moments of Adam
-LEARNING = 16  # those and the gradient
+LEARNING = 16  # bytes a parameter: float32 weights, gradient and both moments of Adam
 
 
 def servers(recipe: Recipe, _: Path) -> Iterator[Finding]:
@@ -72,16 +72,17 @@ def parameters(recipe: Recipe) -> int | None:
 
 
 def disk(recipe: Recipe, folder: Path) -> Iterator[Finding]:
-    """Room for two checkpoints and a model a stage."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(there).free
-    size = parameters(recipe)
+    """Room for what the run's folder will hold."""
+    size, files = parameters(recipe), recipe.curate.files
     if size is None:
         return
-    needed = size * (2 * CHECKPOINT + 4 * (len(recipe.stage) + 1))
-    kind = "error" if free < size * CHECKPOINT else "warning" if free < needed else "note"
-    text = f"{free / 1e9:,.0f} GB free at {there}; checkpoints and models take about {needed / 1e9:,.1f} GB"
-    yield Finding(kind, "disk", text)  # type: ignore[arg-type]
+    traces = Path(files.traces).expanduser() if files is not None and files.traces is not None else None
+    parts = plan.needed(recipe, size, traces.stat().st_size if traces is not None and traces.is_file() else 0)
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    least = parts["checkpoints"] + parts["models"]
+    kind: Kind = "error" if free < least else "warning" if free < sum(parts.values()) else "note"
+    yield Finding(kind, "disk", f"{plan.said(parts)}; free at {there}: {plan.said_size(free)}")
 
 
 def memory(recipe: Recipe, _: Path) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from acereason.chat import prompt
 from acereason.config import Recipe
 from acereason.curate.fit import Length
 from acereason.errors import AceReasonError
@@ -90,9 +89,14 @@ def prompt_length(recipe: Recipe) -> Length | None:
     if path is None or not Path(path).expanduser().is_dir():
         return None
     from acereason.policy import model as models
+    from acereason.policy import saved
+    from acereason.policy.prompter import Prompter
 
-    tokenizer = models.load_tokenizer(str(Path(path).expanduser()))
-    return lambda problem: len(models.encode(tokenizer, prompt(problem, recipe.model.format)))
+    folder = str(Path(path).expanduser())
+    tokenizer = models.load_tokenizer(folder)
+    prompt = saved.choose(folder, tokenizer, recipe.model.format, recipe.model.prompt)
+    prompter = Prompter(tokenizer, prompt)
+    return lambda problem: len(prompter.ids(problem))
 
 
 def budgets(recipe: Recipe, _: Path) -> Iterator[Finding]:

@@ -30,10 +30,16 @@ else:
 
 MEMORY = 1 << 30  # bytes of address space
 DIGITS = 60  # to which numbers must agree; no decimals are put to math-verify, so none is rounded
+ROW = "\\begin{pmatrix} 1 & 2 \\end{pmatrix}"
 WARM_UP = (
     ("\\frac{1}{2}", "\\frac{2}{4}"), ("x^2+1", "1+x^2"), ("\\{1,2\\}", "\\{2,1\\}"),
     ("(1,2]", "(1,2]"), ("\\sin x", "\\cos x"), ("x>1", "1<x"),
 )  # fmt: skip
+WARM_UP_WHOLE = (
+    ("\\int_0^1 x dx", "\\frac{1}{2}"),
+    ("a_n=\\sum_{k=0}^{n} a_k", "a_n=1+a_k"),
+    (ROW, f"{ROW}+{ROW}"),
+)
 
 
 def comparer() -> Callable[[str, str, bool], str]:
@@ -84,9 +90,13 @@ def equal_whole(gold: Any, answer: Any) -> bool:
         return equal_whole(gold.lhs, answer.lhs) and equal_whole(gold.rhs, answer.rhs)
     if isinstance(gold, sympy.Symbol) or isinstance(answer, sympy.Symbol):
         return bool(gold == answer)
-    rebuilt = [sympy.bottom_up(tree, lambda node: node.func(*node.args)) for tree in (gold, answer)]
-    if isinstance(gold, sympy.Expr) and rebuilt[0] == rebuilt[1]:  # the same but for the order of terms
-        return True
+    if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
+        ours, theirs = (
+            sympy.bottom_up(tree, lambda node: node.func(*node.args)).doit() for tree in (gold, answer)
+        )
+        open_sums = (sympy.Sum, sympy.Product, sympy.Integral, sympy.Limit)
+        if ours == theirs or ours.has(*open_sums) or theirs.has(*open_sums):
+            return bool(ours == theirs)  # simplifying what has no closed form takes seconds
     return bool(verify(gold, answer, float_rounding=DIGITS, numeric_precision=DIGITS, timeout_seconds=None))
 
 
@@ -115,6 +125,7 @@ def main() -> None:
     compare = comparer()
     for reference, answer in WARM_UP:
         answered(compare, reference, answer)
+    for reference, answer in WARM_UP_WHOLE:
         answered(compare, reference, answer, True)
     confine_self()
     with open(int(sys.argv[1]), "r+b", buffering=0) as channel:
