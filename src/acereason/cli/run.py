@@ -29,6 +29,7 @@ from acereason.cli.common import (
     find_recipe,
     out,
 )
+from acereason.cli.convert import AcceptLicence, ready
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
 from acereason.preflight import findings
@@ -61,6 +62,7 @@ def run(
     as_json: AsJson = False,
     sink: Sinks = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
+    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights.
 
@@ -73,7 +75,13 @@ def run(
         show(findings(chosen, folder), err, softer=True)
         return
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force, until), quiet, as_json, sink, until)
+    _run(
+        lambda: _open(recipe, folder, settings, resume, force, until, accept_licence),
+        quiet,
+        as_json,
+        sink,
+        until,
+    )
 
 
 def sft(
@@ -85,10 +93,17 @@ def sft(
     quiet: Silent = False,
     as_json: AsJson = False,
     sink: Sinks = None,
+    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force), quiet, as_json, sink, until="sft")
+    _run(
+        lambda: _open(recipe, folder, settings, resume, force, "sft", accept_licence),
+        quiet,
+        as_json,
+        sink,
+        "sft",
+    )
 
 
 def rl(
@@ -125,6 +140,7 @@ def _open(
     resume: bool,
     force: bool,
     until: str | None = None,
+    accept_licence: bool = False,
 ) -> runs.Run:
     """The run's folder: new, or the one to go on with."""
     chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
@@ -134,6 +150,7 @@ def _open(
         return runs.resume(folder, chosen)
     if chosen is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
+    ready(chosen.model.path, accept_licence)
     return _create(folder, chosen, force)
 
 
