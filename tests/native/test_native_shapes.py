@@ -27,7 +27,7 @@ SHAPES = st.fixed_dictionaries(
     {
         "num_key_value_heads": st.integers(1, 3),
         "head_dim": st.integers(1, 128).map(lambda n: 2 * n),
-        "hidden_size": st.integers(1, 130),
+        "hidden_size": st.integers(4, 130),
         "intermediate_size": st.integers(1, 130),
         "vocab_size": st.integers(61, 300),
         "num_hidden_layers": st.integers(1, 2),
