@@ -127,11 +127,12 @@ def _say_disk(run: Run, progress: Progress, policy: Policy, fresh: bool) -> None
     parameters = sum(p.numel() for p in policy.model.parameters())
     parts = disk.needed(run.recipe, parameters, (run.data / tasks.TRACES).stat().st_size)
     free = shutil.disk_usage(run.path).free
-    progress.say(disk.said(parts, free))
+    needed = f"{disk.said(parts)}; free: {disk.said_size(free)}"
+    progress.say(needed)
     if fresh and sum(parts.values()) - parts["responses"] > free:
         raise RunError(
-            f"the run does not fit on the disk of {run.path}: {disk.said(parts, free)}. Make room, lower "
-            "keep.checkpoints, or choose another --out"
+            f"the run does not fit on the disk of {run.path}: {needed}. Make room, lower keep.checkpoints, "
+            "or choose another --out"
         )
 
 

@@ -26,6 +26,7 @@ from acereason.cli.common import (
     find_recipe,
     out,
 )
+from acereason.cli.convert import AcceptLicence, ready
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
 
@@ -57,6 +58,7 @@ def run(
     as_json: AsJson = False,
     sink: Sinks = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
+    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights.
 
@@ -67,7 +69,13 @@ def run(
         _print_recipe(config.load(find_recipe(recipe), settings or []))
         return
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force, until), quiet, as_json, sink, until)
+    _run(
+        lambda: _open(recipe, folder, settings, resume, force, until, accept_licence),
+        quiet,
+        as_json,
+        sink,
+        until,
+    )
 
 
 def sft(
@@ -79,10 +87,17 @@ def sft(
     quiet: Silent = False,
     as_json: AsJson = False,
     sink: Sinks = None,
+    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force), quiet, as_json, sink, until="sft")
+    _run(
+        lambda: _open(recipe, folder, settings, resume, force, "sft", accept_licence),
+        quiet,
+        as_json,
+        sink,
+        "sft",
+    )
 
 
 def rl(
@@ -114,6 +129,7 @@ def _open(
     resume: bool,
     force: bool,
     until: str | None = None,
+    accept_licence: bool = False,
 ) -> runs.Run:
     """The run's folder: new, or the one to go on with."""
     chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
@@ -123,6 +139,7 @@ def _open(
         return runs.resume(folder, chosen)
     if chosen is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
+    ready(chosen.model.path, accept_licence)
     return runs.create(folder, chosen, force)
 
 

@@ -20,12 +20,14 @@ from acereason.policy.templates import from_model
 from acereason.prompts import CHATML, FORMATS, NAMES, Prompt, Settings, unknown
 
 FILE = "prompt.json"
+SCHEMA = 1  # of that file
 log = logging.getLogger(__name__)
 
 
 def write(prompt: Prompt, folder: Path) -> None:
     """Put the format into a model's folder."""
-    write_atomic(folder / FILE, msgspec.json.format(msgspec.json.encode(prompt)) + b"\n")
+    data = {"schema": SCHEMA, **msgspec.to_builtins(prompt)}
+    write_atomic(folder / FILE, msgspec.json.format(msgspec.json.encode(data)) + b"\n")
 
 
 def read(path: str | Path) -> Prompt | None:
@@ -45,7 +47,12 @@ def _existing(path: Path) -> str | None:
 
 def _of_file(path: Path) -> Prompt:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Prompt)
+        data = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        if (schema := data.pop("schema", SCHEMA)) != SCHEMA:
+            raise CheckpointError(
+                f"{path} has schema {schema}; this acereason reads {SCHEMA}. Upgrade it, or name the format"
+            )
+        return msgspec.convert(data, Prompt)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path} is no prompt format: {error}") from error
 

@@ -42,6 +42,7 @@ from acereason.view.tail import Row
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
+GRACE = 3  # seconds that open requests get when the server is told to end
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -109,7 +110,11 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None] = lambd
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listener.getsockname()[1]}/")
         settings = uvicorn.Config(
-            application(root, host), log_level="warning", access_log=False, lifespan="off"
+            application(root, host),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE,
         )
         uvicorn.Server(settings).run(sockets=[listener])
 
