@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from acereason import ranks
 from acereason.config import Recipe
-from acereason.curate import tasks
+from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
 from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
@@ -19,6 +20,7 @@ from acereason.policy import model as models
 from acereason.policy import saved, shards, vocabulary
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
+from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.runs import Run
 from acereason.sample.engines.embedded import EmbeddedSampler
@@ -54,6 +56,22 @@ def _curate(run: Run, progress: Progress) -> None:
         f"  {len(data.sft)} SFT prompts with {len(data.traces)} traces, {len(data.rl)} RL prompts, "
         f"{len(data.held_out)} held out ({time.perf_counter() - begun:.0f} s)"
     )
+
+
+def fitted(run: Run, data: Data, policy: Policy, fresh: bool) -> Data:
+    """The data without prompts that leave no room for their stage's budget, counted at the run's beginning.
+    DataError: a held-out problem is one of those."""
+    recipe = run.recipe
+
+    def length(problem: Problem) -> int:
+        return len(policy.prompt_ids(problem))
+
+    fit.check_held_out(data.held_out, recipe.evaluation.budget, policy.context, length)
+    rl, lines = fit.fitting(data.rl, recipe, policy.context, length)
+    if fresh:
+        for line in lines:
+            run.record("funnel", step=0, **msgspec.to_builtins(line))
+    return dataclasses.replace(data, rl=rl)
 
 
 def policy_of(recipe: Recipe, data: Data) -> Policy:
