@@ -24,6 +24,7 @@ from acereason.verify import lcb
 from acereason.verify.compare import same_output, same_result
 from acereason.verify.marking import Failure, Marking, printable
 from acereason.verify.sandbox.client import Limits, Lost, Zygote, job_bytes
+from acereason.verify.sandbox.frames import FRAME
 from acereason.verify.sandbox.selftest import self_test
 from acereason.verify.watch import Watch
 
@@ -156,12 +157,12 @@ class _Trial:
         total = min(self._left, limits.total(len(tests)))
         if total <= 0:
             return 0, Failure("timeout", "past the wall-clock limit of all tests")
-        longest = max(len(test.input) for test in tests) * 4  # bytes a character
+        longest = max(len(tests) * FRAME.size, *(4 * len(test.input) for test in tests))  # of its own files
         marking, watch = Marking(tests, limits, self._lenient), Watch(limits, total)
         with self._zygote.started(job, len(tests), limits, total, longest) as child:
             while not child.ended(watch.pause()):
-                wrong = marking.mark(child.answers)
-                reason = "judge" if wrong else watch.overrun(marking.passed, child.time())
+                decided = marking.mark(child.answers) or marking.passed == len(tests)
+                reason = "judge" if decided else watch.overrun(marking.passed, child.time())
                 if reason:
                     child.kill(reason)
                     break
