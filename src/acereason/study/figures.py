@@ -106,7 +106,9 @@ def _axes(ticks: Sequence[float], places: Sequence[float], x: At, y: At, figure:
     for place in places:
         if x(place) - last >= 34:  # else its number would lie on the one before
             last = x(place)
-            lines.append(f'<text x="{last:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{place:.3g}</text>')
+            lines.append(
+                f'<text x="{last:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{_short(place)}</text>'
+            )
     middle = LEFT + PLOT / 2
     return [*lines, f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(figure.x)}</text>']
 
@@ -162,3 +164,7 @@ def _page(width: float, height: float, title: str, body: Sequence[str]) -> str:
     box = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img"'
     head = f"<title>{escape(title)}</title><style>{STYLE}</style>"
     return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {box}>', head, *body, "</svg>", ""])
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
