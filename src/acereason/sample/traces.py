@@ -41,11 +41,12 @@ def trace(tokenizer: Any, completion: Completion, text: str) -> dict[str, str] |
 
 
 def piece_lengths(tokenizer: Any, tokens: list[int]) -> list[int]:
-    """Bytes per token: a character of a byte-level token is a byte, an added token is its own text."""
+    """Bytes per token: a character of a byte-level token is a byte, an added token is its own text, and an id
+    that is no token (of a padded vocabulary) has none."""
     added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
     names = tokenizer.convert_ids_to_tokens(tokens)
     return [
-        len(added[token].encode()) if token in added else len(name)
+        len(added[token].encode()) if token in added else len(name or "")
         for token, name in zip(tokens, names, strict=True)
     ]
 
