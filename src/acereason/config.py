@@ -73,7 +73,10 @@ class Model(Struct, frozen=True):
 
     format  how it is asked: chatml-1.1, deepseek-r1, plain, template (the model's own chat template), or own
             (the pieces in `prompt`); left out: as the model's folder says
-    prompt  changes to that format: its system line and requests, or the pieces of one's own"""
+    prompt  changes to that format: its system line and requests, or the pieces of one's own
+    vocabulary  "data" cuts it, while the run lasts, to what the run's data need; an exported model has it
+    whole
+            again"""
 
     path: str | None = None
     new: NewModel | None = None
@@ -82,6 +85,7 @@ class Model(Struct, frozen=True):
     rope_theta: Rate | None = None
     context: Positive | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    vocabulary: Literal["full", "data"] = "full"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
@@ -128,7 +132,8 @@ class Curate(Struct, frozen=True):
     `files` names data of one's own instead; SFT learns from `sft_share` of its prompts, the same first ones
     whatever the share, and RL's do not change with it;
     prompts that share an `ngram` with a held-out question are dropped when the shared ones are at least
-    `overlap_share` of either's (0: any hit, the paper's rule)."""
+    `overlap_share` of either's. Of files, `decontamination` says what counts: "evidence" leaves out n-grams
+    of stock phrases and asks for a share of 0.3, "paper" drops any hit (docs/curation.md)."""
 
     tasks: dict[str, Tasks] = {}
     files: Files | None = None
@@ -136,7 +141,8 @@ class Curate(Struct, frozen=True):
     sft_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     ngram: Positive = 9
     ngram_code: Positive = 14
-    overlap_share: Share = 0.0
+    overlap_share: Share | None = None
+    decontamination: Literal["evidence", "paper"] = "evidence"
     split: Literal["dev", "test"] = "test"
 
 
@@ -310,11 +316,14 @@ class Sampling(Struct, frozen=True):
 
 class Placement(Struct, frozen=True):
     """How learning is laid out on the machine; `torchrun` says how many ranks there are. Parameters are kept
-    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums."""
+    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums.
+    `parallel`: ranks hold shards of the model, or on processors each all of it, which is quicker where it
+    fits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["float32", "bfloat16"] = "float32"
     reduce: Literal["float32", "bfloat16"] = "float32"
+    parallel: Literal["shard", "replicate"] = "shard"
     checkpoint_activations: bool = False
     kernels: Literal["auto", "torch"] = "auto"  # auto: Liger's on CUDA where it is installed
     compile: bool = False

@@ -70,6 +70,7 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             shutil.copytree(run / "models" / found.name, temporary)
+            _put_back(temporary)
             _say_how_it_is_asked(found, temporary)
             _add_own(found, temporary)
             (temporary / "README.md").write_text(card(found, out.name))
@@ -77,6 +78,24 @@ def export(
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _put_back(folder: Path) -> None:
+    """Give a model whose vocabulary was cut for the run the rest of its rows, and its own tokenizer."""
+    from acereason.policy import model as models
+    from acereason.policy import vocabulary
+
+    whole = vocabulary.restored(folder)
+    if whole is None:
+        return
+    template = folder / "chat_template.jinja"
+    asked = template.read_bytes() if template.exists() else None
+    for file in [*folder.glob("*.safetensors*"), folder / vocabulary.FILE]:
+        file.unlink()
+    models.save(whole.model, whole.tokenizer, folder)
+    models.save_ends(folder, whole.ends)
+    if asked is not None:
+        template.write_bytes(asked)
 
 
 def _say_how_it_is_asked(found: Exported, folder: Path) -> None:

@@ -78,6 +78,7 @@ def _run_all(
         position = found[1] if found else Position()
         data = workshop.curated(run, progress, fresh=found is None)
         policy = workshop.policy_of(recipe, data)
+        data = workshop.fitted(run, data, policy, fresh=found is None)
         _say_disk(run, progress, policy, fresh=found is None)
         if found:
             checkpoint.load_weights(found[0], policy.model)

@@ -111,7 +111,8 @@ class _Trial:
         self._problem, self._code, self._lenient = problem, code, lenient
         cpu = lcb.SECONDS if lenient else problem.time_limit or DEFAULT_SECONDS
         memory = lcb.MEBIBYTES if lenient else problem.memory_limit or DEFAULT_MEBIBYTES
-        self._limits = Limits(cpu, 3 * cpu + 1, max(LEAST_MEBIBYTES, memory))
+        wall = lcb.WALL_SECONDS if lenient else 3 * cpu + 1
+        self._limits = Limits(cpu, wall, max(LEAST_MEBIBYTES, memory))
         self._left = 2 * self._limits.total(len(problem.tests))  # wall seconds, of all children together
         self._alone = self._died = False
 

@@ -147,8 +147,7 @@ class Zygote:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._jobs = 0
-        self._poll = select.poll()  # `select.select` knows no descriptor above 1023
-        self._poll.register(self._channel, select.POLLIN)
+        self._watch_channel()
         environment = {
             "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
             "MALLOC_ARENA_MAX": "1",  # one a thread would take 64 MiB each of what a program may map
@@ -183,6 +182,10 @@ class Zygote:
                 "`acereason verify --serve` there"
             )
         return str(greeting["tier"])
+
+    def _watch_channel(self) -> None:
+        self._poll = select.poll()  # `select.select` knows no descriptor above 1023
+        self._poll.register(self._channel, select.POLLIN)
 
     def _readable(self, seconds: float) -> bool:
         return bool(self._poll.poll(seconds * 1000))
