@@ -2,7 +2,7 @@
 
 Events are what a run does to its folder: make a folder, sync, rename, append a row. It dies as SIGKILL would
 have it, before the event; a negative N means the -Nth time that a stage is about to be marked as finished.
-The answer is the exit status, -9 for a death. One process imports and forks, as imports take longer than a run.
+The answer is the exit status, -9 for a death. One process imports and forks: imports take longer than runs.
 """
 
 from __future__ import annotations
