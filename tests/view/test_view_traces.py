@@ -66,10 +66,3 @@ def test_long_tokens_go_on(length: int) -> None:
     assert kept is not None
     pieces = decoded(kept["pieces"])
     assert pieces.sum() == 2 * length and (pieces < 255).sum() == 2
-
-
-def test_an_id_that_is_no_token_has_no_bytes() -> None:
-    """A padded vocabulary has more rows than tokens, and any row may be sampled."""
-    tokens = [*TOKENIZER.encode("12"), len(TOKENIZER) + 5, TOKENIZER.eos_token_id]
-    kept = trace(TOKENIZER, completion(tokens), "12")
-    assert kept is not None and decoded(kept["pieces"]).tolist() == [1, 1, 0, 0]

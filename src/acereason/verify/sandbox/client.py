@@ -201,8 +201,8 @@ class Zygote:
         self, job: bytes, tests: int, limits: Limits, total: float | None = None, file: int = 0
     ) -> Iterator[Child]:
         """A fresh child that runs this job. `total` is the limit of its wall time, `Limits.total` when
-        absent; `file` the bytes that its inputs take, if that is more than its output may. Whatever is
-        raised inside ends the zygote, and comes out as Lost."""
+        absent; `file` the bytes that its inputs or frames take, if that is more than its output may.
+        Whatever is raised inside ends the zygote, and comes out as Lost."""
         files: list[int] = []
         try:
             files.extend(os.memfd_create(name, os.MFD_CLOEXEC) for name in ("job", "output", "frames"))
