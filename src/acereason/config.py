@@ -132,7 +132,8 @@ class Curate(Struct, frozen=True):
     `files` names data of one's own instead; SFT learns from `sft_share` of its prompts, the same first ones
     whatever the share, and RL's do not change with it;
     prompts that share an `ngram` with a held-out question are dropped when the shared ones are at least
-    `overlap_share` of either's (0: any hit, the paper's rule)."""
+    `overlap_share` of either's. Of files, `decontamination` says what counts: "evidence" leaves out n-grams
+    of stock phrases and asks for a share of 0.3, "paper" drops any hit (docs/curation.md)."""
 
     tasks: dict[str, Tasks] = {}
     files: Files | None = None
@@ -140,7 +141,8 @@ class Curate(Struct, frozen=True):
     sft_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     ngram: Positive = 9
     ngram_code: Positive = 14
-    overlap_share: Share = 0.0
+    overlap_share: Share | None = None
+    decontamination: Literal["evidence", "paper"] = "evidence"
     split: Literal["dev", "test"] = "test"
 
 
@@ -244,7 +246,7 @@ class Rl(Struct, frozen=True):
     judges: Positive = 2
     overlap: bool = True  # accumulate the gradient of finished groups while the rest is being sampled
     importance_cap: Rate | None = None  # truncated importance weights, where sampler and trainer differ
-    max_k3: Rate | None = None  # stop when KL(sampler, trainer), estimated by k3, is above it in nats a token
+    max_k3: Rate | None = None  # most KL(sampler, trainer), nats a token, by k3; else `prepare.guarded` says
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
     false_positives: Share = 0.0
     false_negatives: Share = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from acereason import ranks
 from acereason.config import Recipe
-from acereason.curate import tasks
+from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
 from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
@@ -19,11 +20,15 @@ from acereason.policy import model as models
 from acereason.policy import saved, shards, vocabulary
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
+from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.runs import Run
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Sampler
 from acereason.train import parallel
+
+K3_FLOAT32 = 1e-3  # nats a token: |difference| of 0.04, where rounding makes 1e-6
+K3_HALF = 0.05  # |difference| of 0.3, where bfloat16 makes 0.02
 
 
 def threads(recipe: Recipe) -> int:
@@ -54,6 +59,22 @@ def _curate(run: Run, progress: Progress) -> None:
         f"  {len(data.sft)} SFT prompts with {len(data.traces)} traces, {len(data.rl)} RL prompts, "
         f"{len(data.held_out)} held out ({time.perf_counter() - begun:.0f} s)"
     )
+
+
+def fitted(run: Run, data: Data, policy: Policy, fresh: bool) -> Data:
+    """The data without prompts that leave no room for their stage's budget, counted at the run's beginning.
+    DataError: a held-out problem is one of those."""
+    recipe = run.recipe
+
+    def length(problem: Problem) -> int:
+        return len(policy.prompt_ids(problem))
+
+    fit.check_held_out(data.held_out, recipe.evaluation.budget, policy.context, length)
+    rl, lines = fit.fitting(data.rl, recipe, policy.context, length)
+    if fresh:
+        for line in lines:
+            run.record("funnel", step=0, **msgspec.to_builtins(line))
+    return dataclasses.replace(data, rl=rl)
 
 
 def policy_of(recipe: Recipe, data: Data) -> Policy:
@@ -125,6 +146,17 @@ def _new(recipe: Recipe, data: Data) -> Policy:
     }
     model = models.new_model(architecture, recipe.seed, getattr(torch, recipe.model.dtype), **shape)
     return Policy(model, tokenizer, prompt)
+
+
+def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
+    """The recipe with an `rl.max_k3`, where it names none, that no rounding reaches: a sampler and a trainer
+    that are not the same model stop the run. Updates off the policy differ by design and are left alone."""
+    if recipe.rl.max_k3 is not None or recipe.rl.updates > 1:
+        return recipe
+    cpu = policy.model.device.type == "cpu" and not sampler.remote
+    exact = cpu and models.compute_dtype(policy.model) == torch.float32
+    rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if exact else K3_HALF)
+    return msgspec.structs.replace(recipe, rl=rl)
 
 
 def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:

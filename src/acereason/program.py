@@ -78,6 +78,7 @@ def _run_all(
         position = found[1] if found else Position()
         data = workshop.curated(run, progress, fresh=found is None)
         policy = workshop.policy_of(recipe, data)
+        data = workshop.fitted(run, data, policy, fresh=found is None)
         _say_disk(run, progress, policy, fresh=found is None)
         if found:
             checkpoint.load_weights(found[0], policy.model)
@@ -85,7 +86,7 @@ def _run_all(
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(workers=recipe.rl.judges))
         writer = stack.enter_context(checkpoint.Writer(run))
-        shop = Workshop(run, recipe, policy, sampler, judge, progress)
+        shop = Workshop(run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress)
         optimizer = _optimizer(shop, position)
         if found:
             checkpoint.load_optimizers(found[0], optimizer)

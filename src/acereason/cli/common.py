@@ -24,7 +24,10 @@ Settings = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in the folder, exactly")]
 Force = Annotated[bool, typer.Option("--force", help="delete the run in the folder and start anew")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="print the resolved recipe, its hash and what `check` finds"),
+]
 Silent = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 AsJson = Annotated[bool, typer.Option("--json", help="metrics rows as JSON lines on standard output")]
 Sinks = Annotated[

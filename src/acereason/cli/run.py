@@ -13,6 +13,8 @@ import msgspec
 import typer
 
 from acereason import config, runs, sinks
+from acereason.cli.check import before as preflight
+from acereason.cli.check import show
 from acereason.cli.common import (
     AsJson,
     DryRun,
@@ -23,12 +25,14 @@ from acereason.cli.common import (
     Settings,
     Silent,
     Sinks,
+    err,
     find_recipe,
     out,
 )
 from acereason.cli.convert import AcceptLicence, ready
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
+from acereason.preflight import findings
 
 
 def demo(
@@ -66,7 +70,9 @@ def run(
     if dry_run:
         if recipe is None:
             raise ConfigError("--dry-run needs a recipe")
-        _print_recipe(config.load(find_recipe(recipe), settings or []))
+        chosen = config.load(find_recipe(recipe), settings or [])
+        _print_recipe(chosen)
+        show(findings(chosen, folder), err, softer=True)
         return
     sinks.check(sink or [])
     _run(
@@ -119,7 +125,12 @@ def rl(
     chosen = config.load(find_recipe(recipe), settings or [])
     start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
     changed = msgspec.structs.replace(chosen, model=start, sft=None)
-    _run(lambda: runs.create(folder, changed, force), quiet, as_json, sink)
+    _run(lambda: _create(folder, changed, force), quiet, as_json, sink)
+
+
+def _create(folder: Path, recipe: config.Recipe, force: bool) -> runs.Run:
+    preflight(recipe, folder)
+    return runs.create(folder, recipe, force)
 
 
 def _open(
@@ -140,7 +151,7 @@ def _open(
     if chosen is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
     ready(chosen.model.path, accept_licence)
-    return runs.create(folder, chosen, force)
+    return _create(folder, chosen, force)
 
 
 def _run(

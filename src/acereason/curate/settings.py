@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from acereason.curate.adapters import Columns
-from acereason.curate.decontaminate import CODE_N, MATH_N, Boilerplate
+from acereason.curate.decontaminate import CODE_N, EVIDENCE_SHARE, MATH_N, Boilerplate
 from acereason.curate.rules import CodeRules, MathRules
 from acereason.curate.select import Band, Stage
 from acereason.curate.teach import Teacher
@@ -46,26 +46,40 @@ class SourceSettings(Struct, frozen=True):
 
 
 class BenchmarkSettings(Struct, frozen=True):
-    """Questions that no training prompt may share text with: a JSON Lines or Parquet file, folder
-    or hub id. domains: the domains of training prompts that are compared with it; empty: all."""
+    """Questions that no training prompt may share text with: a file, folder or hub id. column: where
+    they stand; without it, under one of the usual names (`published.fields`)."""
 
     name: str
     path: str
     revision: str | None = None
-    column: str = "problem"
+    column: str | None = None
     url_column: str | None = None
 
 
 class DecontaminationSettings(Struct, frozen=True):
     """How contamination is decided; see `decontaminate.py`. n: n-gram length by domain, `other`
-    elsewhere."""
+    elsewhere. rule: "evidence" leaves out n-grams of stock phrases and asks for a share of 0.3;
+    "paper" drops any hit; `min_share` and `boilerplate` change either."""
+
+    rule: Literal["evidence", "paper"] = "evidence"
 
     math: Positive = MATH_N
     code: Positive = CODE_N
     other: Positive = MATH_N
-    min_share: Share = 0.0
+    min_share: Share | None = None
     boilerplate: Boilerplate | None = None
     released_until: str | None = None
+
+    @property
+    def share(self) -> float:
+        """The least share of n-grams that makes a leak."""
+        default = EVIDENCE_SHARE if self.rule == "evidence" else 0.0
+        return default if self.min_share is None else self.min_share
+
+    @property
+    def stock(self) -> Boilerplate | None:
+        """Which n-grams are nobody's question."""
+        return self.boilerplate or (Boilerplate() if self.rule == "evidence" else None)
 
 
 class MixSettings(Struct, frozen=True):
