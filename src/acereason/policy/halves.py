@@ -23,7 +23,7 @@ HALF = torch.bfloat16
 def available(device: torch.device) -> bool:
     """Whether this device multiplies bfloat16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
