@@ -66,18 +66,19 @@ def _told(answer: Answer, weight: float) -> Told:
 def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
     """The numbers of a step as part of its metrics row. Collective: `own` are this rank's groups.
 
-    Means over tokens are over all tokens of all ranks. `H_1` is None where the sampler cannot know it."""
+    Means over tokens are over all tokens of all ranks; the error of H_T is over prompts, whose responses resemble
+    each other, and None for a single one. `H_1` is None where the sampler cannot know it."""
     groups = ranks.merged(own)
     answers = [a for g in groups for a in g]
     lengths = np.array([a.tokens for a in answers])
     rewards = [[a.reward for a in g] for g in groups]
     judged = [r for g in rewards for r in g if r is not None]
-    H, se = mean_entropy([a.H for a in answers], lengths.tolist())
+    H, se = mean_entropy([sum(a.H for a in g) for g in groups], [sum(a.tokens for a in g) for g in groups])
     H_1 = sum(a.H_1 for a in answers) / max(int(lengths.sum()), 1)
     return {
         "reward": sum(judged) / max(len(judged), 1),
         "H_T": H,
-        "H_T_se": se,
+        "H_T_se": se if math.isfinite(se) else None,
         "H_1": H_1 if math.isfinite(H_1) else None,
         "length": {
             "mean": float(lengths.mean()),
