@@ -62,7 +62,9 @@ def test_box_agrees_with_counting_braces(parts: list[str]) -> None:
     assert chat.boxed_answer(text) == naive_box(text)
 
 
-@pytest.mark.parametrize("unit", [r"\boxed{", r"\boxed{5}", "{", "}", "```python\n", "</think>", "\\"])
+@pytest.mark.parametrize(
+    "unit", [r"\boxed{", r"\boxed{5}", "{", "}", "```python\n", "```py ", "``` ", "</think>", "\\"]
+)
 def test_extraction_is_linear_on_a_megabyte(unit: str) -> None:
     def spent(copies: int) -> float:
         text = unit * copies
@@ -86,6 +88,18 @@ def test_extraction_is_linear_on_a_megabyte(unit: str) -> None:
         ("so: ```python\na\n```", "a\n"),
         ("```python\nx = '```'\n```\n", "x = '```'\n"),
         ("```python\na```", "a\n"),
+        ("```Python\na\n```", "a\n"),
+        ("```py\na\n```", "a\n"),
+        ("``` python3 title=x\na\n```", "a\n"),
+        ("```PYTHON3.11\na\n```", "a\n"),
+        ("```pycon\na\n```", None),
+        ("```python-repl\na\n```", None),
+        ("1. so:\n   ```python\n   if a:\n       b\n\n   c\n   ```\n", "if a:\n    b\n\nc\n"),
+        ("- ```py\n  if a:\n    b\n  ```\n", "if a:\n  b\n"),
+        ("2) ```py\nif a:\n    b\n```\n", "if a:\n    b\n"),
+        ("\t```python\n\tif a:\n\t\tb\n\t```", "if a:\n\tb\n"),
+        ("  ```python\n  a\nb\n  ```", "a\nb\n"),
+        ("so: ```python\nif a:\n    b\n```", "if a:\n    b\n"),
         ("```\na\n```", None),
         ("print(1)", None),
         (None, None),

@@ -213,7 +213,7 @@ def test_a_whole_run_feeds_tensorboard_and_standard_output(tmp_path: Path) -> No
     )
     assert shown.returncode == 0, shown.stderr
     *rows, summary = map(json.loads, shown.stdout.splitlines())
-    assert [r for r in rows if r["kind"] != "start"] == list(runs.read_metrics(out))
+    assert rows == list(runs.read_metrics(out))
     assert summary == {"kind": "summary", **json.loads((out / "summary.json").read_text())}
     values = tensorboard_values(out)
     for row in rows:

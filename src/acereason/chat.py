@@ -32,11 +32,12 @@ CODE_REQUEST = (
     "Write Python code to solve the problem. Please place the solution code in the following "
     "format:\n```python\n# Your solution code here\n```"
 )
-FENCE = "```python"
 STARTER_REQUEST = "Solve the problem starting with the provided function header.\n\nFunction header:\n"
 
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_OPENING = re.compile(r"```[ \t]*py(?:thon)?[\d.]*(?![\w+#-])[^\n]*", re.IGNORECASE)
 _CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
+_BEFORE_FENCE = re.compile(r"([ \t]*)(?:[-*+]|\d{1,9}[.)])?[ \t]*")  # blanks, and the mark of a list's item
 
 
 def instruction(problem: Problem) -> str:
@@ -100,19 +101,30 @@ def boxed_answer(text: str | None) -> str | None:
 
 
 def code_block(text: str | None) -> str | None:
-    """The content of the last closed ```` ```python ```` block of `text`; None when there is none.
+    """The content of the last closed block of `text` that is marked as Python (`python`, `py`, `python3`,
+    in any case); None when there is none.
 
-    The block ends at the first fence that starts a line, or failing that at the first at all.
-    Linear: an opening without any fence behind it can only be the last one."""
-    if text is None:
-        return None
-    start = text.rfind(FENCE)
-    while start >= 0:
-        line_end = text.find("\n", start)
-        if line_end >= 0:
-            closing = _CLOSING.search(text, line_end)
-            end = closing.start() if closing else text.find("```", line_end)
-            if end >= 0:
-                return text[line_end + 1 : end].rstrip() + "\n"
-        start = text.rfind(FENCE, 0, start)
+    The block ends at the first fence that starts a line, or failing that at the first at all. One that stands
+    indented, in a list say, loses the indentation of its fence. Linear: an opening without any fence behind
+    it can only be the last one."""
+    for opening in reversed(list(_OPENING.finditer(text or ""))):
+        assert text is not None
+        start = opening.end() + 1  # behind the rest of its line
+        closing = _CLOSING.search(text, start)
+        end = closing.start() if closing else text.find("```", start)
+        if end >= 0:
+            return _dedented(text[start:end].rstrip() + "\n", _before(text, opening.start()))
     return None
+
+
+def _before(text: str, fence: int) -> str:
+    return text[text.rfind("\n", 0, fence) + 1 : fence]
+
+
+def _dedented(code: str, before: str) -> str:
+    """Code without the columns that its fence is indented by; a line that has fewer loses what it has."""
+    blanks = _BEFORE_FENCE.fullmatch(before)
+    in_item = blanks is not None and blanks[1] != before
+    if not before or blanks is None or (in_item and not code[: len(before)].isspace()):
+        return code
+    return re.sub(rf"^[ \t]{{1,{len(before)}}}", "", code, flags=re.MULTILINE)

@@ -24,6 +24,8 @@ from msgspec import Meta
 from acereason.chat import Format
 from acereason.errors import ConfigError
 
+SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
+
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -65,27 +67,33 @@ class Model(Struct, frozen=True):
 
 
 class Tasks(Struct, frozen=True):
-    """Procedural problems of one domain: `families`, each at levels up to `max_level`. `wrong_share` of the
-    teacher's traces hold a mistake, as unchecked traces do."""
+    """Procedural problems of one domain: `families`, each at levels from `min_level` to `max_level`, or at
+    its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do."""
 
     families: tuple[str, ...]
     min_level: Positive = 1
     max_level: Positive = 4
+    levels: dict[str, tuple[int, int]] = {}
     sft_prompts: Positive = 4000
     rl_prompts: Positive = 2000
     held_out: Positive = 512
     wrong_share: Share = 0.0
 
+    def __post_init__(self) -> None:
+        if unknown := sorted(self.levels.keys() - set(self.families)):
+            raise ValueError(f"levels names {unknown}, the families are {sorted(self.families)}")
+
 
 class Files(Struct, frozen=True):
-    """Data of one's own as JSON Lines: problems for SFT with the `traces` (responses) that answer them,
-    problems for RL (one file for all stages, or one per stage by its name), and held-out problems to
-    evaluate on."""
+    """Data of one's own as JSON Lines: problems for SFT with the `traces` (responses, at most so many
+    `responses` of each problem) that answer them, problems for RL (one file for all stages, or one per stage
+    by its name), and held-out problems to evaluate on."""
 
     rl: str | dict[str, str]
     held_out: str
     sft: str | None = None
     traces: str | None = None
+    responses: Positive | None = None
 
     def __post_init__(self) -> None:
         if (self.sft is None) != (self.traces is None):
@@ -94,13 +102,15 @@ class Files(Struct, frozen=True):
 
 class Curate(Struct, frozen=True):
     """From sources to the SFT traces and the RL prompts. `tasks` maps a domain to procedural families,
-    `files` names data of one's own instead;
+    `files` names data of one's own instead; SFT learns from `sft_share` of its prompts, the same first ones
+    whatever the share, and RL's do not change with it;
     prompts that share an `ngram` with a held-out question are dropped when the shared ones are at least
     `overlap_share` of either's (0: any hit, the paper's rule)."""
 
     tasks: dict[str, Tasks] = {}
     files: Files | None = None
     responses_per_prompt: Positive = 1
+    sft_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     ngram: Positive = 9
     ngram_code: Positive = 14
     overlap_share: Share = 0.0
@@ -162,11 +172,12 @@ class Filter(Struct, frozen=True):
 
 class Stop(Struct, frozen=True):
     """When a stage ends before its steps: the truncated share falls below a value, the mean reward of the
-    last `patience` steps is no better than that of the `patience` before, or `dev_patience` evaluations in a
-    row on the dev split (see `evaluate_every`) were no better than the best."""
+    last `patience` steps is no better than that of the `patience` before, so many `tokens` are sampled, or
+    the last `dev_patience` evaluations on the dev split (`evaluate_every`) were no better than the best."""
 
     truncated_below: Share | None = None
     patience: Positive | None = None
+    tokens: Positive | None = None
     dev_patience: Positive | None = None
 
 
@@ -176,8 +187,8 @@ Group = Annotated[int, Meta(ge=2)]
 class Stage(Struct, frozen=True):
     """One stage of RL. A stage is data; all stages are one run with one step counter.
 
-    `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate rises
-    over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
+    `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate
+    rises over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
     `Dev`); with `keep_best` the stage ends with the weights that did best there."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
@@ -213,7 +224,9 @@ class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
     its group's mean and standard deviation (unpublished; ours). `unjudged`: a response that could not be
     judged is left out alone ("response"), or its whole group is ("group"). Weight decay spares norms and
-    biases. `updates` > 1 is off-policy, with clipping, and exists to show why not."""
+    biases. `updates` > 1 is off-policy, with clipping, and exists to show why not. `false_positives` of the
+    responses that the judge calls wrong are rewarded, and `false_negatives` of those it calls right are not,
+    to show what a bad judge does; ½ and ½ are random rewards."""
 
     normalisation: Literal["global", "group"] = "global"
     masked_in_statistics: bool = True
@@ -229,6 +242,8 @@ class Rl(Struct, frozen=True):
     importance_cap: Rate | None = None  # truncated importance weights, where sampler and trainer differ
     max_k3: Rate | None = None  # stop when KL(sampler, trainer), estimated by k3, is above it in nats a token
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
+    false_positives: Share = 0.0
+    false_negatives: Share = 0.0
 
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.updates > 1:
@@ -246,8 +261,10 @@ class Dev(Struct, frozen=True):
 
 
 class Evaluation(Struct, frozen=True):
-    """Held-out evaluation after each stage: avg@k and pass@k (recipe §4). `dev` is for looking inside one."""
+    """Held-out evaluation after each stage: avg@k and pass@k (recipe §4). `start` says whether a run without
+    SFT evaluates the model it starts from; `dev` is for looking inside a stage."""
 
+    start: bool = True
     k: Positive = 8
     temperature: Rate = 0.6
     top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
@@ -294,12 +311,26 @@ class Placement(Struct, frozen=True):
     compile: bool = False
 
 
+class Keep(Struct, frozen=True):
+    """What a run's folder keeps: the newest `checkpoints`, and the responses of the last so many RL steps
+    (left out: of all; 0: none, and none of the evaluations either). Models of finished stages stay."""
+
+    checkpoints: Positive = 2
+    responses: Count | None = None
+
+
 class Recipe(Struct, frozen=True):
-    """Everything that makes a run, but for the machine it runs on."""
+    """Everything that makes a run, but for the machine it runs on.
+
+    `seed` draws a new model's weights and the order of training. `data_seed` draws the questions, their split
+    and the traces, `draw_seed` every sampled response; both are `seed` unless they are given, so that one
+    source of chance can be changed and the others held."""
 
     name: str
     model: Model
     seed: int = 1
+    data_seed: int | None = None
+    draw_seed: int | None = None
     curate: Curate = Curate()
     sft: Sft | None = None
     rl: Rl = Rl()
@@ -308,7 +339,13 @@ class Recipe(Struct, frozen=True):
     sampling: Sampling = Sampling()
     placement: Placement = Placement()
     checkpoint_every: Positive = 10
-    keep_responses: bool = True
+    keep: Keep = Keep()
+    schema: Positive = SCHEMA
+
+    @property
+    def keep_responses(self) -> bool:
+        """Whether any response is kept."""
+        return self.keep.responses != 0
 
     def __post_init__(self) -> None:
         names = [s.name for s in self.stage]
@@ -317,6 +354,16 @@ class Recipe(Struct, frozen=True):
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
+
+    @property
+    def of_data(self) -> int:
+        """The seed of questions, splits and traces."""
+        return self.seed if self.data_seed is None else self.data_seed
+
+    @property
+    def of_draws(self) -> int:
+        """The seed of sampled responses."""
+        return self.seed if self.draw_seed is None else self.draw_seed
 
 
 def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
@@ -330,17 +377,43 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     for setting in settings:
-        _assign(data, setting)
+        assign(data, setting)
     return parse(data, str(path))
 
 
 def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
-    """A recipe from plain data, e.g. `resolved` read back."""
+    """A recipe from plain data, e.g. `resolved` read back; one of an earlier schema is brought up to date."""
+    data = _current(data, origin)
     _check_keys(data, Recipe, "")
     try:
         return msgspec.convert(data, Recipe, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The data in the present schema. ConfigError for that of a later acereason."""
+    found, data = data.get("schema", 1), {**data, "schema": SCHEMA}
+    if isinstance(found, int) and found > SCHEMA:
+        raise ConfigError(
+            f"{origin} has schema {found}; this acereason reads up to {SCHEMA}. Upgrade it: "
+            "pip install -U acereason"
+        )
+    if "keep_responses" in data:  # schema 1
+        none = not data.pop("keep_responses")
+        data["keep"] = {**data.get("keep", {}), **({"responses": 0} if none else {})}
+    return data
+
+
+def stage_names(recipe: Recipe) -> list[str]:
+    """The names of a run's stages in order; SFT is the first, also where it is only evaluated."""
+    return ["sft", *(s.name for s in recipe.stage)]
+
+
+def check_stage(recipe: Recipe, name: str | None) -> None:
+    """ConfigError when the recipe has no stage of this name."""
+    if name is not None and name not in stage_names(recipe):
+        raise ConfigError(f"there is no stage {name!r}; the recipe has: {', '.join(stage_names(recipe))}")
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
@@ -355,7 +428,7 @@ def digest(recipe: Recipe) -> str:
     return hashlib.sha256(canonical).hexdigest()[:16]
 
 
-def _assign(data: dict[str, Any], setting: str) -> None:
+def assign(data: dict[str, Any], setting: str) -> None:
     """Apply one `a.b=c`; the value is TOML, or else a string; nothing after the = removes the key.
     `stage.NAME.key` finds the stage by name."""
     path, found, text = setting.partition("=")

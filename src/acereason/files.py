@@ -59,6 +59,22 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    sync(path.parent)
+
+
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` of a folder with everything in it."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
 
 
 class replacing:
@@ -79,6 +95,7 @@ class replacing:
         self.file.close()
         if kind is None:
             self.temporary.replace(self.target)
+            sync(self.target.parent)
         else:
             self.temporary.unlink()
 

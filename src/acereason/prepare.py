@@ -12,6 +12,7 @@ from acereason import chat, ranks
 from acereason.config import Recipe
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
+from acereason.manifest import check_data, stamp
 from acereason.policy import model as models
 from acereason.policy import shards
 from acereason.policy.policy import Policy
@@ -30,8 +31,11 @@ def threads(recipe: Recipe) -> int:
 
 def curated(run: Run, progress: Progress, fresh: bool) -> Data:
     """The run's data: made and written by the first rank at the run's beginning, read afterwards."""
-    if fresh and ranks.main():
-        _curate(run, progress)
+    if ranks.main():
+        if fresh:
+            _curate(run, progress)
+        else:
+            check_data(run.data)
     ranks.barrier()
     return tasks.read(run.data)
 
@@ -39,8 +43,9 @@ def curated(run: Run, progress: Progress, fresh: bool) -> Data:
 def _curate(run: Run, progress: Progress) -> None:
     progress.say("curating prompts and traces")
     begun = time.perf_counter()
-    data, funnel = tasks.make(run.recipe.curate, run.recipe.seed, run.data)
+    data, funnel = tasks.make(run.recipe.curate, run.recipe.of_data, run.data)
     tasks.write(data, run.data)
+    stamp(run.data)
     for row in funnel:
         run.record("funnel", step=0, **msgspec.to_builtins(row))
     progress.say(

@@ -10,42 +10,50 @@ run's folder, and the others `follow`.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from acereason import config, ranks
+from acereason import config, ranks, stopping
 from acereason import prepare as workshop
 from acereason.curate import tasks
 from acereason.curate.tasks import Data
+from acereason.errors import RunError
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
+from acereason.files import sync, sync_tree
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
 from acereason.sample.ask import Groups, light
-from acereason.train import checkpoint, optimizers, rl, sft
+from acereason.train import checkpoint, dev, optimizers, rl, sft
 from acereason.train.checkpoint import Position
+from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
-from acereason.train.rl import Workshop
+from acereason.train.workshop import Workshop
 from acereason.verify import Judge
 from acereason.view.report import write_report
 
-log = logging.getLogger(__name__)
+SFT_STEPS = 10  # SFT steps that count as one for `checkpoint_every`: they are so much shorter
 
 
-def run_all(run: Run, progress: Progress, until: str | None = None) -> dict[str, Any] | None:
+def run_all(
+    run: Run, progress: Progress, until: str | None = None, about: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """Do what is left of a run, up to and with the stage named `until`; returns the summary when complete.
+    What is said `about` this start goes into its metrics row.
 
-    On several ranks the first calls this and the others `follow`."""
+    ConfigError: no such stage; RunError: it is finished already. Raises Preempted when the run was asked to
+    stop. On several ranks the first calls this and the others `follow`."""
+    config.check_stage(run.recipe, until)
     ranks.of_main((str(run.path.absolute()), config.resolved(run.recipe), until))
-    return _run_all(run, progress, until)
+    return _run_all(run, progress, until, about or {})
 
 
 def follow() -> None:
@@ -53,18 +61,20 @@ def follow() -> None:
     told: tuple[str, dict[str, Any], str | None] = ranks.of_main(None)
     path, recipe, until = told
     with Run(Path(path), config.parse(recipe), writes=False) as run:
-        _run_all(run, Quiet(), until)
+        _run_all(run, Quiet(), until, {})
 
 
-def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] | None:
+def _run_all(
+    run: Run, progress: Progress, until: str | None, about: Mapping[str, Any]
+) -> dict[str, Any] | None:
     begun = time.perf_counter()
     recipe = run.recipe
     torch.set_num_threads(workshop.threads(recipe))
     with disk_errors(run.path), ExitStack() as stack:
-        found = checkpoint.latest(run)
+        found = _where(run, progress, until, about)
         position = found[1] if found else Position()
-        run.rewind(position.metrics_size, position.step)
         data = workshop.curated(run, progress, fresh=found is None)
+        _dev_split(recipe, data)  # what is wrong with it is said before anything is trained
         policy = workshop.policy_of(recipe, data)
         if found:
             checkpoint.load_weights(found[0], policy.model)
@@ -78,12 +88,33 @@ def _run_all(run: Run, progress: Progress, until: str | None) -> dict[str, Any] 
             checkpoint.load_optimizers(found[0], optimizer)
         else:
             writer.save(policy.model, optimizer, position)
-        names = [summary.SFT, *(s.name for s in recipe.stage)]
+        names = config.stage_names(recipe)
         while position.stage < len(names):
             optimizer = _phase(shop, data, position, optimizer, writer)
             if until is not None and names[position.stage - 1] == until:
                 return None
     return _end(run, position, time.perf_counter() - begun)
+
+
+def _where(
+    run: Run, progress: Progress, until: str | None, about: Mapping[str, Any]
+) -> tuple[Path, Position] | None:
+    """The checkpoint to go on from, with the run's folder brought back to it and the start put down."""
+    found = checkpoint.latest(run)
+    position = found[1] if found else Position()
+    names = config.stage_names(run.recipe)
+    if until is not None and position.stage > names.index(until):
+        raise RunError(
+            f"the stage {until!r} of {run.path} is finished already: its model is {run.model(until)}. "
+            "Leave --until out to go on, or name a later stage"
+        )
+    if found:
+        checkpoint.drop_later(run, found[0])
+    run.rewind(position.metrics_size, position.step)
+    run.record("start", step=position.step, seconds={}, **about)
+    if missing := run.missing_responses(position.step) if run.writes else 0:
+        progress.say(f"the responses of {missing} steps are not in {run.path} any more; the run goes on")
+    return found
 
 
 def _end(run: Run, position: Position, seconds: float) -> dict[str, Any] | None:
@@ -111,32 +142,42 @@ def _phase(
     writer: checkpoint.Writer,
 ) -> optimizers.Optimizers:
     """One stage with its evaluation; moves the position to the next stage and returns its optimiser."""
-    names = [summary.SFT, *(s.name for s in shop.recipe.stage)]
-    name = names[position.stage]
-
-    def save() -> None:
-        writer.save(shop.policy.model, optimizer, position)
-
+    name = config.stage_names(shop.recipe)[position.stage]
+    every = shop.recipe.checkpoint_every * (SFT_STEPS if position.stage == 0 else 1)
+    save = checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)
     if not position.finished:
         shop.sampler.update(shop.policy.model)
         if position.stage == 0:
             _sft(shop, data, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
-            rl.train_stage(shop, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
+            shop = replace(shop, judge=mistaken(shop.judge, shop.recipe))
+            held_back = _dev_split(shop.recipe, data)
+            asked = {p.question for p in held_back}
+            problems = [p for p in tasks.of_stage(data.rl, stage.name) if p.question not in asked]
+            rl.train_stage(shop, stage, problems, held_back, optimizer, position, save)
         position.finished = True
         save()
-    shop.sampler.update(shop.policy.model)
-    _evaluate(shop, data.held_out, name, position.step)
-    _keep_model(shop, name)
+    if name in summary.evaluated(shop.recipe):
+        shop.sampler.update(shop.policy.model)
+        _evaluate(shop, data.held_out, name, position.step)
+        _keep_model(shop, name)
     position.next_stage()
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
-    save()
+    checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)()
+    dev.drop_kept(shop.run)
     return optimizer
 
 
-def _sft(shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: Any) -> None:
+def _dev_split(recipe: config.Recipe, data: Data) -> list[Problem]:
+    """What is evaluated inside stages, and so never trained on nor reported."""
+    return dev.split(recipe, data.rl, {p.question for p in data.held_out}, {p.question for p in data.sft})
+
+
+def _sft(
+    shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: checkpoint.Saver
+) -> None:
     settings = shop.recipe.sft
     if settings is None:
         return
@@ -151,8 +192,7 @@ def _sft(shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position:
             advance(1, f"epoch {step.epoch}  loss {step.loss:.3f}")
             if step.epoch_ends and step.step < step.steps:
                 _evaluate_epoch(shop, data.held_out, step)
-            if step.step % (10 * shop.recipe.checkpoint_every) == 0:
-                save()
+            save.after_step()
 
         sft.train(
             shop.policy.model,
@@ -196,6 +236,11 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
     nothing on the others. A `name` shows progress."""
     own, settings = ranks.share(problems), shop.recipe.evaluation
     progress = shop.progress if name else Quiet()
+
+    def answered(_: int) -> None:
+        advance(1, "")
+        _stop_alone()
+
     with progress.task(name, len(own) * settings.k) as advance, enough_for("sampling", SAMPLING):
         groups = evaluate.evaluate(
             shop.policy,
@@ -203,10 +248,16 @@ def _answers(shop: Workshop, problems: Sequence[Problem], name: str = "") -> Gro
             shop.judge,
             own,
             settings,
-            shop.recipe.seed,
-            on_answer=lambda _: advance(1, ""),
+            shop.recipe.of_draws,
+            on_answer=answered,
         )
     return ranks.merged_at_main([[light(a) for a in g] for g in groups])
+
+
+def _stop_alone() -> None:
+    """Stop within an evaluation, as a checkpoint was just before it. Ranks stop together, after it."""
+    if stopping.asked() and ranks.world() == 1:
+        raise stopping.Preempted
 
 
 def _evaluate(shop: Workshop, held_out: Sequence[Problem], name: str, step: int) -> None:
@@ -235,5 +286,7 @@ def _keep_model(shop: Workshop, name: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
     shop.policy.save(temporary)
     if ranks.main():
+        sync_tree(temporary)
         shutil.rmtree(final, ignore_errors=True)
         temporary.rename(final)
+        sync(final.parent)

@@ -1,8 +1,8 @@
 """A run's folder: the single truth about a run, and what resume reads.
 
-    recipe.json      the resolved recipe, with its hash in manifest.json
-    manifest.json    versions, seeds, hashes, hardware
-    data/            curated problems and traces
+    manifest.json    versions, seeds, hardware, and the recipe as the run began with it, with its hash
+    recipe.json      the resolved recipe as it is now; once it is there, the run has begun
+    data/            curated problems and traces, with their hashes; traces as token ids in tokens/
     metrics.jsonl    one row an event, see `Run.record`
     responses/       one file a step: every response with its verdict
     checkpoints/     `step-000120/`: weights, optimiser, position; written whole or not at all
@@ -10,8 +10,9 @@
     summary.json     the final table
     report.html
 
-Exactness: a checkpoint names the number of metric rows and the last step that belong to it. Resuming cuts
-`metrics.jsonl` back to that point and deletes later response files, and the loop does those steps again.
+Exactness: a checkpoint names the length and the hash of the metrics and the last step that belong to it.
+Resuming cuts `metrics.jsonl` back to that point and deletes later response files, and the loop does those
+steps again. Rows that tell of a start stay: they are what happened, and no step does them again.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
+import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,17 @@ from typing import Any
 import msgspec
 from safetensors import SafetensorError
 
-from acereason import config
+from acereason import changes, config
 from acereason.errors import RunError
-from acereason.files import lock, to_jsonl, write_atomic
+from acereason.files import lock, sync, to_jsonl, write_atomic
+from acereason.manifest import check_recipe, file_hash, manifest
+
+__all__ = ["Run", "create", "disk_errors", "file_hash", "read_metrics", "resume"]
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-PACKAGES = ("acereason", "numpy", "tokenizers", "torch", "transformers")
+FOLDERS = ("data", "responses", "checkpoints", "models")
+_START = b'{"kind":"start"'
+_TEMPORARY = re.compile(r"\..*\.tmp")
 
 
 class Run:
@@ -49,7 +53,10 @@ class Run:
     def __init__(self, path: Path, recipe: config.Recipe, writes: bool = True):
         self.path, self.recipe, self.writes = path, recipe, writes
         self._lock = lock(path / ".lock") if writes else None
+        if writes:
+            _make_folders(path)
         self._metrics = (path / "metrics.jsonl" if writes else Path(os.devnull)).open("ab")
+        self._hash = _hash_of(path / "metrics.jsonl")
         self._listeners: list[Listener] = []
 
     @property
@@ -82,6 +89,7 @@ class Run:
         with disk_errors(self.path):
             self._metrics.write(line)
             self._metrics.flush()
+        self._hash.update(line)
         for listener in self._listeners:
             listener(kind, row)
 
@@ -89,17 +97,47 @@ class Run:
         """Have `listener(kind, row)` called with every row from now on; it must be quick and never raise."""
         self._listeners.append(listener)
 
-    def metrics_size(self) -> int:
-        """Bytes of metrics.jsonl so far; a checkpoint keeps this number."""
-        self._metrics.flush()
-        return os.fstat(self._metrics.fileno()).st_size
+    def mark(self) -> tuple[int, str]:
+        """The length and the hash of metrics.jsonl, which is on the disk then; a checkpoint keeps both."""
+        with disk_errors(self.path):
+            self._metrics.flush()
+            if self.writes:
+                os.fsync(self._metrics.fileno())
+        return os.fstat(self._metrics.fileno()).st_size, self._hash.hexdigest()
+
+    def has(self, size: int, digest: str) -> bool:
+        """Whether metrics.jsonl begins with the rows of this mark."""
+        file = self.path / "metrics.jsonl"
+        return file.stat().st_size >= size and _hash_of(file, size).hexdigest() == digest
 
     def write_responses(self, stage: str, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write one step's responses with their verdicts, whole or not at all."""
         if not self.writes:
             return
         with disk_errors(self.path):
-            write_atomic(self.path / "responses" / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
+            write_atomic(self._responses / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
+            self._drop_responses(step)
+
+    @property
+    def _responses(self) -> Path:
+        return self.path / "responses"
+
+    def _drop_responses(self, step: int) -> None:
+        """Delete those of steps further back than `keep.responses`; evaluations stay."""
+        kept = self.recipe.keep.responses
+        if kept is None:
+            return
+        for file in self._responses.glob("*.jsonl"):
+            if not file.name.startswith("evaluation-") and _step(file) <= step - kept:
+                file.unlink()
+
+    def missing_responses(self, step: int) -> int:
+        """How many response files of steps up to `step` are not there although they would be kept."""
+        kept = self.recipe.keep.responses
+        oldest = 0 if kept is None else step - kept
+        rows = [r for r in read_metrics(self.path) if r["kind"] == "rl" and oldest < r["step"] <= step]
+        names = (f"{row['stage']}-{row['step']:06d}.jsonl" for row in rows)
+        return sum(not (self._responses / name).exists() for name in names)
 
     def write_json(self, name: str, value: object) -> None:
         """Write a JSON file at the top of the folder, whole or not at all. JSON has no NaN: such a number is
@@ -110,23 +148,26 @@ class Run:
             write_atomic(self.path / name, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
 
     def rewind(self, metrics_size: int, step: int) -> None:
-        """Drop what was written after a checkpoint: metric rows past it and response files of later steps."""
+        """Drop what was written after a checkpoint: metric rows past it, but for those that tell of a start,
+        and response files of later steps."""
         if not self.writes:
             return
-        if self.metrics_size() < metrics_size:
-            raise RunError(
-                f"{self.path}/metrics.jsonl has {self.metrics_size()} bytes, the checkpoint was written "
-                f"at {metrics_size}: the file was cut or replaced, so the run cannot be resumed exactly"
-            )
-        self._metrics.truncate(metrics_size)
-        for file in (self.path / "responses").glob("*.jsonl"):
-            if int(file.stem.rpartition("-")[2]) > step:
-                file.unlink()
+        with (self.path / "metrics.jsonl").open("rb") as file, disk_errors(self.path):
+            file.seek(metrics_size)
+            kept = [line for line in file if line.startswith(_START) and line.endswith(b"\n")]
+            self._metrics.truncate(metrics_size)
+            self._metrics.write(b"".join(kept))
+            self._metrics.flush()
+        self._hash = _hash_of(self.path / "metrics.jsonl")
+        for file_ in self._responses.glob("*.jsonl"):
+            if _step(file_) > step:
+                file_.unlink()
 
 
 def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
-    """Make a new run folder. An existing one is refused unless it is empty or `force` is given."""
-    if path.exists() and any(path.iterdir()):
+    """Make a new run folder. An existing one is refused unless it is empty, holds a run that was killed
+    before it began, or `force` is given."""
+    if path.exists() and not unbegun(path):
         if not force:
             raise RunError(
                 f"{path} already holds a run; continue it with --resume, replace it with --force, or "
@@ -136,47 +177,43 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
             raise RunError(f"{path} is not a run's folder (no recipe.json), so --force will not delete it")
         shutil.rmtree(path)
     with disk_errors(path):
-        for folder in ("data", "responses", "checkpoints", "models"):
-            (path / folder).mkdir(parents=True, exist_ok=True)
-        write_atomic(path / "recipe.json", json.dumps(config.resolved(recipe), indent=2).encode())
+        _make_folders(path)
         write_atomic(path / "manifest.json", json.dumps(manifest(recipe), indent=2).encode())
+        write_atomic(path / "recipe.json", json.dumps(config.resolved(recipe), indent=2).encode())
+        sync(path.parent)
     return Run(path, recipe)
 
 
+def unbegun(path: Path) -> bool:
+    """Whether this is an empty folder, or that of a run that was killed before its recipe was written."""
+    if not path.is_dir() or (path / "recipe.json").exists():
+        return False
+    known = {*FOLDERS, "manifest.json", ".lock", "metrics.jsonl"}
+    inside = [p for name in FOLDERS if (path / name).is_dir() for p in (path / name).iterdir()]
+    return not inside and all(p.name in known or _TEMPORARY.fullmatch(p.name) for p in path.iterdir())
+
+
 def resume(path: Path, recipe: config.Recipe | None = None) -> Run:
-    """Open a run folder to go on. A different recipe is refused with the keys that differ; `placement` and
-    `sampling`, which say where things run, are taken from the one given."""
+    """Open a run folder to go on. What its weights depend on must be as it was when the run began: another
+    recipe, and a changed recipe.json, are refused with the keys that differ. The rest (see `changes`) is
+    taken from the recipe given."""
+    if recipe is not None and unbegun(path):
+        return create(path, recipe)
+    if unbegun(path):
+        raise RunError(f"{path} is not a run's folder yet, it has no recipe; give the recipe, too")
     try:
         data = json.loads((path / "recipe.json").read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is not a run's folder: recipe.json cannot be read ({error})") from error
     own = config.parse(data, f"{path}/recipe.json")
-    if recipe is not None:
-        own = msgspec.structs.replace(own, placement=recipe.placement, sampling=recipe.sampling)
-    if recipe is not None and config.digest(recipe) != config.digest(own):
-        keys = sorted(_different(config.resolved(own), config.resolved(recipe)))
-        raise RunError(
-            f"{path} was started with another recipe; it differs in: {', '.join(keys)}. Resume with the "
-            "recipe it was started with (leave the recipe out), or start a new run"
-        )
-    return Run(path, own)
-
-
-def manifest(recipe: config.Recipe) -> dict[str, Any]:
-    """What the run was made with: versions, seed, recipe hash, hardware."""
-    return {
-        "recipe": recipe.name,
-        "recipe_sha256": config.digest(recipe),
-        "seed": recipe.seed,
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "machine": {
-            "platform": platform.platform(),
-            "processor": _processor(),
-            "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        },
-        "command": sys.argv[1:],
-    }
+    check_recipe(path, own, f"{path}/recipe.json")
+    if recipe is None or not changes.differences(own, recipe):
+        return Run(path, own)
+    check_recipe(path, recipe, "the recipe given")
+    run = Run(path, recipe)
+    with disk_errors(path):
+        write_atomic(path / "recipe.json", json.dumps(config.resolved(recipe), indent=2).encode())
+    return run
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
@@ -189,18 +226,25 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _hash_of(path: Path, size: int | None = None) -> Any:
+    """The running hash of a file's first bytes; of nothing where there is no file."""
+    found, left = hashlib.sha256(), size
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        while block := file.read(1 << 20 if left is None else min(left, 1 << 20)):
+            found.update(block)
+            left = None if left is None else left - len(block)
+    return found
 
 
-def _different(a: Any, b: Any, where: str = "") -> Iterator[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in a.keys() | b.keys():
-            yield from _different(a.get(key), b.get(key), f"{where}.{key}" if where else key)
-    elif a != b:
-        yield f"{where} ({a!r} → {b!r})" if not isinstance(a, list | dict) else where
+def _make_folders(path: Path) -> None:
+    with disk_errors(path):
+        for folder in FOLDERS:
+            (path / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _step(responses: Path) -> int:
+    """The step in the name of a file of responses."""
+    return int(responses.stem.rpartition("-")[2])
 
 
 @contextlib.contextmanager
@@ -216,11 +260,3 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "everything up to the last checkpoint is kept"
             ) from error
         raise RunError(f"cannot write into {path}: {error}") from error
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()

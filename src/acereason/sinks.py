@@ -7,8 +7,8 @@ must never kill or slow a run: it is opened, written and closed in a thread of i
 take in time are dropped, and whatever it raises becomes one warning. Nested numbers get names with slashes
 (`rl/length/mean`); text, lists and numbers that are not finite are left out. Responses are not sent.
 
-A run that was killed does its last steps again. TensorBoard is told to forget the earlier ones; the other two
-keep both under the same step.
+A run that was killed does its last steps again. TensorBoard is told to forget them from the step on where the
+run begins again, and is given once more what the run has kept of that step; the other two keep both.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class Place:
 
 
 class _TensorBoard:
+    forgets = True
+
     def __init__(self, place: Place, step: int):
         from torch.utils.tensorboard import SummaryWriter
 
@@ -137,12 +139,13 @@ def check(names: Iterable[str]) -> None:
 class Feed:
     """A listener (`Run.listen`) that hands the run's rows to one sink, in a thread of its own.
 
-    The sink is opened at the first row that has a step."""
+    The sink is opened at the row that tells of the start, or else at the first with numbers."""
 
     def __init__(self, name: str, place: Place, make: Callable[[Place, int], Sink] | None = None):
         self._name, self._place = name, place
         self._make = make or SINKS[name]
         self._rows: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(WAITING)
+        self._kept = 0  # bytes of metrics.jsonl when the run began again
         self._step = 0
         self._warned = False
         self._thread = threading.Thread(target=self._work, name=f"sink {name}", daemon=True)
@@ -151,8 +154,11 @@ class Feed:
     def __call__(self, kind: str, row: Mapping[str, Any]) -> None:
         """Take one metrics row; returns at once."""
         self._step = int(row.get("step", self._step))
-        values = dict(flatten(row, prefix(kind, row)))
-        if values and kind != "start":
+        if kind == "start":
+            file = self._place.folder / "metrics.jsonl"
+            self._kept = file.stat().st_size if file.exists() else 0
+        values = {} if kind == "start" else dict(flatten(row, prefix(kind, row)))
+        if values or kind == "start":
             try:
                 self._rows.put_nowait((self._step, values))
             except queue.Full:
@@ -174,8 +180,9 @@ class Feed:
             sink: Sink | None = None
             while (item := self._rows.get()) is not None:
                 step, values = item
-                sink = sink or self._make(self._place, step)
-                sink.write(values, step)
+                sink = sink or self._opened(step)
+                if values:
+                    sink.write(values, step)
             if sink is not None:
                 sink.close()
         except BaseException as error:  # SystemExit too: a library must not end the run
@@ -183,10 +190,28 @@ class Feed:
             while item is not None:
                 item = self._rows.get()
 
+    def _opened(self, step: int) -> Sink:
+        sink = self._make(self._place, step)
+        if getattr(sink, "forgets", False):
+            for values in _rows_of(self._place.folder, self._kept, step):
+                sink.write(values, step)
+        return sink
+
     def _warn(self, text: str) -> None:
         if not self._warned:
             self._warned = True
             log.warning("the sink %s %s. The run goes on; metrics.jsonl has everything", self._name, text)
+
+
+def _rows_of(folder: Path, size: int, step: int) -> Iterator[dict[str, float]]:
+    """The numbers of a step in the first `size` bytes of the run's metrics."""
+    if size:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            for line in file.read(size).splitlines():
+                row = json.loads(line)
+                kind = row.pop("kind")
+                if row.get("step") == step and kind != "start":
+                    yield dict(flatten(row, prefix(kind, row)))
 
 
 def prefix(kind: str, row: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ def test_answers_are_what_is_meant(tmp_path: Path) -> None:
     assert answers("aime24", "math-ai/aime24", 30)[7] == "7"
     assert answers("brumo25", "MathArena/brumo_2025", 30)[7] == "7"
     bad = [ROWS["math-ai/aime25"](i) | {"answer": "12 or so"} for i in range(30)]
-    with pytest.raises(DataError, match=r"row 0: .*aime25/0.*integer.*'12 or so'"):
+    with pytest.raises(DataError, match=r"line 1: .*aime25/0.*integer.*'12 or so'"):
         load("aime25", str(write(tmp_path / "bad.jsonl", bad)))
 
 
@@ -154,7 +154,7 @@ class Evil:
 def test_a_pickle_that_is_no_string_is_refused_and_not_run(payload: bytes, tmp_path: Path) -> None:
     packed = base64.b64encode(zlib.compress(payload)).decode()
     file = write(tmp_path / "test.jsonl", [lcb(1, "2024-09-01", private_test_cases=packed)])
-    with pytest.raises(DataError, match=r"row 0: .*pickle"):
+    with pytest.raises(DataError, match=r"line 1: .*pickle"):
         load("lcb_v5", str(file))
     assert not Path("/tmp/acereason-evil").exists()
 
@@ -196,7 +196,11 @@ def check(candidate):
 """
 FUTURE = "from __future__ import annotations\ndef twice(x: int):\n    return x + x\nprint(twice(3))\n"
 GUARD = "def twice(x):\n    return 2 * x\nif __name__ == '__main__':\n    print(twice(int(input())))\n"
-RIGHT = ["def twice(x):\n    return 2 * x\n", FUTURE, GUARD]
+TYPED = (
+    "from __future__ import annotations\nfrom dataclasses import dataclass\n@dataclass\nclass Box:\n"
+    "    n: float\ndef twice(x):\n    return Box(2 * x).n\n"
+)
+RIGHT = ["def twice(x):\n    return 2 * x\n", FUTURE, GUARD, TYPED]
 WRONG = [
     "def twice(x):\n    return x\n",
     "def double(x):\n    return 2 * x\n",

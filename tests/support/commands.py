@@ -49,7 +49,7 @@ def without_times(value: Any) -> Any:
 
 def outcome(folder: Path) -> dict[str, Any]:
     """Everything that must not depend on interruptions."""
-    rows = [without_times(r) for r in runs.read_metrics(folder)]
+    rows = [without_times(r) for r in runs.read_metrics(folder) if r["kind"] != "start"]
     files = [*(folder / "models").rglob("*.safetensors"), *(folder / "responses").glob("*.jsonl")]
     summary = json.loads((folder / "summary.json").read_text())
     return {

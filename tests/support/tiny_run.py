@@ -92,8 +92,8 @@ def coin() -> Iterator[None]:
     """Math judged by a hash of what stands after the thinking: a model as small as this one gets no answer
     right, and without rewards nothing would be learned."""
     from acereason.chat import instruction
+    from acereason.draws import draw_seed
     from acereason.problems import Problem, Verdict
-    from acereason.sample.protocol import draw_seed
     from acereason.verify import domains
 
     def judge(problem: Problem, answer: str, _: object) -> Verdict:

@@ -58,8 +58,10 @@ def test_filters_by_domain_level_and_pass_rate() -> None:
 
 
 def test_stop_rules() -> None:
-    assert finished(Stop(), [(0.0, 1.0)] * 100) is None
-    assert finished(Stop(truncated_below=0.1), [(0.5, 0.0)] * 4) is None
-    assert "truncated" in (finished(Stop(truncated_below=0.1), [(0.5, 0.05)] * 5) or "")
-    assert finished(Stop(patience=3), [(0.1, 0)] * 3 + [(0.2, 0)] * 3) is None
-    assert "no gain" in (finished(Stop(patience=3), [(0.2, 0)] * 6) or "")
+    assert finished(Stop(), [(0.0, 1.0, 9)] * 100) is None
+    assert finished(Stop(truncated_below=0.1), [(0.5, 0.0, 9)] * 4) is None
+    assert "truncated" in (finished(Stop(truncated_below=0.1), [(0.5, 0.05, 9)] * 5) or "")
+    assert finished(Stop(patience=3), [(0.1, 0, 9)] * 3 + [(0.2, 0, 9)] * 3) is None
+    assert "no gain" in (finished(Stop(patience=3), [(0.2, 0, 9)] * 6) or "")
+    assert finished(Stop(tokens=100), [(0.5, 0, 99)]) is None
+    assert "100 tokens" in (finished(Stop(tokens=100), [(0.5, 0, 99), (0.5, 0, 1)]) or "")

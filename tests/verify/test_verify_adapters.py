@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from acereason.chat import END_THINK, END_TURN, SPECIAL_TOKENS
-from acereason.errors import RunError
+from acereason.errors import DataError
 from acereason.policy.model import new_model
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.verify import Judge, adapters
@@ -80,7 +80,7 @@ def test_verl_settings_reach_the_score() -> None:
     assert adapters.compute_score("aime", "\\boxed{4}", "4", {}, thinking=False) == 1.0
     assert adapters.compute_score("aime", "\\boxed{4}", "4", {}) == 0.0
     broken = ("lcb", "t</think>\n```python\npass\n```", {"inputs": ["1"], "outputs": ["x"], "fn_name": "f"})
-    with pytest.raises(RunError):
+    with pytest.raises(DataError, match="'x'"):
         adapters.compute_score(*broken)
     assert adapters.compute_score(*broken, unjudged=-0.5) == -0.5
 

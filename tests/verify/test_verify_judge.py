@@ -142,7 +142,7 @@ def test_a_lost_sandbox_is_replaced_and_is_no_verdict(monkeypatch: pytest.Monkey
         def lose(*_: Any, **__: Any) -> None:
             raise Lost("gone")
 
-        monkeypatch.setattr(Zygote, "run", lose)
+        monkeypatch.setattr(Zygote, "started", lose)
         monkeypatch.setattr("acereason.verify.code.self_test", lambda zygote: None)
         verdict = examiner.judge(SUM, code)
         assert (verdict.outcome, verdict.reward) == ("unjudged", None)

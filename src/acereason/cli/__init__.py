@@ -1,6 +1,7 @@
 """The command line: one verb, one function, a file per room. `acereason VERB --help` teaches each.
 
-An error that acereason raises on purpose is printed without a traceback and exits with status 2.
+An error that acereason raises on purpose is printed without a traceback and exits with status 2; a run that
+was asked to stop (SIGTERM) with 75.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import typer
 from acereason.cli import calibrate, curate, evaluate, export, plan, run, verify, view
 from acereason.cli.common import err
 from acereason.errors import AceReasonError
+from acereason.stopping import STATUS, Preempted
 
 app = typer.Typer(
     help="Make a base language model reason: curate, fine-tune, reinforce, calibrate, evaluate.\n\n"
@@ -36,6 +38,9 @@ def main() -> None:
         err.print(f"[bold red]error:[/] {type(error).__name__}", style="bold")
         err.print(str(error), markup=False)
         sys.exit(2)
+    except Preempted:
+        err.print("stopped as asked, after a checkpoint; the run goes on with --resume")
+        sys.exit(STATUS)
     except KeyboardInterrupt:
         err.print("interrupted; a run goes on from its last checkpoint with --resume")
         sys.exit(130)

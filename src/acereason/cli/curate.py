@@ -31,7 +31,7 @@ def curate(
     from acereason.curate import tasks
 
     chosen = config.load(path, settings or [])
-    data, steps = tasks.make(chosen.curate, chosen.seed, folder)
+    data, steps = tasks.make(chosen.curate, chosen.of_data, folder)
     folder.mkdir(parents=True, exist_ok=True)
     tasks.write(data, folder)
     for row in steps:

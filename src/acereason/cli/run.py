@@ -58,14 +58,16 @@ def run(
     sink: Sinks = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
 ) -> None:
-    """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights."""
+    """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights.
+
+    On SIGTERM (preemption) it writes a checkpoint at the end of its step and exits with status 75."""
     if dry_run:
         if recipe is None:
             raise ConfigError("--dry-run needs a recipe")
         _print_recipe(config.load(find_recipe(recipe), settings or []))
         return
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force), quiet, as_json, sink, until)
+    _run(lambda: _open(recipe, folder, settings, resume, force, until), quiet, as_json, sink, until)
 
 
 def sft(
@@ -106,15 +108,22 @@ def rl(
 
 
 def _open(
-    recipe: str | None, folder: Path, settings: list[str] | None, resume: bool, force: bool
+    recipe: str | None,
+    folder: Path,
+    settings: list[str] | None,
+    resume: bool,
+    force: bool,
+    until: str | None = None,
 ) -> runs.Run:
     """The run's folder: new, or the one to go on with."""
+    chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
+    if chosen is not None:
+        config.check_stage(chosen, until)  # before a folder is made
     if resume:
-        chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
         return runs.resume(folder, chosen)
-    if recipe is None:
+    if chosen is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
-    return runs.create(folder, config.load(find_recipe(recipe), settings or []), force)
+    return runs.create(folder, chosen, force)
 
 
 def _run(
@@ -126,9 +135,9 @@ def _run(
 ) -> None:
     """Do what is left of a run and print its table. Under `torchrun` the first rank opens the folder."""
     fast = fastmath.enable()  # before torch is imported
-    from acereason import program, ranks
+    from acereason import program, ranks, stopping
 
-    with ranks.joined():
+    with ranks.joined(), stopping.on_sigterm():
         if ranks.main():
             _lead(opened(), fast.detail, quiet, as_json, sink, until)
         else:
@@ -145,8 +154,7 @@ def _lead(
     with run, ExitStack() as stack, steps.display(quiet, as_json) as shown:
         _feed(run, sink or [], stack)
         run.listen(shown.row)
-        run.record("start", seconds={}, arithmetic=arithmetic)
-        summary = program.run_all(run, shown, until)
+        summary = program.run_all(run, shown, until, {"arithmetic": arithmetic})
     if summary is not None and as_json:
         sys.stdout.write(json.dumps({"kind": "summary", **summary}) + "\n")
     elif summary is not None:

@@ -29,8 +29,9 @@ from acereason.curate.sources import Item, Skip, Source
 from acereason.curate.text import tokens
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
+from acereason.published import fields
 from acereason.published.rows import Row
-from acereason.published.tests import from_json, function_name, private_tests
+from acereason.published.tests import Checks, read_tests
 
 _SENTINELS = {"", "proof", "notfound", "n/a", "none"}
 
@@ -49,15 +50,27 @@ def text(row: Row, name: str) -> str:
     return value
 
 
-def make(source: str, domain: str, question: str, answer: object = None, **fields: Any) -> Problem:
-    """A problem with a stripped question and an answer in text; sentinels are no answer."""
+def make(
+    source: str,
+    domain: str,
+    question: str,
+    answer: object = None,
+    checks: Checks | None = None,
+    **others: Any,
+) -> Problem:
+    """A problem with a stripped question and an answer in text; sentinels are no answer. `checks` that are a
+    program of assertions make the domain theirs."""
     question = question.strip()
     wanted = None if answer is None else str(answer).strip()
     if wanted is not None and wanted.lower() in _SENTINELS:
         wanted = None
-    meta = {key: value for key, value in fields.pop("meta", {}).items() if value not in (None, "")}
     name = problem_id(domain, question)
-    return Problem(name, domain, question, wanted, source=source, meta=meta, **fields)
+    judged: dict[str, Any] = checks.fields(name) if checks else {}
+    meta = judged.pop("meta", {}) | others.pop("meta", {})
+    known = judged | {key: value for key, value in others.items() if value is not None}
+    known["domain"] = judged["domain"] if checks and checks.program else domain
+    known["meta"] = {key: value for key, value in meta.items() if value not in (None, "")}
+    return Problem(id=name, question=question, answer=wanted, source=source, **known)
 
 
 def trace(problem: Problem, output: str, **meta: Any) -> Response:
@@ -130,13 +143,11 @@ def _packed(value: Any) -> Any:
 
 def _programs(row: Row, source: str, released: Any = None) -> Item:
     """TACO and APPS: question, tests and solutions packed in strings."""
-    data = _packed(row["input_output"])
     meta = {"solutions": _packed(row["solutions"]), "url": row.get("url")}
     meta["level"] = row.get("difficulty")
     problem = make(
         source, "code", text(row, "question"),
-        tests=tuple(from_json(data)) if data else (),
-        function=function_name(data), starter_code=row.get("starter_code") or None,
+        checks=read_tests(row["input_output"]), starter_code=row.get("starter_code") or None,
         time_limit=seconds(row.get("time_limit")), memory_limit=mebibytes(row.get("memory_limit")),
         released=str(released)[:10] if released else None, meta=meta,
     )  # fmt: skip
@@ -171,13 +182,10 @@ def deepcoder(row: Row, option: Any) -> Item:
     """option: the config and split, such as "taco/train"."""
     if option == "lcbv5/test":
         raise Skip("lcbv5/test overlaps the evaluation window")
-    raw = row["tests"]
-    data = _packed(raw)
     about = _packed(row.get("metadata")) or {}
-    name = about.get("func_name") or function_name(data)
     problem = make(
-        "deepcoder", "code", text(row, "problem"), tests=tuple(from_json(data)) if data else (),
-        function=name, starter_code=row.get("starter_code") or None, meta={"config": option},
+        "deepcoder", "code", text(row, "problem"), checks=read_tests(row["tests"], about.get("func_name")),
+        starter_code=row.get("starter_code") or None, meta={"config": option},
     )  # fmt: skip
     return Item(problem, [])
 
@@ -195,9 +203,7 @@ def eurus(row: Row, _: Any) -> Item:
     truth = row["reward_model"]["ground_truth"]
     meta = {"problem_source": row["data_source"]}
     if row["ability"] == "code":
-        data = _packed(truth)
-        found, name = tuple(from_json(data)), function_name(data)
-        return Item(make("eurus-2", "code", question, tests=found, function=name, meta=meta), [])
+        return Item(make("eurus-2", "code", question, checks=read_tests(truth), meta=meta), [])
     return Item(make("eurus-2", row["ability"], question, truth, meta=meta), [])
 
 
@@ -207,13 +213,11 @@ def synthetic(row: Row, option: Any) -> Item:
     model = option or next((m for m in models if row[f"{m}_avg_reward"] is not None), None)
     truth = _packed(row["verification_info"]) or {}
     rate = row.get(f"{model}_avg_reward")
-    cases = truth.get("test_cases") or truth.get("tests")
-    data = _packed(cases)
-    domain = "code" if data else "math" if "ground_truth" in truth else "other"
+    checks = read_tests(truth.get("test_cases") or truth.get("tests") or "")
+    domain = "code" if checks else "math" if "ground_truth" in truth else "other"
     problem = make(
         "synthetic-2", domain, text(row, "prompt"), truth.get("ground_truth"),
-        tests=tuple(from_json(data)) if data else (), function=function_name(data),
-        difficulty=None if rate is None else 1 - float(rate), meta={"model": model},
+        checks=checks, difficulty=None if rate is None else 1 - float(rate), meta={"model": model},
     )  # fmt: skip
     given = _packed(row.get(f"{model}_responses")) or []
     outputs = [given] if isinstance(given, str) else given
@@ -230,7 +234,7 @@ def codeforces(row: Row, _: Any) -> Item:
     meta["checker"] = row.get("generated_checker")
     memory = row["memory_limit"]
     problem = make(
-        "codeforces", "code", question, tests=tuple(from_json(list(row["official_tests"]))),
+        "codeforces", "code", question, checks=read_tests(row["official_tests"]),
         time_limit=seconds(row["time_limit"]), memory_limit=int(memory) if memory else None,
         meta=meta,
     )  # fmt: skip
@@ -268,21 +272,30 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
 
 
+def _question(row: Row, name: str) -> str:
+    """The question in a column of text or of messages."""
+    found = fields.question_of({"question": row[name]})
+    if found is None:
+        raise Skip(f"{name} is not text" if row[name] is None or row[name] == "" else "empty question")
+    return found
+
+
+def _date(value: Any) -> str | None:
+    """An ISO date from text or a Parquet timestamp."""
+    return str(value)[:10] if value else None
+
+
 def generic(columns: Columns, row: Row, _: Any) -> Item:
     """A row of anyone's file."""
 
     def get(name: str | None) -> Any:
-        return None if name is None else row[name]
+        return None if name is None else row.get(name)
 
-    tests_ = get(columns.tests)
-    data = None if tests_ is None else tuple(
-        private_tests(tests_) if isinstance(tests_, str) else from_json(tests_)
-    )  # fmt: skip
-    rate = get(columns.difficulty)
+    rate, question = get(columns.difficulty), _question(row, columns.question)
     problem = make(
-        "generic", columns.domain, text(row, columns.question), get(columns.answer),
-        tests=data or (), function=get(columns.function) or None,
-        starter_code=get(columns.starter_code) or None, released=get(columns.released) or None,
+        "generic", columns.domain, question, fields.answer_of({"answer": get(columns.answer)}),
+        checks=read_tests(get(columns.tests) or "", get(columns.function) or None, question),
+        starter_code=get(columns.starter_code) or None, released=_date(get(columns.released)),
         difficulty=None if rate is None else float(rate),
         meta={"solutions": _packed(get(columns.solutions)), "url": get(columns.url)},
     )  # fmt: skip
@@ -293,7 +306,7 @@ def generic(columns: Columns, row: Row, _: Any) -> Item:
 def generic_source(name: str, columns: Columns) -> Source:
     """A source of anyone's files by column names."""
     used = {v for f in columns.__struct_fields__ if f != "domain" and (v := getattr(columns, f))}
-    return Source(name, name, frozenset(used), partial(generic, columns), exact=False)
+    return Source(name, name, frozenset(used), partial(generic, columns), exact=False, loose=True)
 
 
 def _source(

@@ -130,7 +130,7 @@ def _option(settings: SourceSettings) -> Any:
     return {
         (str(row["dataset"]), str(row["split"]), str(row["index"])): str(row["question"])
         for path in settings.rejoin
-        for _, row, _, _ in raw_rows(Path(path))
+        for _, row, *_ in raw_rows(Path(path))
         if row
     }
 
@@ -199,7 +199,7 @@ def _dedup(settings: Curation, steps: Steps, gathered: Done) -> Done:
 def questions(benchmark: BenchmarkSettings, column: str) -> Iterator[str]:
     """One column of a benchmark's files, rows without it left out."""
     for file in find_files(benchmark.path, revision=benchmark.revision):
-        for _, row, _, _ in raw_rows(file):
+        for _, row, *_ in raw_rows(file):
             if row and isinstance(row.get(column), str):
                 yield row[column]
 

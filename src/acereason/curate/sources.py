@@ -49,8 +49,8 @@ class Source(msgspec.Struct, frozen=True):
     """A published set: where it is, what its rows hold, and how a row becomes a problem.
 
     rows: the published number; None where none is known. columns must all be there; with `exact`,
-    no others may be. `option` is what the adapter wants to know beyond the row (a split, a
-    table)."""
+    no others may be; with `loose`, a column that some row has may be missing in others. `option` is
+    what the adapter wants to know beyond the row (a split, a table)."""
 
     name: str
     id: str
@@ -61,6 +61,7 @@ class Source(msgspec.Struct, frozen=True):
     revision: str | None = None
     files: str = "*"
     optional: frozenset[str] = frozenset()
+    loose: bool = False
 
 
 def check_columns(source: Source, found: set[str], where: Path) -> None:
@@ -99,13 +100,15 @@ def read_source(
     """The items of a set at a path or hub id, in the order of the files; bad rows go to `aside`.
 
     check_rows: whether the number of rows must be the published one."""
-    total = 0
+    total, seen = 0, set[str]()
     for path in find_files(where, source.files, source.revision):
         checked = False
-        for number, row, reason, excerpt in raw_rows(path):
+        for number, row, reason, excerpt, _ in raw_rows(path):
             total += 1
             if row is not None:
-                if not checked:
+                if source.loose:
+                    seen.update(row)
+                elif not checked:
                     check_columns(source, set(row), path)
                     checked = True
                 try:
@@ -115,7 +118,9 @@ def read_source(
                     reason = str(error)
                 except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                     reason = f"field missing or of another type: {type(error).__name__} {error}"
-            aside(Rejected(source.name, path.name, number, reason[:300], excerpt[:300]))
+            aside(Rejected(source.name, path.name, number, reason[:300], (excerpt or str(row))[:300]))
+    if source.loose and total:
+        check_columns(source, seen, Path(where))
     if check_rows and source.rows is not None and total != source.rows:
         raise DataError(
             f"{where}: expected the {source.rows:,} rows of {source.id}, found {total:,} "

@@ -43,7 +43,7 @@ class Data(msgspec.Struct, frozen=True):
 def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]:
     """Curate what the recipe asks for; reports go into `folder`. Deterministic in (settings, seed)."""
     if settings.files is not None:
-        return _from_files(settings.files), []
+        return _shared(_from_files(settings.files), settings, seed), []
     folder.mkdir(parents=True, exist_ok=True)
     parts = [_domain(name, tasks, settings, seed, folder) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
@@ -66,6 +66,21 @@ def _from_files(files: Files) -> Data:
     return Data(problems(files.sft), traces, rl, problems(files.held_out))
 
 
+def _shared(data: Data, settings: Curate, seed: int) -> Data:
+    """The share of the SFT prompts that is learned from, with at most so many traces of each."""
+    most = settings.files.responses if settings.files else None
+    if settings.sft_share == 1 and most is None:
+        return data
+    sft = _shuffled(data.sft, seed)[: _part(len(data.sft), settings)]
+    left = dict.fromkeys((p.id for p in sft), most or len(data.traces))
+    traces = []
+    for trace in data.traces:
+        if left.get(trace.problem_id, 0):
+            left[trace.problem_id] -= 1
+            traces.append(trace)
+    return msgspec.structs.replace(data, sft=sft, traces=traces)
+
+
 def _by_stage(files: Mapping[str, str]) -> list[Problem]:
     """The problems of all stages once, each with the names of its stages in `meta`."""
     found: dict[str, Problem] = {}
@@ -85,7 +100,7 @@ def of_stage(problems: Sequence[Problem], stage: str) -> list[Problem]:
 def _domain(
     domain: str, tasks: Tasks, settings: Curate, seed: int, folder: Path
 ) -> tuple[Data, list[Funnel]]:
-    levels = range(tasks.min_level, tasks.max_level + 1)
+    levels = {name: _levels(tasks, name) for name in tasks.families}
     held_out = generate(tasks.families, levels, tasks.held_out, seed, settings.split)
     questions = {p.question for p in held_out}
     wanted = tasks.sft_prompts + tasks.rl_prompts
@@ -97,8 +112,18 @@ def _domain(
             f"and SFT takes {tasks.sft_prompts}: none would be left for RL. Raise rl_prompts"
         )
     kept = _shuffled(kept, seed)
-    data = Data(kept[: tasks.sft_prompts], [], kept[tasks.sft_prompts :], held_out)
-    return data, funnels
+    learned = kept[: _part(tasks.sft_prompts, settings)]
+    return Data(learned, [], kept[tasks.sft_prompts :], held_out), funnels
+
+
+def _part(prompts: int, settings: Curate) -> int:
+    """How many of the SFT prompts are learned from."""
+    return max(1, round(settings.sft_share * prompts))
+
+
+def _levels(tasks: Tasks, family: str) -> range:
+    low, high = tasks.levels.get(family, (tasks.min_level, tasks.max_level))
+    return range(low, high + 1)
 
 
 def _cleaned(

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from acereason.config import Recipe
 from acereason.errors import RunError
 from acereason.evaluate import estimates
 from acereason.evaluate.decompose import decompose
@@ -105,17 +106,17 @@ def _decomposition(before: Result, after: Result) -> dict[str, Any] | None:
 def summarise(run: Run) -> dict[str, Any]:
     """The summary of a finished run from its folder alone."""
     rows = list(read_metrics(run.path))
-    names = [SFT, *(s.name for s in run.recipe.stage)]
+    names = evaluated(run.recipe)
     results = {name: load(run, name) for name in names}
     stages = [stage_row(rows, name) for name in names]
-    domains = sorted(results[SFT], reverse=True)
-    first, last = results[SFT], results[names[-1]]
+    first, last = results[names[0]], results[names[-1]]
+    domains = sorted(first, reverse=True)
     return {
         "recipe": run.recipe.name,
         "seed": run.recipe.seed,
         "split": run.recipe.curate.split,
         "stages": stages,
-        "gain": {d: gain(first[d], last[d]) for d in domains},
+        "gain": {d: gain(first[d], last[d]) for d in domains} if names[0] == SFT else {},
         "gain_per_stage": {
             after: {d: gain(results[before][d], results[after][d]) for d in domains}
             for before, after in pairwise(names)
@@ -123,6 +124,12 @@ def summarise(run: Run) -> dict[str, Any]:
         "decomposition": {d: found for d in domains if (found := _decomposition(first[d], last[d]))},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
     }
+
+
+def evaluated(recipe: Recipe) -> list[str]:
+    """The stages of a run that are evaluated, in order: all, or all but the start."""
+    stages = [s.name for s in recipe.stage]
+    return [SFT, *stages] if recipe.sft or recipe.evaluation.start or not stages else stages
 
 
 def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:

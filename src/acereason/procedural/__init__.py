@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal, get_args
 
 from acereason.draws import generator
@@ -64,7 +64,7 @@ FAMILIES: dict[str, Family] = {
 
 def generate(
     families: Sequence[str],
-    levels: Sequence[int] | None,
+    levels: Sequence[int] | Mapping[str, Sequence[int]] | None,
     count: int,
     seed: int,
     split: Split,
@@ -73,9 +73,10 @@ def generate(
     """`count` problems with distinct questions, the same for the same arguments, in random order.
 
     `levels` None takes every level of each family; otherwise a family is asked at those of them
-    that it has. Questions in `exclude` are not drawn. ConfigError: an unknown name, a family
-    without any of the levels, or a level that has too few distinct questions."""
-    cells = [(family, level) for family in _known(families) for level in _levels(family, levels)]
+    that it has; a mapping gives each family its own. Questions in `exclude` are not drawn. ConfigError: an
+    unknown name, a family without any of the levels, or a level that has too few distinct questions."""
+    own = {name: levels[name] if isinstance(levels, Mapping) else levels for name in families}
+    cells = [(family, level) for family in _known(families) for level in _levels(family, own[family.name])]
     if split not in get_args(Split):
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(get_args(Split))}")
     found: dict[str, Problem] = {}

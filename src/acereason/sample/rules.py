@@ -102,8 +102,8 @@ def rule_of(settings: Temperature, state: Mapping[str, float]) -> Rule:
 @dataclass(slots=True)
 class Tracker:
     """Holds H_T at `target`: after each step log T moves by `gain` times the correction that the curve's
-    elasticity says, log(target / H) / elasticity, and T by at most `max_factor`. Its state is `T` alone. With a
-    gain of 0, and where H is not a number, T stays what it is."""
+    elasticity says, log(target / H) / elasticity, and T by at most `max_factor`. Its state is `T` alone. With
+    a gain of 0, and where H is not a number, T stays what it is."""
 
     T: float
     target: float

@@ -125,7 +125,7 @@ def fit(points: Sequence[Point], target: float) -> np.poly1d:
         step = np.linalg.solve(slope.T @ slope + np.diag(weight + damping), pull)
         better = loss(theta + step) <= loss(theta)
         theta, damping = (theta + step, damping / 3) if better else (theta, damping * 5)
-        if better and np.abs(step).max() < 1e-9 or damping > 1e12:
+        if (better and np.abs(step).max() < 1e-9) or damping > 1e12:
             break
     return np.poly1d(theta)(np.poly1d([1.0, -centre]))
 
@@ -138,7 +138,7 @@ def solve(points: Sequence[Point], target: float) -> float:
     """The T that the fitted curve gives `target`, at most a factor WIDER beyond the measured temperatures. A
     fit that leaves the temperatures measured clearly below and above the target gives way to their middle."""
     ends = min(p.T for p in points) / WIDER, max(p.T for p in points) * WIDER
-    grid = np.linspace(*np.log(ends), 2001)
+    grid = np.linspace(math.log(ends[0]), math.log(ends[1]), 2001)
     values = np.maximum.accumulate(fit(points, target)(grid))  # H rises with T: a sagging fit is made flat
     index = int(np.searchsorted(values, math.log(target)))
     T = float(math.exp(grid[min(index, len(grid) - 1)]))
@@ -149,7 +149,7 @@ def solve(points: Sequence[Point], target: float) -> float:
 
 def _apart(point: Point, target: float) -> float:
     """How far a measurement is from the target, in standard errors, of which 1 % of it is the least."""
-    return (point.H - target) / max(np.nan_to_num(point.se), 0.01 * target)
+    return (point.H - target) / max(0.0 if math.isnan(point.se) else point.se, 0.01 * target)
 
 
 def calibrate(
@@ -186,7 +186,7 @@ def _noise(point: Point, target: float) -> float:
 
 
 def _widen(at: Callable[[float, int], Point], points: list[Point], target: float) -> None:
-    """Measure beyond the candidates until some T is not clearly below, and one not clearly above the target."""
+    """Measure beyond the candidates until one is not clearly below, and one not clearly above the target."""
     while _apart(top := max(points, key=lambda p: p.T), target) < -2:
         if top.T >= T_MAX:
             raise SamplingError(f"no temperature gives an entropy as high as {target}: {_reach(points)}")
@@ -214,8 +214,8 @@ def _reach(points: Sequence[Point]) -> str:
     """What was measured, and what to do."""
     low, high = (choose(p.H for p in points) for choose in (min, max))
     return (
-        f"measured {_curve(points)}. In reach is about {low:.3g} to {high:.3g} nats; choose a target there, or "
-        'rule = "fixed" with a value of your own'
+        f"measured {_curve(points)}. In reach is about {low:.3g} to {high:.3g} nats; choose a target there, "
+        'or rule = "fixed" with a value of your own'
     )
 
 

@@ -1,9 +1,9 @@
 """Checkpoints: everything a run needs to go on exactly, written whole or not at all.
 
 A checkpoint is a folder `step-000120-1/` of safetensors with `position.json`, which holds their SHA-256. It
-is written under a temporary name, synced and renamed. The newest that verifies is used, so a damaged one
-costs the steps since the one before. There is no pickle, and no random state: every draw is a hash of
-what it is for.
+is written under a temporary name, synced and renamed, once the metrics up to it are on the disk. The newest
+that verifies, and whose metrics are there, is used; a damaged one costs the steps since the one before. There
+is no pickle, and no random state: every draw is a hash of what it is for.
 
 A whole model is written as `weights.safetensors` and `optimizer.safetensors`, at once. A sharded one by
 torch.distributed.checkpoint, each rank its own shards in one file, in the background: `save` returns when
@@ -14,7 +14,6 @@ both, and either is read on any number of ranks.
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 import threading
@@ -34,15 +33,14 @@ from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 
-from acereason import ranks
+from acereason import ranks, stopping
 from acereason.errors import CheckpointError
-from acereason.files import write_atomic
+from acereason.files import sync, write_atomic
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
 
 log = logging.getLogger(__name__)
-KEEP = 2
 Optimizers = Iterable[torch.optim.Optimizer]
 
 
@@ -55,6 +53,7 @@ class Position(msgspec.Struct, kw_only=True):
     step: int = 0
     finished: bool = False  # the stage's last step is done, its evaluation is not
     metrics_size: int = 0
+    metrics_hash: str = ""
     state: StageState | None = None
     hashes: dict[str, str] = {}
 
@@ -78,12 +77,12 @@ class Writer:
         self.wait()
 
     def save(self, model: Any, optimizers: Optimizers, position: Position) -> None:
-        """Write a checkpoint of this moment and drop all but the newest two. Collective."""
+        """Write a checkpoint of this moment and drop all but the newest that are to be kept. Collective."""
         self.wait()
         run = self._run
         number = ranks.of_main(max((_number(p) for p in _folders(run)), default=0) + 1)
         temporary = run.checkpoints / f".tmp-{number}"
-        position.metrics_size = run.metrics_size()
+        position.metrics_size, position.metrics_hash = run.mark()
         now = msgspec.json.decode(msgspec.json.encode(position), type=Position)
         with disk_errors(run.path):
             if ranks.main():
@@ -142,17 +141,42 @@ def _finish(run: Run, temporary: Path, position: Position, number: int) -> None:
     files = sorted(temporary.glob("*.safetensors"))
     position.hashes = {f.name: file_hash(f) for f in files}
     for file in files:
-        _sync(file)
+        sync(file)
     write_atomic(temporary / "position.json", msgspec.json.encode(position))
-    _sync(temporary)
     temporary.rename(run.checkpoints / f"step-{position.step:06d}-{number}")
-    _sync(run.checkpoints)
-    for old in _folders(run)[:-KEEP]:
+    sync(run.checkpoints)
+    for old in _folders(run)[: -run.recipe.keep.checkpoints]:
         shutil.rmtree(old)
 
 
+class Saver:
+    """Writes checkpoints when a loop says that it may: now, or after a step where one is due. When the run
+    was asked to stop it writes one and raises Preempted. Collective."""
+
+    def __init__(
+        self, writer: Writer, model: Any, optimizers: Optimizers, position: Position, every: int
+    ) -> None:
+        self._writer, self._model, self._optimizers = writer, model, optimizers
+        self._position, self._every = position, every
+
+    def __call__(self) -> None:
+        """Write one now."""
+        asked = bool(ranks.largest(torch.tensor(float(stopping.asked()))))
+        self._writer.save(self._model, self._optimizers, self._position)
+        if asked:
+            self._writer.wait()
+            raise stopping.Preempted
+
+    def after_step(self) -> None:
+        """Write one if it is due after this step of the stage, or if the run was asked to stop."""
+        due = self._position.stage_step % self._every == 0
+        if due or ranks.largest(torch.tensor(float(stopping.asked()))):
+            self()
+
+
 def latest(run: Run) -> tuple[Path, Position] | None:
-    """The newest checkpoint that is whole, or None when there is none at all. Collective.
+    """The newest checkpoint that is whole and whose metrics are there, or None when there is none at all.
+    Collective.
 
     Raises CheckpointError when there are some but none verifies."""
     return ranks.of_main(_latest(run) if ranks.main() else None)
@@ -163,21 +187,46 @@ def _latest(run: Run) -> tuple[Path, Position] | None:
         shutil.rmtree(leftover)
     folders = _folders(run)
     for folder in reversed(folders):
-        try:
-            position = msgspec.json.decode((folder / "position.json").read_bytes(), type=Position)
-            damaged = [n for n, h in position.hashes.items() if file_hash(folder / n) != h]
-        except (OSError, msgspec.DecodeError) as error:
-            log.warning("checkpoint %s cannot be read (%s); trying the one before", folder, error)
-            continue
-        if not damaged:
+        position, fault = _verified(run, folder)
+        if position is not None:
             return folder, position
-        log.warning("checkpoint %s is damaged (%s); trying the one before", folder, damaged[0])
+        log.warning("checkpoint %s %s; trying the one before", folder, fault)
     if folders:
         raise CheckpointError(
-            f"none of the {len(folders)} checkpoints in {run.checkpoints} is whole. Remove them to begin "
-            "the run again from its recipe, or restore one from a copy"
+            f"none of the {len(folders)} checkpoints in {run.checkpoints} is whole (the oldest {fault}). "
+            "Remove them to begin the run again from its recipe, or restore one from a copy"
         )
     return None
+
+
+def _verified(run: Run, folder: Path) -> tuple[Position | None, str]:
+    """Where a checkpoint stands, or what is wrong with it."""
+    try:
+        position = msgspec.json.decode((folder / "position.json").read_bytes(), type=Position)
+        damaged = [n for n, h in position.hashes.items() if file_hash(folder / n) != h]
+    except (OSError, msgspec.DecodeError) as error:
+        return None, f"cannot be read ({error})"
+    if damaged:
+        return None, f"is damaged ({damaged[0]})"
+    if not run.has(position.metrics_size, position.metrics_hash):
+        return None, f"is of {position.metrics_size:,} bytes of metrics.jsonl that are not there any more"
+    return position, ""
+
+
+def drop_later(run: Run, folder: Path) -> None:
+    """Remove the checkpoints after this one, which cannot be used: the run goes on from here."""
+    for later in _folders(run) if ranks.main() else ():
+        if _number(later) > _number(folder):
+            shutil.rmtree(later)
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Write a model's weights alone, for `load_weights`; returns when they are written. Collective."""
+    if is_sharded(model):
+        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        state_dict_saver.save(_weights(model), storage_writer=writer)
+    else:
+        save_file(_weights(model), folder / "weights.safetensors")
 
 
 def load_weights(folder: Path, model: Any) -> None:
@@ -255,11 +304,3 @@ def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Tensor]:
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -38,7 +38,7 @@ def for_rl(model: Any, settings: Rl) -> Optimizers:
 
 
 def _adamw(parameters: Iterable[Tensor], rate: float, settings: Sft | Rl) -> torch.optim.Optimizer:
-    """AdamW whose decay spares norms and biases: they scale and shift, and 0 is nothing they should be near."""
+    """AdamW whose decay spares norms and biases: they scale and shift, and need not be near 0."""
     every = list(parameters)
     groups: list[dict[str, Any]] = [{"params": every}]
     if settings.weight_decay:

@@ -37,16 +37,17 @@ class PoolState(msgspec.Struct, kw_only=True):
     cursor: int = 0
     order: list[str] = []
     solved: list[str] = []
+    small: bool = False  # smaller batches than the stage asks for were said
 
 
 class StageState(msgspec.Struct, kw_only=True):
     """What a stage has to remember from step to step; it is part of every checkpoint. `temperature` is the
-    temperature rule's own; `history` holds each step's (mean reward, truncated share), `dev` (step of the
-    stage, accuracy on the dev split) for every evaluation inside the stage."""
+    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens), `dev` (step of
+    the stage, accuracy on the dev split) for every evaluation inside the stage."""
 
     pool: PoolState
     temperature: dict[str, float]
-    history: list[tuple[float, float]] = []
+    history: list[tuple[float, float, int]] = []
     dev: list[tuple[int, float]] = []
     bad_steps: int = 0  # in a row, without a finite gradient
 
@@ -102,16 +103,19 @@ def best(dev: Sequence[tuple[int, float]]) -> int:
 
 
 def finished(
-    rule: Stop, history: Sequence[tuple[float, float]], dev: Sequence[tuple[int, float]] = ()
+    rule: Stop, history: Sequence[tuple[float, float, int]], dev: Sequence[tuple[int, float]] = ()
 ) -> str | None:
-    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share), `dev` the
-    evaluations' (step, accuracy)."""
-    recent = [truncated for _, truncated in history[-5:]]
+    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens),
+    `dev` the evaluations' (step, accuracy)."""
+    tokens = sum(tokens for _, _, tokens in history)
+    if rule.tokens is not None and tokens >= rule.tokens:
+        return f"{tokens:,} tokens were sampled"
+    recent = [truncated for _, truncated, _ in history[-5:]]
     if rule.truncated_below is not None and len(recent) == 5 and sum(recent) / 5 < rule.truncated_below:
         return f"truncated share below {rule.truncated_below}"
     n = rule.patience
     if n is not None and len(history) >= 2 * n:
-        rewards = [reward for reward, _ in history]
+        rewards = [reward for reward, _, _ in history]
         last, before = sum(rewards[-n:]) / n, sum(rewards[-2 * n : -n]) / n
         if last <= before:
             return f"no gain over {n} steps ({before:.3f} → {last:.3f})"

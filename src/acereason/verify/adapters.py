@@ -4,36 +4,39 @@ compute_score.
 Both frameworks hand over the text of a completion. When the chat template has already opened
 `<think>`, the completion must close it; pass `thinking=False` for models that do not think. Where
 TRL parses messages itself, the thinking arrives apart from the content and counts as closed.
+
+Tests are read in every shape that `published.tests` knows, as curation reads them; a row whose shape
+is not known is a DataError that shows it, never a reward.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from acereason.chat import END_THINK
 from acereason.errors import DataError, RunError
-from acereason.problems import Problem, Response, Test, Verdict
+from acereason.problems import Problem, Response, Verdict
+from acereason.published import fields
+from acereason.published.packed import plain, shown
+from acereason.published.tests import read_tests
 from acereason.verify.judge import Judge, verify
 
 Reward = Callable[..., list[float | None]]
-_COLUMNS = ("answer", "tests", "function", "time_limit", "memory_limit", "domain", "id")
 _THINKING = ("reasoning_content", "reasoning", "thinking")  # what parsed messages call it
 
 
 def trl_reward(judge: Judge | None = None, thinking: bool = True) -> Reward:
-    """A function for TRL's `reward_funcs`. It reads the data set's columns `answer` (math) or
-    `tests` (code; records or their JSON), and `function`, `time_limit`, `memory_limit`, `domain`
-    where there are any. 1.0 or 0.0; None, which TRL leaves out of the reward, for what could not be
-    judged."""
+    """A function for TRL's `reward_funcs`. It reads the data set's columns `answer` (math; also under the
+    other names that sets use, `ground_truth` …) or `tests` (code, in any published shape), and `function`,
+    `time_limit`, `memory_limit`, `domain` where there are any. 1.0 or 0.0; None, which TRL leaves out of the
+    reward, for what could not be judged. DataError: a row with neither, or tests of an unknown shape."""
 
     def acereason_reward(
         prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
-        rows = [
-            {name: columns[name][i] for name in _COLUMNS if name in columns} for i in range(len(completions))
-        ]
+        known = [name for name in fields.NAMES if name in columns]
+        rows = [{name: columns[name][i] for name in known} for i in range(len(completions))]
         texts = [_text(completion) for completion in completions]
         problems = [_problem(row, _text(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
         pairs = [(p, _response(p, t, thinking)) for p, t in zip(problems, texts, strict=True)]
@@ -74,27 +77,19 @@ def _response(problem: Problem, text: str, thinking: bool) -> Response:
 
 
 def _problem(row: Mapping[str, Any], question: str) -> Problem:
-    tests = _tests(row.get("tests") or ())
-    answer = row.get("answer")
-    return Problem(
-        id=str(row.get("id", question)),
-        domain=str(row.get("domain") or ("code" if tests else "math")),
-        question=question,
-        answer=None if answer is None else str(answer),
-        tests=tests,
-        function=row.get("function"),
-        time_limit=row.get("time_limit"),
-        memory_limit=row.get("memory_limit"),
-    )
-
-
-def _tests(tests: Any) -> tuple[Test, ...]:
-    if isinstance(tests, str):
-        tests = json.loads(tests)
-    return tuple(
-        test if isinstance(test, Test) else Test(test["type"], test["input"], test["output"])
-        for test in tests
-    )
+    name = str(row.get("id") or question)
+    limits = {key: row[key] for key in ("time_limit", "memory_limit") if row.get(key) is not None}
+    found = fields.tests_of(row, question)
+    truth = None if found else fields.answer_of(row)
+    domain = row.get("domain") or None
+    if not found and truth is None and domain in (None, "math", "code"):
+        raise DataError(
+            f"expected the column answer (math) or tests (code) with a value, found {shown(dict(row))}"
+        )
+    judged = found.fields(name) if found else {"domain": "math", "answer": truth}
+    if domain is not None and not found.program:
+        judged["domain"] = str(domain)
+    return Problem(**{"id": name, "question": question, **judged, **limits})
 
 
 def compute_score(
@@ -108,18 +103,24 @@ def compute_score(
 ) -> float:
     """verl's custom reward function (`reward.custom_reward_function.path`, `.name`).
 
-    ground_truth   the reference answer; or for code `{"inputs": […], "outputs": […], "fn_name": …}`
-                   (with `fn_name` an input holds one JSON argument a line), as an object or as JSON
+    ground_truth   the reference answer, also as the only one of a list; or for code the tests, in any shape
+                   that `published.tests` knows, such as `{"inputs": […], "outputs": […], "fn_name": …}`, as
+                   objects, as JSON or as Parquet's arrays
     extra_info     `time_limit`, `index`; `thinking` of one row
 
     Settings of the run, under `custom_reward_function.reward_kwargs`: `thinking: false` for models
     that do not think; `unjudged`, the score of what could not be judged.
 
-    1.0 or 0.0. Without `unjudged`, RunError when the machine or the row is at fault, since verl has
-    no word for that.
+    1.0 or 0.0. Without `unjudged`, DataError for a row whose ground truth is of no known shape, and RunError
+    when the machine is at fault, since verl has no word for that.
     """
     extra = extra_info or {}
-    problem = _verl_problem(data_source, ground_truth, extra)
+    try:
+        problem = _verl_problem(data_source, ground_truth, extra)
+    except DataError:
+        if unjudged is None:
+            raise
+        return float(unjudged)
     verdict = verify(problem, _response(problem, solution_str, bool(extra.get("thinking", thinking))))
     if verdict.reward is not None:
         return float(verdict.reward)
@@ -129,30 +130,15 @@ def compute_score(
 
 
 def _verl_problem(source: str, truth: Any, extra: Mapping[str, Any]) -> Problem:
-    identity = f"{source}/{extra.get('index', '')}"
-    if isinstance(truth, str) and truth.lstrip().startswith("{") and '"inputs"' in truth:
-        truth = json.loads(truth)
-    if not isinstance(truth, Mapping):
-        return Problem(identity, "math", "", answer=str(truth))
-    inputs, outputs = (_items(truth.get(name)) for name in ("inputs", "outputs"))
-    if not inputs or len(inputs) != len(outputs):
-        raise DataError(f"{identity}: expected as many inputs as outputs, and at least one")
-    name = truth.get("fn_name")
-    tests = [_verl_test(a, b, name) for a, b in zip(inputs, outputs, strict=True)]
-    return Problem(
-        identity, "code", "", tests=tuple(tests), function=name, time_limit=extra.get("time_limit")
-    )
-
-
-def _items(column: Any) -> list[Any]:
-    """A list from what Parquet gives, which may be an array."""
-    return [] if column is None else list(column)
-
-
-def _verl_test(given: Any, wanted: Any, name: str | None) -> Test:
-    if name is None:
-        return Test("stdin", str(given), str(wanted))
-    if isinstance(given, str):
-        arguments = [json.loads(line) for line in given.split("\n") if line.strip()]
-        return Test("functional", json.dumps(arguments), str(wanted))
-    return Test("functional", json.dumps(given), json.dumps(wanted))
+    name = f"{source}/{extra.get('index', '')}"
+    truth = plain(truth)
+    try:
+        if not fields.are_tests(truth):
+            return Problem(name, "math", "", answer=fields.stated(truth))
+        found = read_tests(truth, question=str(extra.get("question") or ""))
+        if not found:
+            raise DataError(f"expected at least one test, found {shown(truth)}")
+    except DataError as error:
+        raise DataError(f"{name}: {error}") from error
+    limit = {"time_limit": extra["time_limit"]} if extra.get("time_limit") is not None else {}
+    return Problem(**{"id": name, "question": "", **found.fields(name), **limit})

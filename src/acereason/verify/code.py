@@ -3,89 +3,42 @@
     tests, those that caught programs before first ──▶ one child runs them all ──▶ answers
     answers compared here; the first failure ends it
 
-A failure counts only if it happened in a child that ran nothing before it: a test that fails after
-others in the same child is run again as the first of a fresh one, and a child that died of a signal
-is run again. So what one test leaves behind cannot fail the next, and a program that ends its
-process after each answer is judged test by test.
+A test that fails after others in the same child may have failed for what they left behind. Then, once for
+a program, all begins again with every test in a child of its own, and all must pass: state carried over is
+mended, and a guesser gets no second try at one test alone. A child that died of a signal is run again, once
+for a program as well. What a test passed stays passed when its child ends with it, as some programs do.
 
-Standard output is compared line by line: outer blank lines and the blanks around a line do not
-count, and two lines are equal when their words are equal as text or as exact decimal numbers.
-Results of function calls are compared as JSON values, exactly; a tuple is a list.
+How answers are compared is in `compare.py`, how long a program may run in `watch.py`, both of one child in
+`marking.py`.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from acereason.problems import Problem, Test, Verdict
 from acereason.verify import lcb
-from acereason.verify.sandbox.client import Frame, Limits, Lost, Run, Zygote, job_bytes
+from acereason.verify.compare import same_output, same_result
+from acereason.verify.marking import Failure, Marking, printable
+from acereason.verify.sandbox.client import Limits, Lost, Zygote, job_bytes
 from acereason.verify.sandbox.selftest import self_test
+from acereason.verify.watch import Watch
+
+__all__ = ["Examiner", "Failure", "Marking", "control", "printable", "same_output", "same_result", "unusable"]
 
 DEFAULT_SECONDS = 6.0  # LiveCodeBench's limit per test
 DEFAULT_MEBIBYTES = 1024
+MOST_SECONDS, MOST_MEBIBYTES = 3600.0, 1 << 20  # a problem that asks for more is taken for a mistake
+REMEMBERED = 10_000  # problems whose telling tests are kept in mind
 CONTROL = job_bytes("print(int(input()) * 2)", ["21"], None)
-FailureKind = Literal["wrong", "timeout"]
-_json = msgspec.json.Decoder()
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a test does not count as passed; `signalled` failures deserve a second look."""
-
-    kind: FailureKind
-    detail: str
-    signalled: bool = False
-
-
-def same_output(expected: str, answer: bytes) -> bool:
-    """Whether a program's standard output is the expected one."""
-    try:
-        text = answer.decode()
-    except UnicodeDecodeError:
-        return False
-    if text == expected:
-        return True
-    ours, theirs = expected.strip().splitlines(), text.strip().splitlines()
-    return len(ours) == len(theirs) and all(
-        _same_line(a.strip(), b.strip()) for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-def _same_line(a: str, b: str) -> bool:
-    if a == b:
-        return True
-    ours, theirs = a.split(), b.split()
-    return len(ours) == len(theirs) and all(
-        x == y or _same_number(x, y) for x, y in zip(ours, theirs, strict=True)
-    )
-
-
-def _same_number(a: str, b: str) -> bool:
-    try:
-        return Decimal(a) == Decimal(b)
-    except (InvalidOperation, ValueError):
-        return False
-
-
-def same_result(expected: str, answer: bytes) -> bool:
-    """Whether the JSON of a call's result is the expected JSON value. NaN equals nothing."""
-    try:
-        return bool(_json.decode(answer) == _json.decode(expected.encode()))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
-        return False
-
-
-def printable(text: str, limit: int = 160) -> str:
-    """Text of a program made safe for logs: control characters escaped, and cut."""
-    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
-    return safe.encode("utf-8", "backslashreplace").decode()
+class Starved(Exception):
+    """The machine was too busy to tell how long a program takes."""
 
 
 class Examiner:
@@ -114,7 +67,7 @@ class Examiner:
     def judge(self, problem: Problem, code: str, lenient: bool = False) -> Verdict:
         """Judge one program. `lenient` runs it as LiveCodeBench would (`sandbox/lcb.py`): one process,
         tests in order, the first failure counts, its own limits. Never raises for the program; a
-        zygote lost twice gives "unjudged"."""
+        zygote lost twice, or a machine too busy, gives "unjudged"."""
         fault = unusable(problem)
         if fault:
             return Verdict("unjudged", None, detail=fault)
@@ -125,119 +78,88 @@ class Examiner:
                 self.lost += 1
                 self.close()
                 reason = str(error)
+            except Starved as error:
+                return Verdict("unjudged", None, detail=str(error))
         return Verdict("unjudged", None, detail=reason)
 
     def _judge(self, problem: Problem, code: str, lenient: bool) -> Verdict:
         total = len(problem.tests)
-        seen = self._caught.setdefault((problem.id, hash(problem.tests)), [0] * total)
+        seen = self._telling(problem)
         order = sorted(range(total), key=lambda i: (0 if lenient else -seen[i], i))
+        trial = _Trial(self, problem, code, lenient)
         for kind in ("functional", "stdin"):
-            pending = [i for i in order if problem.tests[i].type == kind]
-            found = self._first_failure(problem, code, pending, lenient)
-            if found is not None:
-                index, failure = found
+            failed = trial.first_failure([i for i in order if problem.tests[i].type == kind])
+            if failed is not None:
+                index, failure = failed
                 seen[index] += 1
                 detail = f"test {index + 1} of {total}: {failure.detail}"
                 return Verdict(failure.kind, 0, detail=detail)
         return Verdict("correct", 1, detail=f"{total} tests passed")
 
-    def _first_failure(
-        self, problem: Problem, code: str, pending: list[int], lenient: bool
-    ) -> tuple[int, Failure] | None:
-        second_look = False
+    def _telling(self, problem: Problem) -> list[int]:
+        """How many programs each test of a problem has caught."""
+        if len(self._caught) > REMEMBERED:
+            self._caught.clear()
+        return self._caught.setdefault((problem.id, hash(problem.tests)), [0] * len(problem.tests))
+
+
+class _Trial:
+    """One program, from its first child to its last."""
+
+    def __init__(self, examiner: Examiner, problem: Problem, code: str, lenient: bool) -> None:
+        self._zygote = examiner.zygote(("numpy",) if "numpy" in code else ())
+        self._problem, self._code, self._lenient = problem, code, lenient
+        cpu = lcb.SECONDS if lenient else problem.time_limit or DEFAULT_SECONDS
+        memory = lcb.MEBIBYTES if lenient else problem.memory_limit or DEFAULT_MEBIBYTES
+        self._limits = Limits(cpu, 3 * cpu + 1, memory)
+        self._left = 2 * self._limits.total(len(problem.tests))  # wall seconds, of all children together
+        self._alone = self._died = False
+
+    def first_failure(self, order: Sequence[int]) -> tuple[int, Failure] | None:
+        """The first of these tests that the program fails, and how."""
+        pending = list(order)
         while pending:
-            tests = [problem.tests[i] for i in pending]
-            passed, failure = self._run(problem, code, tests, lenient)
+            batch = pending[:1] if self._alone else pending
+            passed, failure = self._run([self._problem.tests[i] for i in batch])
             pending = pending[passed:]
-            if failure is not None and lenient:
+            if failure is None:
+                continue
+            if self._lenient:
                 return pending[0], failure
-            if failure is None or passed:
-                second_look = False
-            elif failure.signalled and not second_look:
-                second_look = True
+            if failure.signalled and not self._died:
+                self._died = True
+            elif passed and not self._alone:
+                self._alone = True
+                pending = [pending[0], *(i for i in order if i != pending[0])]
             else:
                 return pending[0], failure
         return None
 
-    def _run(
-        self, problem: Problem, code: str, tests: Sequence[Test], lenient: bool
-    ) -> tuple[int, Failure | None]:
+    def _run(self, tests: Sequence[Test]) -> tuple[int, Failure | None]:
         """Run tests in one fresh child: how many passed before the first failure, and that
         failure."""
-        zygote = self.zygote(("numpy",) if "numpy" in code else ())
-        functional = tests[0].type == "functional"
-        cpu = lcb.SECONDS if lenient else problem.time_limit or DEFAULT_SECONDS
-        memory = lcb.MEBIBYTES if lenient else problem.memory_limit or DEFAULT_MEBIBYTES
-        limits = Limits(cpu, 3 * cpu + 1, memory)
-        job = job_bytes(code, [t.input for t in tests], problem.function if functional else None, lenient)
-        marking = Marking(tests, cpu, lenient)
-        run = zygote.run(job, len(tests), limits, marking.failed_already)
+        limits, function = self._limits, self._problem.function if tests[0].type == "functional" else None
+        job = job_bytes(self._code, [test.input for test in tests], function, self._lenient)
+        total = min(self._left, limits.total(len(tests)))
+        if total <= 0:
+            return 0, Failure("timeout", "past the wall-clock limit of all tests")
+        longest = max(len(test.input) for test in tests) * 4  # bytes a character
+        marking, watch = Marking(tests, limits, self._lenient), Watch(limits, total)
+        with self._zygote.started(job, len(tests), limits, total, longest) as child:
+            while not child.ended(watch.pause()):
+                wrong = marking.mark(child.answers)
+                reason = "judge" if wrong else watch.overrun(marking.passed, child.time())
+                if reason:
+                    child.kill(reason)
+                    break
+            run = child.wait()
+            marking.finish(child.answers, run)
+        self._left -= run.wall - run.waited
         if run.killed or run.status:
-            control(zygote)
-        return marking.result(run)
-
-
-class Marking:
-    """Compares the answers of one child with the expected ones, as they come."""
-
-    def __init__(self, tests: Sequence[Test], cpu: float, lenient: bool = False) -> None:
-        self._tests, self._cpu, self._lenient = tests, cpu, lenient
-        self._passed = 0
-        self._end = 0
-        self._failure: Failure | None = None
-
-    def failed_already(self, frames: Sequence[Frame], output: int) -> bool:
-        """Mark what is there so far; whether a test has failed."""
-        while self._failure is None and self._passed < min(len(frames), len(self._tests)):
-            frame = frames[self._passed]
-            if frame.test != self._passed or not self._end <= frame.start <= frame.end:
-                self._failure = Failure("wrong", "the program spoiled its own answers")
-            elif frame.error is not None:
-                late = self._lenient and frame.error.startswith("Overtime")
-                self._failure = Failure("timeout" if late else "wrong", printable(frame.error))
-            elif frame.nanoseconds > self._cpu * 1e9:
-                self._failure = Failure("timeout", f"more than {self._cpu:g} s of processor time")
-            else:
-                self._compare(os.pread(output, frame.end - frame.start, frame.start))
-            self._end = frame.end
-        return self._failure is not None
-
-    def _compare(self, answer: bytes) -> None:
-        test = self._tests[self._passed]
-        rules = (lcb.same_output, lcb.same_result) if self._lenient else (same_output, same_result)
-        same = rules[test.type == "functional"]
-        if same(test.output, answer):
-            self._passed += 1
-        else:
-            self._failure = Failure("wrong", "wrong answer")
-
-    def result(self, run: Run) -> tuple[int, Failure | None]:
-        """The marks after the child has ended."""
-        output = os.memfd_create("marked", os.MFD_CLOEXEC)
-        try:
-            os.write(output, run.output)
-            self.failed_already(run.frames, output)
-        finally:
-            os.close(output)
-        if self._failure is None and self._passed < len(self._tests):
-            self._end_of_child(run)
-        return self._passed, self._failure
-
-    def _end_of_child(self, run: Run) -> None:
-        """The child ended inside a test: out of time, crashed, or left on purpose with its
-        answer."""
-        if run.killed == "cpu" or run.status == -24:
-            self._failure = Failure("timeout", f"more than {self._cpu:g} s of processor time")
-        elif run.killed == "wall":
-            self._failure = Failure("timeout", "asleep, or starved, past the wall-clock limit")
-        elif run.killed or run.status < 0:
-            self._failure = Failure("wrong", f"died of signal {-run.status}", signalled=True)
-        elif run.status > 0:
-            self._failure = Failure("wrong", f"exit status {run.status}")
-        elif self._lenient or self._tests[self._passed].type == "functional":
-            self._failure = Failure("wrong", "the process ended before the function returned")
-        else:
-            self._compare(run.output[self._end :])
+            control(self._zygote)
+        if run.killed == "starved" and marking.failure is None and marking.passed < len(tests):
+            raise Starved(f"the program waited {run.waited:.0f} of {run.wall:.0f} s for a processor")
+        return marking.passed, marking.failure
 
 
 def control(zygote: Zygote) -> None:
@@ -252,6 +174,10 @@ def unusable(problem: Problem) -> str:
     """Why a problem cannot judge anything; empty when it can."""
     if not problem.tests:
         return f"problem {problem.id} has no tests: nothing can be judged"
+    for name, most in (("time_limit", MOST_SECONDS), ("memory_limit", MOST_MEBIBYTES)):
+        limit = getattr(problem, name)
+        if limit is not None and not (math.isfinite(limit) and 0 <= limit <= most):
+            return f"problem {problem.id}: expected a {name} from 0 to {most:g}, found {limit}"
     functional = [test for test in problem.tests if test.type == "functional"]
     if functional and not problem.function:
         return f"problem {problem.id} has functional tests but names no function to call"

@@ -161,16 +161,16 @@ def own(name: str, where: str | None) -> Loaded:
 def _problems(benchmark: Benchmark, where: str) -> Iterator[Problem]:
     for path in find_files(where, benchmark.files):
         layout: Layout | None = None
-        for number, row, reason, _ in raw_rows(path):
+        for _, row, reason, _, place in raw_rows(path):
             if row is None:
-                raise DataError(f"{path}, row {number}: {reason}")
+                raise DataError(f"{path}, {place}: {reason}")
             layout = layout or _fitting(benchmark, set(row), path)
             if _outside(benchmark, row):
                 continue
             try:
                 yield layout.adapt(row)
             except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-                raise DataError(f"{path}, row {number}: {type(error).__name__} {error}") from error
+                raise DataError(f"{path}, {place}: {type(error).__name__} {error}") from error
 
 
 def _outside(benchmark: Benchmark, row: Row) -> bool:

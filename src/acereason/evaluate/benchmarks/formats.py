@@ -5,7 +5,7 @@
 | math-ai/aime24 | no answer column: the answer is the box in the solution |
 | AIME | answers such as "073" are integers |
 | LiveCodeBench | tests packed as base64 of zlib of a pickle: read, never loaded (`unpack`) |
-| HumanEval+, MBPP+ | tests are programs that hold the expected results (`evaluate.assertions`) |
+| HumanEval+, MBPP+ | tests are programs that hold the expected results (`verify.assertions`) |
 
 A row that does not fit raises DataError or KeyError: a benchmark with a row left out is another benchmark.
 """
@@ -20,12 +20,11 @@ import msgspec
 
 from acereason.chat import boxed_answer
 from acereason.errors import DataError
-from acereason.problems import Problem, Test
+from acereason.problems import Problem
+from acereason.published import assertions
 from acereason.published.tests import private_tests, tests
 
 Row = Mapping[str, Any]
-ASSERTIONS = "acereason.evaluate.benchmarks.assertions:PROGRAMS"
-ASSERT_SECONDS, ASSERT_MEBIBYTES = 60.0, 4096  # for all inputs of a task together
 SCRIPT_REQUEST = (
     "Please provide a self-contained Python script that solves the following problem in a markdown code "
     "block:"
@@ -115,9 +114,5 @@ def mbpp_plus(row: Row) -> Problem:
 
 
 def _asserted(source: str, name: str, prompt: str, program: str) -> Problem:
-    word = question_id(name)
-    return Problem(
-        name, ASSERTIONS, f"{SCRIPT_REQUEST}\n```python\n{prompt.strip()}\n```",
-        tests=(Test("stdin", word + "\n", word + "\n"),), time_limit=ASSERT_SECONDS,
-        memory_limit=ASSERT_MEBIBYTES, source=source, meta={"program": program},
-    )  # fmt: skip
+    asked = f"{SCRIPT_REQUEST}\n```python\n{prompt.strip()}\n```"
+    return Problem(id=name, question=asked, source=source, **assertions.fields(name, program))

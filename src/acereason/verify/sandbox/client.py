@@ -2,7 +2,8 @@
 back.
 
 A `Zygote` serves one job at a time and belongs to one thread. Whatever goes wrong between the two
-processes raises `Lost`: the zygote is then gone, and nothing has been learned about the program.
+processes, or in the caller while a job runs, raises `Lost`: the zygote is then gone, and nothing has been
+learned about the program. What a child wrote is read as bytes at places that were checked first.
 """
 
 from __future__ import annotations
@@ -10,25 +11,29 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from acereason.errors import SandboxUnavailable
+from acereason.verify.sandbox.frames import FRAME
 
-PAGE = 4096
 SCRIPT = Path(__file__).with_name("zygote.py")
 START_SECONDS = 60.0
+ANSWER_SECONDS = 60.0  # within which a living zygote answers
+PATIENCE = 5  # times its wall limit after which a child ends, however starved
 
 
 class Lost(Exception):
@@ -37,61 +42,70 @@ class Lost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one job: processor seconds per test, wall seconds per test, MiB, bytes of all output."""
+    """Of one job: processor seconds per test, wall seconds per test, MiB, bytes of all output. Wall time is
+    counted without the time that a program waited for a processor."""
 
     cpu: float = 6.0
     wall: float = 19.0
     memory: int = 1024
     output: int = 16 << 20
 
+    def total(self, tests: int) -> float:
+        """Wall seconds of all tests together: one may take the whole of its limit, the others what they
+        may compute."""
+        return self.wall + tests * self.cpu
 
-class Frame(msgspec.Struct, array_like=True, frozen=True):
+
+class Frame(NamedTuple):
     """What the child says about one test; untrusted."""
 
-    test: int
     start: int
     end: int
     nanoseconds: int
-    error: str | None
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a child ended, and what it left behind.
+    """How a child ended.
 
-    killed   "" when it ended by itself, else "cpu", "wall" or "judge"
+    killed   "" when it ended by itself; "cpu", "wall" or "judge" as the caller said; "wall", "starved",
+             "threads" by the zygote
     status   exit status, or minus the signal
-    cpu      processor seconds, from the kernel
-    frames   of the tests that ended
-    output   everything written to the output file
+    cpu      processor seconds, wall seconds, and those of them that it waited for a processor
+    output   the first 64 KiB of the output file
     """
 
     killed: str
     status: int
     cpu: float
-    frames: tuple[Frame, ...]
-    output: bytes
+    wall: float
+    waited: float
+    output: bytes = b""
 
 
-class _Report(msgspec.Struct):
+class Time(msgspec.Struct, frozen=True):
+    """Seconds since a child began: of wall time, of processor time, of waiting for a processor."""
+
+    job: int
+    wall: float
+    cpu: float
+    waited: float
+
+    @property
+    def awake(self) -> float:
+        """Wall time that no other work can be blamed for."""
+        return self.wall - self.waited
+
+
+class _Report(Time, frozen=True):
     killed: str
     status: int
-    cpu: float
+    fault: str
 
 
-_frames = msgspec.json.Decoder(Frame)
-_reports = msgspec.json.Decoder(_Report)
-
-
-def read_frames(descriptor: int, limit: int = 1 << 20) -> tuple[Frame, ...]:
-    """The well-formed frames at the start of a frames file; the rest is ignored."""
-    frames: list[Frame] = []
-    for line in os.pread(descriptor, limit, PAGE).split(b"\n")[:-1]:
-        try:
-            frames.append(_frames.decode(line))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            break
-    return tuple(frames)
+SCM_CREDENTIALS = 2
+_CREDENTIALS = struct.Struct("3i")  # process, user, group; stamped on a packet by the kernel
 
 
 def _packages(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -124,6 +138,8 @@ class Zygote:
             "namespaces": namespaces,
         }  # fmt: skip
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._jobs = 0
         environment = {
             "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
             "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -141,10 +157,10 @@ class Zygote:
         self.tier = self._greeting()
 
     def _greeting(self) -> str:
-        if not select.select([self._channel], [], [], START_SECONDS)[0]:
+        if not self._readable(START_SECONDS):
             self.kill()
             raise SandboxUnavailable(f"the sandbox did not start within {START_SECONDS:.0f} s")
-        hello = self._channel.recv(65536)
+        hello, self._inside = self._packet()
         if not hello:
             status = self.kill()
             raise SandboxUnavailable(f"the sandbox process ended at its start with status {status}")
@@ -158,54 +174,54 @@ class Zygote:
             )
         return str(greeting["tier"])
 
-    def run(
-        self,
-        job: bytes,
-        tests: int,
-        limits: Limits,
-        give_up: Callable[[tuple[Frame, ...], int], bool] | None = None,
-    ) -> Run:
-        """Run one job in a fresh child. `give_up(frames so far, output file)` is asked now and then
-        while it runs; True kills the child. Raises Lost."""
-        files = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("job", "output", "frames")]
-        try:
-            os.pwrite(files[0], job, 0)
-            os.ftruncate(files[2], PAGE)
-            order = {
-                "cpu": limits.cpu, "wall": limits.wall, "memory": limits.memory,
-                "output": limits.output, "tests": tests,
-            }  # fmt: skip
-            report = self._ask(json.dumps(order).encode(), files, tests, limits, give_up)
-            size = min(os.fstat(files[1]).st_size, limits.output)
-            return Run(report.killed, report.status, report.cpu, read_frames(files[2]),
-                       os.pread(files[1], size, 0))  # fmt: skip
-        except (OSError, msgspec.DecodeError) as error:
-            self.kill()
-            raise Lost(f"the sandbox process was lost: {error}") from error
-        finally:
-            for file in files:
-                os.close(file)
+    def _readable(self, seconds: float) -> bool:
+        poll = select.poll()  # `select.select` knows no descriptor above 1023
+        poll.register(self._channel, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
-    def _ask(
-        self,
-        order: bytes,
-        files: list[int],
-        tests: int,
-        limits: Limits,
-        give_up: Callable[[tuple[Frame, ...], int], bool] | None,
-    ) -> _Report:
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", files))
-        self._channel.sendmsg([order], [rights])
-        deadline = time.monotonic() + 6 * limits.wall * tests + 10
-        pause = 0.02
-        while not select.select([self._channel], [], [], pause)[0]:
-            pause = min(2 * pause, 0.25)
-            if give_up is not None and give_up(read_frames(files[2]), files[1]):
-                self._channel.send(b"kill")
-                give_up = None
-            if time.monotonic() > deadline:
-                raise OSError("no answer in time")
-        return _reports.decode(self._channel.recv(4096))
+    def _packet(self) -> tuple[bytes, int]:
+        """One packet, and the process that sent it, from the kernel."""
+        data, ancillary, _, _ = self._channel.recvmsg(65536, socket.CMSG_SPACE(_CREDENTIALS.size))
+        senders = [_CREDENTIALS.unpack(rest)[0] for _, kind, rest in ancillary if kind == SCM_CREDENTIALS]
+        return data, senders[0] if senders else 0
+
+    @contextlib.contextmanager
+    def started(
+        self, job: bytes, tests: int, limits: Limits, total: float | None = None, file: int = 0
+    ) -> Iterator[Child]:
+        """A fresh child that runs this job. `total` is the limit of its wall time, `Limits.total` when
+        absent; `file` the bytes that its inputs take, if that is more than its output may. Whatever is
+        raised inside ends the zygote, and comes out as Lost."""
+        files: list[int] = []
+        try:
+            files.extend(os.memfd_create(name, os.MFD_CLOEXEC) for name in ("job", "output", "frames"))
+            os.pwrite(files[0], job, 0)
+            self._jobs += 1
+            deadline = PATIENCE * (limits.total(tests) if total is None else total)
+            order = {
+                "job": self._jobs, "cpu": math.ceil(limits.cpu * tests) + 2, "deadline": deadline,
+                "memory": (limits.memory << 20) + 3 * len(job), "file": max(limits.output, file),
+            }  # fmt: skip
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", files))
+            self._channel.sendmsg([json.dumps(order).encode()], [rights])
+            child = Child(self, self._jobs, Answers(files[1], files[2], limits.output), deadline)
+            yield child
+            child.wait()
+        except Exception as error:
+            self.kill()
+            raise Lost(f"the sandbox process was lost: {type(error).__name__}: {error}") from error
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            for descriptor in files:
+                os.close(descriptor)
+
+    def run(self, job: bytes, tests: int, limits: Limits) -> Run:
+        """Run one job to its end, without looking at its answers. Raises Lost."""
+        with self.started(job, tests, limits) as child:
+            run = child.wait()
+            return replace(run, output=child.answers.read(0, 1 << 16))
 
     def kill(self) -> int:
         """End the process and everything below it; returns its exit status."""
@@ -215,6 +231,95 @@ class Zygote:
         return self._process.wait()
 
     close = kill
+
+
+class Answers:
+    """What a child wrote so far: untrusted, and it may still change it."""
+
+    def __init__(self, output: int, frames: int, limit: int) -> None:
+        self._output, self._frames, self._limit = output, frames, limit
+
+    @property
+    def size(self) -> int:
+        """Bytes of output, as many as count."""
+        return min(os.fstat(self._output).st_size, self._limit)
+
+    def read(self, start: int, count: int) -> bytes:
+        """Bytes of output from a place within `size`; fewer at its end."""
+        return os.pread(self._output, count, start)
+
+    def frame(self, test: int) -> Frame | None:
+        """What the child says about a test, once it has."""
+        if os.fstat(self._frames).st_size < (test + 1) * FRAME.size:
+            return None
+        data = os.pread(self._frames, FRAME.size, test * FRAME.size)
+        if len(data) < FRAME.size:
+            return None
+        start, end, nanoseconds, error = FRAME.unpack(data)
+        return Frame(start, end, nanoseconds, error.rstrip(b"\0").decode("utf-8", "replace"))
+
+
+class Child:
+    """One program in its child, while it runs."""
+
+    def __init__(self, zygote: Zygote, job: int, answers: Answers, deadline: float) -> None:
+        self.answers = answers
+        self._zygote, self._job = zygote, job
+        self._deadline = time.monotonic() + deadline + ANSWER_SECONDS
+        self._time = Time(job, 0.0, 0.0, 0.0)
+        self._run: Run | None = None
+        self._killed = ""
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the child ended, within `seconds`."""
+        return self._run is not None or (self._zygote._readable(seconds) and self._receive())
+
+    def time(self) -> Time:
+        """The child's clocks now, or what they showed last when it has just ended."""
+        self._say(b"look")
+        before = self._time
+        while self._time is before and self._run is None:
+            self._expect()
+        return self._time
+
+    def kill(self, reason: str) -> None:
+        """End the child; its `Run` says why."""
+        self._killed = reason
+        self._say(b"kill")
+
+    def wait(self) -> Run:
+        """How it ended, once it has."""
+        while self._run is None:
+            self._expect()
+        return self._run
+
+    def _say(self, word: bytes) -> None:
+        if self._run is None:
+            self._zygote._channel.send(word)
+
+    def _expect(self) -> None:
+        if not self._zygote._readable(max(0.0, self._deadline - time.monotonic())):
+            raise OSError("no answer in time")
+        self._receive()
+
+    def _receive(self) -> bool:
+        """Take one packet; whether it is the report of this job. What another process or another job sent
+        is nothing to this one."""
+        data, sender = self._zygote._packet()
+        if not data:
+            raise OSError("it ended")
+        packet = json.loads(data) if sender == self._zygote._inside else {}
+        if packet.get("job") != self._job:
+            return False
+        if "status" not in packet:
+            self._time = msgspec.convert(packet, Time)
+            return False
+        report = msgspec.convert(packet, _Report)
+        if report.fault and not report.killed:
+            raise OSError(f"a child could not be confined: {report.fault}")
+        killed = self._killed if report.killed == "judge" else report.killed
+        self._run = Run(killed, report.status, report.cpu, report.wall, report.waited)
+        return True
 
 
 def job_bytes(code: str, inputs: Sequence[str], function: str | None, lenient: bool = False) -> bytes:

@@ -6,12 +6,17 @@ child then sets resource limits, restricts itself with Landlock to reading the i
 directories, and installs the seccomp filter. `no_new_privs` is set once, in the zygote, and
 inherited.
 
+Limits that the kernel counts per user bind only where nobody else is that user: started as root, every
+zygote becomes a user of its own; in a user namespace of its own it is one; elsewhere the zygote counts its
+children's threads itself.
+
 Kernel holes reachable through the calls that stay allowed are not covered; nor are timing channels.
 """
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -28,7 +33,8 @@ MNT_DETACH = 2
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1, 4
 NUMBERS = {"x86_64": {"pivot_root": 155, "seccomp": 317, "capset": 126},
            "aarch64": {"pivot_root": 41, "seccomp": 277, "capset": 91}}  # fmt: skip
-LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+CLOSE_RANGE, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 436, 444, 445, 446
+OWN_USERS = 2_000_000_000  # beyond the ranges that distributions and container engines hand out
 READ_FILE, READ_DIR = 4, 8
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 SYSTEM_PATHS = (
@@ -88,11 +94,34 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _call(f"mount {target}", result)
 
 
-def knows(uid: int) -> bool:
-    """Whether this user namespace knows a uid; rootless containers often know only their root."""
+def keep_only(descriptors: list[int]) -> None:
+    """Renumber these descriptors to 3, 4, … and close every other one, whatever its number."""
+    end = 3 + len(descriptors)
+    aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, end) for descriptor in descriptors]
+    for number, descriptor in enumerate(aside, 3):
+        os.dup2(descriptor, number, inheritable=False)
+    _syscall("close_range", CLOSE_RANGE, end, 0xFFFFFFFF, 0)
+
+
+def _known_users() -> list[tuple[int, int]]:
     with open("/proc/self/uid_map") as file:
         ranges = [tuple(map(int, line.split())) for line in file]
-    return any(first <= uid < first + count for first, _, count in ranges)
+    return [(first, first + count) for first, _, count in ranges]
+
+
+def knows(uid: int) -> bool:
+    """Whether this user namespace knows a uid; rootless containers often know only their root."""
+    return any(first <= uid < end for first, end in _known_users())
+
+
+def own_user(process: int) -> int | None:
+    """A uid that only the sandbox of this process uses; None where no other than its own is known."""
+    if knows(OWN_USERS + process):
+        return OWN_USERS + process
+    first, end = max(_known_users(), key=lambda known: known[1] - known[0])
+    return (
+        end - 1 - process % ((end - first) // 2) if end - first > 1000 else NOBODY if knows(NOBODY) else None
+    )
 
 
 def is_host_root() -> bool:
@@ -150,13 +179,13 @@ def _bind(source: str, target: str) -> None:
     _mount(source, target, None, MS_BIND | MS_REC)
 
 
-def drop_root(can_switch: bool, host_root: bool) -> None:
-    """Become an unprivileged user without groups or capabilities; checked, not assumed. The root of
+def drop_root(user: int | None, host_root: bool) -> None:
+    """Become the unprivileged `user` without groups or capabilities; checked, not assumed. The root of
     a container that knows no other user cannot switch; outside it is an ordinary user."""
-    if os.geteuid() == 0 and can_switch:
+    if os.geteuid() == 0 and user is not None:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(user, user, user)
     header = struct.pack("<Ii", 0x20080522, 0)
     _syscall("capset", _number["capset"], ctypes.c_char_p(header), ctypes.c_char_p(bytes(24)))
     if host_root and os.getuid() == 0:
@@ -208,19 +237,18 @@ def install_filter(instructions: bytes) -> None:
              SECCOMP_FILTER_FLAG_SPEC_ALLOW, ctypes.byref(program))  # fmt: skip
 
 
-def limit_resources(cpu: int, memory: int, output: int, processes: int | None) -> None:
-    """Resource limits of one child: processor seconds, bytes of address space beyond what the
-    zygote already maps, bytes of one file, threads. No core files, 64 descriptors, 64 MiB of main
+def limit_resources(cpu: int, memory: int, file: int, threads: int) -> None:
+    """Resource limits of one child: processor seconds, bytes of address space with what the zygote
+    already maps, bytes of one file, threads of its user. No core files, 64 descriptors, 64 MiB of main
     stack."""
     limits = {
         resource.RLIMIT_CPU: (cpu, cpu + 1),
         resource.RLIMIT_AS: (memory, memory),
-        resource.RLIMIT_FSIZE: (output, output),
+        resource.RLIMIT_FSIZE: (file, file),
         resource.RLIMIT_CORE: (0, 0),
         resource.RLIMIT_NOFILE: (64, 64),
+        resource.RLIMIT_NPROC: (threads, threads),
     }
-    if processes is not None:
-        limits[resource.RLIMIT_NPROC] = (processes, processes)
     for kind, (soft, hard) in limits.items():
         ceiling = resource.getrlimit(kind)[1]
         if ceiling != resource.RLIM_INFINITY:

@@ -2,9 +2,11 @@
 program.
 
 An allow-list. What is not on it fails with EPERM; a call under a foreign ABI (i386, x32) kills the
-process. Threads may be created, processes may not; files may be opened for reading only; limits may
-be read, and only the stack limit set; signals cannot be sent at all. x86-64 and arm64 have tables;
-the arm64 one has not been run by the authors and relies on the self-test.
+process. Threads may be created that share everything with their program, processes may not; files may
+be opened for reading only; limits may be read, and only the stack limit set; signals cannot be sent at
+all. Sockets exist only as a stream pair with two nameless ends, which `asyncio` wakes itself with: bytes
+in, bytes out, no addresses, no descriptors, no out-of-band data. x86-64 and arm64 have tables; the arm64
+one has not been run by the authors and relies on the self-test.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ EPERM, EACCES, ENOTTY, ENOSYS = 1, 13, 25, 38
 ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_BIT = 0x40000000
 
-CLONE_THREAD = 0x00010000
+CLONE_SHARED = 0x00050F00  # VM FS FILES SIGHAND THREAD SYSVSEM: all that a POSIX thread shares
 CLONE_NEW_ANYTHING = 0x7E020000 | 0x00000080
 OPEN_WRITES = 0o1 | 0o2 | 0o100 | 0o1000 | 0o2000 | 0o20000000
 RLIMIT_STACK = 3
 FCNTL_ALLOWED = (0, 1, 2, 3, 4, 1030)  # duplicate, descriptor flags, status flags
-IOCTL_ALLOWED = (0x5401, 0x5413, 0x5451)  # is it a terminal, its size, close on exec
+IOCTL_ALLOWED = (0x5401, 0x5413, 0x5421, 0x5451)  # is it a terminal, its size, non-blocking, close on exec
+AF_UNIX, SOCK_STREAM, SOCK_KIND = 1, 1, 0xF
+MESSAGE_FLAGS = 0x4040  # do not wait, no signal
 
 # name: (x86-64, arm64); None where the architecture has no such call
 CALLS: dict[str, tuple[int | None, int | None]] = {
@@ -50,15 +54,17 @@ CALLS: dict[str, tuple[int | None, int | None]] = {
     "clock_nanosleep": (230, 115), "exit_group": (231, 94), "newfstatat": (262, 79),
     "readlinkat": (267, 78), "faccessat": (269, 48), "pselect6": (270, 72), "ppoll": (271, 73),
     "set_robust_list": (273, 99), "dup3": (292, 24), "pipe2": (293, 59), "preadv": (295, 69),
-    "getcpu": (309, 168), "getrandom": (318, 278), "membarrier": (324, 283), "statx": (332, 291),
+    "getsockname": (51, 204), "getcpu": (309, 168),
+    "getrandom": (318, 278), "membarrier": (324, 283), "statx": (332, 291),
     "rseq": (334, 293), "faccessat2": (439, 439),
 }  # fmt: skip
 CONDITIONAL = {
     "clone": (56, 220), "clone3": (435, 435), "openat": (257, 56), "prlimit64": (302, 261),
-    "fcntl": (72, 25), "ioctl": (16, 29),
+    "fcntl": (72, 25), "ioctl": (16, 29), "socketpair": (53, 199), "sendto": (44, 206),
+    "recvfrom": (45, 207),
 }  # fmt: skip
 
-LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 
 
 def _instruction(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
@@ -85,14 +91,36 @@ def _one_of(values: tuple[int, ...], otherwise: int) -> bytes:
 
 
 def _clone() -> bytes:
-    """A thread, in no new namespace; everything else is a process."""
+    """A thread that shares everything, in no new namespace. One with a table of descriptors of its own, say,
+    would multiply what a program may hold."""
     return (
         _argument(0)
-        + _instruction(ANY_BIT, CLONE_NEW_ANYTHING & 0xFFFFFFFF, 2, 0)
-        + _instruction(ANY_BIT, CLONE_THREAD, 0, 1)
+        + _instruction(ANY_BIT, CLONE_NEW_ANYTHING & 0xFFFFFFFF, 3, 0)
+        + _instruction(AND, CLONE_SHARED)
+        + _instruction(EQUAL, CLONE_SHARED, 0, 1)
         + _verdict(ALLOW)
         + _verdict(ERRNO | EPERM)
     )
+
+
+def _socketpair() -> bytes:
+    """Two connected ends of a local stream, as `socket.socketpair()` asks for."""
+    stream = (
+        _argument(1) + _instruction(AND, SOCK_KIND) + _when(SOCK_STREAM, _verdict(ALLOW))
+        + _verdict(ERRNO | EPERM)
+    )  # fmt: skip
+    return _argument(0) + _when(AF_UNIX, stream) + _verdict(ERRNO | EPERM)
+
+
+def _message() -> bytes:
+    """`send` and `recv`: no address, and no flags but those that say whether to wait."""
+    plain = (
+        _argument(3) + _instruction(ANY_BIT, 0xFFFFFFFF ^ MESSAGE_FLAGS, 1, 0) + _verdict(ALLOW)
+        + _verdict(ERRNO | EPERM)
+    )  # fmt: skip
+    low, high = _argument(4), _argument(4, high=True)
+    no_address = high + _instruction(EQUAL, 0, 0, len(plain) // 8) + plain
+    return low + _instruction(EQUAL, 0, 0, len(no_address) // 8) + no_address + _verdict(ERRNO | EPERM)
 
 
 def _openat() -> bytes:
@@ -134,6 +162,9 @@ def build(machine: str | None = None) -> bytes | None:
         "prlimit64": _prlimit(),
         "fcntl": _argument(1) + _one_of(FCNTL_ALLOWED, EPERM),
         "ioctl": _argument(1) + _one_of(IOCTL_ALLOWED, ENOTTY),
+        "socketpair": _socketpair(),
+        "sendto": _message(),
+        "recvfrom": _message(),
     }
     for name, body in bodies.items():
         program += _when(CONDITIONAL[name][column], body)

@@ -1,9 +1,7 @@
 """Run the tests of one program, one after another, inside the confined child.
 
 Each test gets a fresh `__main__`, a fresh standard input and output on real descriptors, and the
-same random seed. What a test answered goes into the output file; a frame per test says where:
-
-    [test, start, end, processor time used in ns, error or null]
+same random seed. What a test answered goes into the output file; a frame per test says where.
 
 The child knows inputs only. Everything it writes, frames included, is an answer to be compared
 outside, so nothing is gained by forging it.
@@ -15,22 +13,24 @@ import atexit
 import gc
 import io
 import json
-import mmap
 import os
 import random
-import struct
 import sys
 import threading
 import time
 import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from acereason.verify.sandbox import lcb
+    from acereason.verify.sandbox.frames import ERROR_BYTES, FRAME
 else:
     import lcb  # beside this file; the zygote looks there
+    from frames import ERROR_BYTES, FRAME
 
-PAGE = 4096  # the frames file starts with a page that tells the zygote which test began, and when
+INPUT, JOB, OUTPUT, FRAMES, BEGUN = 3, 4, 5, 6, 7  # the child's descriptors; the last for our own part only
+READY = b"+"
 STARRED = (
     "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random",
     "statistics", "itertools", "functools", "operator", "io", "json", "builtins", "typing",
@@ -54,46 +54,54 @@ def prelude_names() -> dict[str, Any]:
     return names
 
 
-def run_tests(job: dict[str, Any], output: int, frames: int, saved_input: int, names: dict[str, Any]) -> None:
+def run_tests(job: dict[str, Any], names: dict[str, Any]) -> None:
     """Run every test of `job`; stop after the first that raises. Returns when all have run."""
-    page = mmap.mmap(frames, PAGE)
-    position = PAGE
-    functional = job["function"] is not None
-    lenient = bool(job["lenient"])
-    if functional:
+    answer = _answerer(job, names)
+    if job["function"] is not None:
         os.dup2(2, 1)  # what a called function prints is not its answer
-    code: types.CodeType | None = None
-    program: lcb.Program | None = None
     for index, text in enumerate(job["inputs"]):
         began = time.process_time_ns()
-        struct.pack_into("<qq", page, 0, index + 1, began)
-        start = os.lseek(output, 0, os.SEEK_END)
-        error = None
+        start = os.lseek(OUTPUT, 0, os.SEEK_END)
+        error = b""
         try:
-            if lenient:
-                program = program or lcb.Program(job["code"], job["function"])
-                os.write(output, program.answer(text))
-            else:
-                code = code or compile(job["code"], "solution.py", "exec", dont_inherit=True)
-                random.seed(0)
-                if functional:
-                    _call(code, job["function"], text, output, names)
-                else:
-                    _feed(code, text, saved_input, output)
+            answer(text)
         except BaseException as raised:
             error = _describe(raised)
-        end = os.lseek(output, 0, os.SEEK_END)
+        end = os.lseek(OUTPUT, 0, os.SEEK_END)
         used = time.process_time_ns() - began
-        frame = json.dumps([index, start, end, used, error]).encode() + b"\n"
-        position += os.pwrite(frames, frame, position)
-        if error is not None:
+        os.pwrite(FRAMES, FRAME.pack(start, end, used, error), index * FRAME.size)
+        if error:
             return
 
 
-def _call(code: types.CodeType, function: str, text: str, output: int, names: dict[str, Any]) -> None:
+def _answerer(job: dict[str, Any], names: dict[str, Any]) -> Callable[[str], None]:
+    """What answers one test into the output file. The program is loaded by its first use."""
+    made: list[Any] = []
+
+    def once(make: Callable[[], Any]) -> Any:
+        if not made:
+            made.append(make())
+        return made[0]
+
+    def lenient(text: str) -> None:
+        program = once(lambda: lcb.Program(job["code"], job["function"]))
+        os.write(OUTPUT, program.answer(text))
+
+    def strict(text: str) -> None:
+        code = once(lambda: compile(job["code"], "solution.py", "exec", dont_inherit=True))
+        random.seed(0)
+        if job["function"] is None:
+            _feed(code, text)
+        else:
+            _call(code, job["function"], text, names)
+
+    return lenient if job["lenient"] else strict
+
+
+def _call(code: types.CodeType, function: str, text: str, names: dict[str, Any]) -> None:
     """Call the program's function with the test's arguments and write the result as JSON."""
     result = _defined(code, function, names)(*json.loads(text))
-    os.write(output, json.dumps(result, allow_nan=False, default=_plain).encode())
+    os.write(OUTPUT, json.dumps(result, allow_nan=False, default=_plain).encode())
 
 
 def _defined(code: types.CodeType, name: str, names: dict[str, Any]) -> Any:
@@ -108,10 +116,10 @@ def _find(namespace: dict[str, Any], name: str, names: dict[str, Any]) -> Any:
     solution = namespace.get("Solution")
     if solution is not None and hasattr(solution, name):
         return getattr(solution(), name)
-    found = namespace.get(name)
-    if found is None or (name in names and found is names[name]):
+    function = namespace.get(name)
+    if function is None or (name in names and function is names[name]):
         raise Answerless(f"no function {name!r} defined")
-    return found
+    return function
 
 
 def _plain(value: Any) -> Any:
@@ -125,13 +133,13 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"result of type {type(value).__name__} has no JSON form")
 
 
-def _feed(code: types.CodeType, text: str, saved: int, output: int) -> None:
+def _feed(code: types.CodeType, text: str) -> None:
     """Run the program as a script with the test's input on descriptor 0 and its output on 1."""
-    os.ftruncate(saved, 0)
-    os.pwrite(saved, text.encode(), 0)
-    os.lseek(saved, 0, os.SEEK_SET)
-    os.dup2(saved, 0)
-    os.dup2(output, 1)
+    os.ftruncate(INPUT, 0)
+    os.pwrite(INPUT, text.encode(), 0)
+    os.lseek(INPUT, 0, os.SEEK_SET)
+    os.dup2(INPUT, 0)
+    os.dup2(OUTPUT, 1)
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), "utf-8")
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), "utf-8")
     sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), errors="backslashreplace")
@@ -154,23 +162,33 @@ def _feed(code: types.CodeType, text: str, saved: int, output: int) -> None:
                 stream.flush()
 
 
-def _describe(raised: BaseException) -> str:
+def _describe(raised: BaseException) -> bytes:
     try:
-        return f"{type(raised).__name__}: {raised}"[:200]
+        return f"{type(raised).__name__}: {raised}".encode("utf-8", "backslashreplace")[:ERROR_BYTES]
     except BaseException:
-        return "an exception that cannot be printed"
+        return b"an exception that cannot be printed"
 
 
-def child(job_file: int, output: int, frames: int, saved_input: int, names: dict[str, Any]) -> None:
+def tell(begun: int, reason: str) -> None:
+    """Say that our own part failed, before the program began."""
+    os.write(begun, reason.encode("utf-8", "replace")[:4000])
+
+
+def child(names: dict[str, Any]) -> None:
     """The whole life of a confined child after its confinement; does not return."""
     status = 70
     try:
-        with open(job_file, "rb") as file:
-            file.seek(0)
-            job = json.load(file)
-        sys.set_int_max_str_digits(MAX_DIGITS)
-        gc.enable()
-        run_tests(job, output, frames, saved_input, names)
+        try:
+            with open(JOB, "rb") as file:
+                job = json.load(file)
+            sys.set_int_max_str_digits(MAX_DIGITS)
+            gc.enable()
+        except BaseException as error:
+            tell(BEGUN, f"reading the job: {type(error).__name__}: {error}")
+            raise
+        os.write(BEGUN, READY)
+        os.close(BEGUN)
+        run_tests(job, names)
         status = 0
     finally:
         os._exit(status)

@@ -5,12 +5,11 @@
 
 It is started by exec with an empty environment, loads the modules that programs import, gives up
 root, enters namespaces where it may, and then serves one job at a time over a sequenced-packet
-socket. It holds no expected output and reads neither programs nor answers: only clocks.
+socket. It holds no expected output and reads neither programs nor answers: only the kernel's clocks,
+for the judge to decide by. Of its own it ends a child only past the job's deadline.
 
-Time: a test may use `cpu` seconds of processor time, read from the kernel's clock of the child. The
-wall clock only backs that up: past `wall` seconds a child that used next to nothing in the last
-half of them is asleep and is killed; one that is merely starved by other work goes on, up to five
-times that.
+A child gets six descriptors and no other, so none of the zygote's. Every report bears the number of its
+job, and the kernel stamps it with the process that sent it, so that nobody else can write one.
 """
 
 from __future__ import annotations
@@ -21,23 +20,24 @@ import builtins
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
-import mmap
 import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from acereason.verify.sandbox import confine, filters, runner
+    from acereason.verify.sandbox import clocks, confine, filters, locks, runner
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import clocks
     import confine
     import filters
+    import locks
     import runner
 
     del sys.path[0]
@@ -56,9 +56,10 @@ platform posixpath pprint sched secrets select selectors shlex shutil signal soc
 subprocess tempfile timeit unicodedata unittest urllib.parse urllib.request uuid warnings wave weakref
 xml.etree.ElementTree zlib zoneinfo
 """
-KILL = b"kill"
-ASLEEP = 0.002  # share of a processor below which a child counts as asleep
-PATIENCE = 5  # times the wall time that a starved child is given
+KILL, LOOK = b"kill", b"look"
+THREADS = 512  # of one child
+SPARE_THREADS = 4096  # beyond those of the whole system, where the limit counts other work of the user too
+COUNT_SECONDS = 0.05  # how often threads are counted there
 
 
 def preload(modules: list[str]) -> None:
@@ -77,88 +78,118 @@ def load(options: dict[str, Any], everything: bool) -> None:
     for name in ("exit", "quit"):  # what the module `site` would add
         setattr(builtins, name, _sitebuiltins.Quitter(name, "end of file"))
     preload(options["modules"])
+    use_what_is_allowed()
     del sys.path[len(sys.path) - len(options["path"]) :]
 
 
-def processor_time(pid: int) -> float:
-    """Seconds of processor time that a process has used, from the kernel."""
-    return time.clock_gettime((~pid << 3) | 2)
+def use_what_is_allowed() -> None:
+    """Let the library take ways that the confinement allows: locks without files, `poll`."""
+    with contextlib.suppress(ImportError):
+        importlib.import_module("_multiprocessing").SemLock = locks.SemLock  # type: ignore[attr-defined]
+    if "selectors" in sys.modules:
+        sys.modules["selectors"].DefaultSelector = sys.modules["selectors"].PollSelector  # type: ignore[attr-defined]
 
 
-class Watch:
-    """How long the current test of a child has run, on both clocks."""
-
-    def __init__(self, pid: int, frames: int, job: dict[str, Any]) -> None:
-        self.pid, self.cpu, self.wall = pid, job["cpu"], job["wall"]
-        self.page = mmap.mmap(frames, runner.PAGE, prot=mmap.PROT_READ)
-        self.test, self.started = -1, time.monotonic()
-        self.seen, self.seen_cpu = self.started, 0.0
-
-    def overrun(self) -> tuple[str, float]:
-        """("", seconds until it is worth looking again) or (which limit was passed, 0)."""
-        now, used = time.monotonic(), processor_time(self.pid)
-        test, began = struct.unpack_from("<qq", self.page)
-        if test != self.test:
-            self.test, self.started, self.seen, self.seen_cpu = test, now, now, used
-        in_test = used - min(max(began / 1e9, 0.0), used)
-        if in_test >= self.cpu:
-            return "cpu", 0.0
-        if now - self.seen >= self.wall / 2:
-            asleep = used - self.seen_cpu < ASLEEP * (now - self.seen)
-            self.seen, self.seen_cpu = now, used
-            waited = now - self.started
-            if waited >= PATIENCE * self.wall or (asleep and waited >= self.wall * 0.99):
-                return "wall", 0.0
-        return "", max(0.002, min(self.cpu - in_test, self.seen + self.wall / 2 - now))
-
-
-def run_child(descriptors: list[int], job: dict[str, Any], setup: dict[str, Any]) -> None:
+def run_child(descriptors: list[int], order: dict[str, Any], setup: dict[str, Any]) -> None:
     """In the forked child: confine it, in this order, then run the program. Does not return."""
+    begun = setup["begun"][1]
     try:
         confine.die_with_parent()
-        job_file, output, frames = (os.dup2(fd, 61 + i) for i, fd in enumerate(descriptors))
-        rules = os.dup2(setup["rules"], 60)
-        saved_input = os.dup2(os.memfd_create("input"), 59)
         null = os.open("/dev/null", os.O_RDWR)
         for target in (0, 1, 2):
             os.dup2(null, target)
-        os.closerange(3, 59)
-        confine.limit_resources(
-            int(job["cpu"] * job["tests"]) + 2, setup["mapped"] + (job["memory"] << 20),
-            job["output"], setup["processes"],
-        )  # fmt: skip
-        confine.restrict_self(rules)
+        confine.keep_only([os.memfd_create("input"), *descriptors, begun, setup["rules"]])
+        begun = runner.BEGUN
+        memory = setup["mapped"] + order["memory"]
+        confine.limit_resources(order["cpu"], memory, order["file"], most_threads(setup["counted"]))
+        confine.restrict_self(runner.BEGUN + 1)
         confine.install_filter(setup["filter"])
-    except BaseException:
+    except BaseException as error:
+        runner.tell(begun, f"{type(error).__name__}: {error}")
         os._exit(71)
-    runner.child(job_file, output, frames, saved_input, setup["names"])
+    runner.child(setup["names"])
 
 
-def supervise(channel: socket.socket, pid: int, frames: int, job: dict[str, Any]) -> dict[str, Any]:
-    """Wait for a child, kill it when it overruns or the judge says so, and report how it ended."""
-    watch = Watch(pid, frames, job)
-    handle = os.pidfd_open(pid)
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    poll.register(channel, select.POLLIN)
-    killed, pause = "", watch.cpu
-    while not killed:
-        ready = dict(poll.poll(pause * 1000))
-        if handle in ready:
-            break
-        if channel.fileno() in ready:
-            killed = "judge" if channel.recv(len(KILL)) else "gone"
-        else:
-            killed, pause = watch.overrun()
-    if killed:
-        os.kill(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    os.close(handle)
-    watch.page.close()
-    if killed == "gone":
-        sys.exit(0)
-    used = usage.ru_utime + usage.ru_stime
-    return {"killed": killed, "status": os.waitstatus_to_exitcode(status), "cpu": used}
+def most_threads(counted: bool) -> int:
+    """What RLIMIT_NPROC shall be: of a user of its own, the child's threads; else a ceiling only."""
+    if not counted:
+        return THREADS
+    with open("/proc/loadavg") as file:
+        return int(file.read().split()[3].split("/")[1]) + SPARE_THREADS
+
+
+class Supervision:
+    """One child from its fork to its report."""
+
+    def __init__(
+        self, channel: socket.socket, pid: int, order: dict[str, Any], setup: dict[str, Any]
+    ) -> None:
+        self.channel, self.pid, self.order, self.setup = channel, pid, order, setup
+        self.handle = os.pidfd_open(pid)
+        self.clocks = clocks.Clocks(pid, self.handle, setup["proc"])
+        self.deadline = time.monotonic() + order["deadline"]
+
+    def killed(self) -> str:
+        """Wait for the child. "" when it ended by itself, else why it has to be killed."""
+        poll = select.poll()
+        poll.register(self.handle, select.POLLIN)
+        poll.register(self.channel, select.POLLIN)
+        while True:
+            left = self.deadline - time.monotonic()
+            pause = min(left, COUNT_SECONDS) if self.setup["counted"] else left
+            ready = dict(poll.poll(max(0.0, pause) * 1000))
+            if self.handle in ready:
+                return ""
+            reason = self._asked() if self.channel.fileno() in ready else self._overrun(left)
+            if reason:
+                return reason
+
+    def _asked(self) -> str:
+        message = self.channel.recv(len(KILL))
+        if message != LOOK:
+            return "judge" if message else "gone"
+        with contextlib.suppress(OSError):  # it is just ending
+            wall, used, waited = self.clocks.look()
+            self.say(wall=wall, cpu=used, waited=waited)
+        return ""
+
+    def _overrun(self, left: float) -> str:
+        with contextlib.suppress(OSError):
+            if self.setup["counted"] and self.clocks.threads() > THREADS:
+                return "threads"
+            if left <= 0:
+                wall, _, waited = self.clocks.look()
+                return "starved" if waited > wall / 2 else "wall"
+        return ""
+
+    def report(self) -> None:
+        """Wait, kill if need be, and tell the judge how the child ended."""
+        killed = self.killed()
+        if killed:
+            os.kill(self.pid, signal.SIGKILL)
+        wall = time.monotonic() - self.clocks.started
+        _, status, usage = os.wait4(self.pid, 0)
+        os.close(self.handle)
+        if killed == "gone":
+            sys.exit(0)
+        used = usage.ru_utime + usage.ru_stime
+        fault = told(self.setup["begun"][0])
+        self.say(killed=killed, status=os.waitstatus_to_exitcode(status), cpu=used, wall=wall,
+                 waited=min(self.clocks.waited, wall), fault=fault)  # fmt: skip
+
+    def say(self, **what: Any) -> None:
+        """Send the judge a packet about this job."""
+        self.channel.send(json.dumps({"job": self.order["job"], **what}).encode())
+
+
+def told(begun: int) -> str:
+    """What a child that has ended said before its program: nothing wrong (""), or what failed in our own
+    part. The program itself cannot take back what stands in the pipe, and has no way to write there."""
+    try:
+        words = os.read(begun, 4096)
+    except BlockingIOError:
+        return "it ended before the program began"
+    return "" if words == runner.READY else words.decode("utf-8", "replace")
 
 
 def serve(channel: socket.socket, setup: dict[str, Any]) -> None:
@@ -171,19 +202,18 @@ def serve(channel: socket.socket, setup: dict[str, Any]) -> None:
         message, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_SPACE(3 * sized.itemsize))
         if not message:
             return
-        if message == KILL:  # it crossed the report of the job it meant
+        if message in (KILL, LOOK):  # it crossed the report of the job it meant
             continue
         descriptors = array.array("i")
         for _, _, data in ancillary:
             descriptors.frombytes(data[: len(data) - len(data) % sized.itemsize])
-        job = json.loads(message)
+        order = json.loads(message)
         pid = os.fork()
         if pid == 0:
-            run_child(list(descriptors), job, setup)
-        report = supervise(channel, pid, descriptors[2], job)
+            run_child(list(descriptors), order, setup)
+        Supervision(channel, pid, order, setup).report()
         for descriptor in descriptors:
             os.close(descriptor)
-        channel.send(json.dumps(report).encode())
 
 
 def mapped_bytes() -> int:
@@ -201,7 +231,7 @@ def main() -> None:
     except Exception as error:
         channel.send(json.dumps({"missing": f"{type(error).__name__}: {error}"}).encode())
         return
-    channel.send(json.dumps({"tier": setup["tier"], "pid": os.getpid()}).encode())
+    channel.send(json.dumps({"tier": setup["tier"]}).encode())
     serve(channel, setup)
 
 
@@ -213,6 +243,8 @@ def move_in(options: dict[str, Any]) -> dict[str, Any]:
         raise OSError(f"no seccomp table for {os.uname().machine}")
     if confine.landlock_version() < 1:
         raise OSError("Landlock (kernel 5.13 or newer, and enabled)")
+    proc = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+    user, host_root = confine.own_user(os.getpid()), confine.is_host_root()
     isolated = options["namespaces"] and confine.unshare()
     if isolated:
         inside = os.fork()
@@ -222,22 +254,25 @@ def move_in(options: dict[str, Any]) -> dict[str, Any]:
     load(options, everything=not isolated and os.geteuid() == 0)
     mapped = mapped_bytes()
     readable = confine.readable_paths(options["readable"])
-    can_switch, host_root = confine.knows(confine.NOBODY), confine.is_host_root()
     if isolated:
         confine.change_root(readable)
-    restricted = os.geteuid() == 0 or isolated
-    confine.drop_root(can_switch, host_root)
+    own = isolated or (os.geteuid() == 0 and user is not None)
+    confine.drop_root(user, host_root)
     if isolated:
         confine.die_with_parent()
     ctypes.CDLL(None).prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.chdir("/")
     confine.no_new_privileges()
+    begun = os.pipe()
+    os.set_blocking(begun[0], False)
     return {
         "tier": "namespaces" if isolated else "no namespaces",
         "rules": confine.landlock_rules(readable),
         "filter": instructions,
         "mapped": mapped,
-        "processes": 512 if restricted else None,
+        "counted": not own,
+        "begun": begun,
+        "proc": proc,
         "names": runner.prelude_names(),
     }
 

@@ -106,7 +106,7 @@ const listView = {
     const head = ["step", "stage", "outcome", "tokens", "family, level", "problem", "sample", "answer"];
     const table = found.rows.length
       ? ruled(head, found.rows.map((row) => listed(row, route.run)))
-      : el("p", { class: "soft" }, found.total ? "No response matches." : "No responses were kept (keep_responses), or none yet.");
+      : el("p", { class: "soft" }, found.total ? "No response matches." : "No responses were kept (keep.responses), or none yet.");
     if (found.rows.length) table.classList.add("listing");
     const below = [el("p", { class: "soft", role: "status" }, counted(found)), table, pager(found, route.query, start)];
     if (old?.contains(document.activeElement)) {

@@ -17,11 +17,11 @@ from acereason.problems import Problem, Verdict
 from acereason.verify.domains import Domain, Tools
 
 PROGRAM = """
-import io, sys
+import io, sys, types
 screen, sys.stdout = sys.stdout, io.StringIO()
-names = {{"__name__": "solution"}}
+module = sys.modules["solution"] = types.ModuleType("solution")  # where dataclasses look names up
 for part in ({answer!r}, {assertions!r}):
-    exec(compile(part, "solution.py", "exec"), names)  # may import numpy
+    exec(compile(part, "solution.py", "exec"), module.__dict__)  # may import numpy
 sys.stdout = screen
 print(input())
 """

@@ -1,0 +1,96 @@
+"""The answers of one child, marked as they come. Each is read and compared once, so that what a program
+writes over it later changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from acereason.problems import Test
+from acereason.verify import lcb
+from acereason.verify.compare import Piece, same_output, same_result
+from acereason.verify.sandbox.client import Answers, Frame, Limits, Run
+
+FailureKind = Literal["wrong", "timeout"]
+RULES = {
+    (False, "stdin"): same_output, (False, "functional"): same_result,
+    (True, "stdin"): lcb.same_output, (True, "functional"): lcb.same_result,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a test does not count as passed; `signalled` failures deserve a second look."""
+
+    kind: FailureKind
+    detail: str
+    signalled: bool = False
+
+
+class Marking:
+    """How far a child got: `passed` tests, and the first `failure`."""
+
+    def __init__(self, tests: Sequence[Test], limits: Limits, lenient: bool = False) -> None:
+        self.passed = 0
+        self.failure: Failure | None = None
+        self._tests, self._cpu, self._lenient = tests, limits.cpu, lenient
+        self._end = 0
+
+    def mark(self, answers: Answers) -> bool:
+        """Mark what is there so far; whether a test has failed."""
+        while self.failure is None and self.passed < len(self._tests):
+            frame = answers.frame(self.passed)
+            if frame is None:
+                break
+            self.failure = self._fault(frame, answers)
+            if self.failure is None:
+                self.passed, self._end = self.passed + 1, frame.end
+        return self.failure is not None
+
+    def _fault(self, frame: Frame, answers: Answers) -> Failure | None:
+        if not self._end <= frame.start <= frame.end <= answers.size:
+            return Failure("wrong", "the program spoiled its own answers")
+        if frame.error:
+            late = self._lenient and frame.error.startswith("Overtime")
+            return Failure("timeout" if late else "wrong", printable(frame.error))
+        if frame.nanoseconds > self._cpu * 1e9:
+            return self._too_long()
+        return self._compared(answers, frame.start, frame.end)
+
+    def _too_long(self) -> Failure:
+        return Failure("timeout", f"more than {self._cpu:g} s of processor time")
+
+    def _compared(self, answers: Answers, start: int, end: int) -> Failure | None:
+        test = self._tests[self.passed]
+        answer = Piece(lambda place, count: answers.read(start + place, count), end - start)
+        same = RULES[self._lenient, test.type](test.output, answer)
+        return None if same else Failure("wrong", "wrong answer")
+
+    def finish(self, answers: Answers, run: Run) -> None:
+        """The last marks, after the child has ended. One that was starved has shown nothing."""
+        if not self.mark(answers) and self.passed < len(self._tests) and run.killed != "starved":
+            self.failure = self._end_of_child(answers, run)
+            self.passed += self.failure is None
+
+    def _end_of_child(self, answers: Answers, run: Run) -> Failure | None:
+        """The child ended inside a test: out of time, crashed, or left on purpose with its answer."""
+        if run.killed == "cpu" or run.status == -24:
+            return self._too_long()
+        if run.killed == "wall":
+            return Failure("timeout", "asleep past the wall-clock limit")
+        if run.killed == "threads":
+            return Failure("wrong", "too many threads")
+        if run.status < 0:
+            return Failure("wrong", f"died of signal {-run.status}", signalled=True)
+        if run.status > 0:
+            return Failure("wrong", f"exit status {run.status}")
+        if self._lenient or self._tests[self.passed].type == "functional":
+            return Failure("wrong", "the process ended before the function returned")
+        return self._compared(answers, min(self._end, answers.size), answers.size)
+
+
+def printable(text: str, limit: int = 160) -> str:
+    """Text of a program made safe for logs: control characters escaped, and cut."""
+    safe = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:limit])
+    return safe.encode("utf-8", "backslashreplace").decode()
