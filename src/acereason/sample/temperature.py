@@ -109,7 +109,7 @@ def fit(points: Sequence[Point], target: float) -> np.poly1d:
     H = np.array([p.H for p in points])
     relative = 0.02 + 0.1 * np.abs(np.log(np.maximum(H, 1e-6) / target))
     errors = np.hypot(np.nan_to_num([p.se for p in points]), relative * np.maximum(H, 0.1 * target))
-    centre = float(x.mean())
+    centre = float(np.average(x, weights=relative**-2))  # where the target is about
     powers = np.vander(x - centre, 3)  # curvature, elasticity, level
     prior, weight = np.array([0.0, ELASTICITY, 0.0]), np.array([BEND**-2, SPREAD**-2, 0.0])
 
@@ -165,7 +165,9 @@ def calibrate(
     that the target is met within `tolerance` at the T measured last, or after `rounds`. Raises SamplingError,
     with the curve that was measured and what is in reach, when no T in [T_MIN, T_MAX] meets the target, when
     the entropy jumps over it, or when it is not a number."""
-    points = [_finite(at(T, 0), ()) for T in sorted(candidates)]
+    points: list[Point] = []
+    for T in sorted(candidates):
+        points.append(_finite(at(T, 0), points))
     _widen(at, points, target)
     for round_ in range(1, rounds + 1):
         check = _finite(at(solve(points, target), round_), points)
