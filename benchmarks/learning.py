@@ -72,8 +72,8 @@ def packed() -> Callable[[], dict[str, float]]:
 def compiled() -> Callable[[], dict[str, float]]:
     """A round of ours in compiled code, which computes shared prompts once."""
     from acereason.config import Rl
-    from acereason.policy.compiled_pass import logprobs, packs_by_prompt
-    from acereason.policy.packing import Example
+    from acereason.policy.compiled_pass import logprobs
+    from acereason.policy.packing import Example, packs_by_prompt
     from acereason.train.objective import policy_loss
 
     model, weight, budget = models.build(), weights(), Rl().micro_tokens

@@ -117,8 +117,12 @@ class Curate(Struct, frozen=True):
     split: Literal["dev", "test"] = "test"
 
 
+Fault = Literal["empty", "cut", "own_end", "open_thinking", "too_long"]  # of a trace
+
+
 class Sft(Struct, frozen=True):
-    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1)."""
+    """Supervised fine-tuning on the traces: packed, loss on the response only (recipe §1). A batch holds at
+    most `batch_tokens` tokens, and the batches of an epoch are as even as its examples allow."""
 
     epochs: Positive = 5
     batch_tokens: Positive = 32768
@@ -131,6 +135,13 @@ class Sft(Struct, frozen=True):
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     clip_gradient: Rate = 1.0
     evaluate_prompts: Count = 128  # held-out prompts per domain after each epoch; 0 = none
+    held_out: Count = 0  # SFT prompts whose traces are not learned; their loss is taken after each epoch
+    keep: Literal["last", "best"] = "last"  # the epoch whose weights SFT ends with; best: by that loss
+    set_aside: tuple[Fault, ...] = get_args(Fault)  # kinds of traces that are counted and not learned
+
+    def __post_init__(self) -> None:
+        if self.keep == "best" and not self.held_out:
+            raise ValueError("sft.keep = 'best' needs sft.held_out prompts to tell the best by")
 
 
 class Temperature(Struct, frozen=True):
@@ -189,7 +200,7 @@ class Stage(Struct, frozen=True):
 
     `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate
     rises over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
-    `Dev`); with `keep_best` the stage ends with the weights that did best there."""
+    `Dev`); with `keep = "best"` the stage ends with the weights that did best there."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
     domain: str
@@ -204,11 +215,11 @@ class Stage(Struct, frozen=True):
     filter: Filter = Filter()
     stop: Stop = Stop()
     evaluate_every: Count = 0
-    keep_best: bool = False
+    keep: Literal["last", "best"] = "last"
 
     def __post_init__(self) -> None:
-        if not self.evaluate_every and (self.keep_best or self.stop.dev_patience is not None):
-            raise ValueError(f"stage {self.name}: keep_best and stop.dev_patience need evaluate_every")
+        if not self.evaluate_every and (self.keep == "best" or self.stop.dev_patience is not None):
+            raise ValueError(f"stage {self.name}: keep = 'best' and stop.dev_patience need evaluate_every")
 
     @property
     def groups(self) -> tuple[int, ...]:

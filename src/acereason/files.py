@@ -10,7 +10,7 @@ import fcntl
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import IO, Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
@@ -40,14 +40,30 @@ def read_jsonl(path: str | os.PathLike[str], kind: type[Record]) -> Iterator[Rec
                 ) from error
 
 
+class Records(Generic[Record]):
+    """The records of a JSON Lines file, read anew each time that they are walked through; never all held."""
+
+    def __init__(self, path: Path, kind: type[Record]):
+        self.path, self.kind = path, kind
+
+    def __iter__(self) -> Iterator[Record]:
+        return read_jsonl(self.path, self.kind)
+
+    def __len__(self) -> int:
+        with self.path.open("rb") as file:
+            return sum(not line.isspace() for line in file)
+
+
 def to_jsonl(records: Iterable[object]) -> bytes:
     """The records as the bytes of a JSON Lines file."""
     return _encoder.encode_lines(list(records))
 
 
 def write_jsonl(path: str | os.PathLike[str], records: Iterable[object]) -> None:
-    """Write records as JSON Lines, atomically."""
-    write_atomic(path, to_jsonl(records))
+    """Write records as JSON Lines, atomically; they are taken one by one."""
+    with replacing(Path(path)) as file:
+        for record in records:
+            file.write(_encoder.encode(record) + b"\n")
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:

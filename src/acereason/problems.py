@@ -11,10 +11,11 @@ field or a wrong type is an error that names the line.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+MOST_SECONDS, MOST_MEBIBYTES = 3600, 1 << 20  # of a problem's limits; one that asks for more is a mistake
 Finish = Literal["stop", "length"]
 Outcome = Literal["correct", "wrong", "no_answer", "timeout", "unjudged"]
 
@@ -43,8 +44,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     tests: tuple[Test, ...] = ()
     function: str | None = None  # the function that functional tests call
     starter_code: str | None = None
-    time_limit: float | None = None  # seconds of processor time per test
-    memory_limit: int | None = None  # MiB
+    time_limit: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)] | None = (
+        None  # of processor time, a test
+    )
+    memory_limit: Annotated[int, msgspec.Meta(ge=0, le=MOST_MEBIBYTES)] | None = None
     source: str = ""
     difficulty: float | None = None  # 0 (every attempt right) … 1 (none)
     released: str | None = None  # ISO date

@@ -28,14 +28,17 @@ from acereason.errors import RunError
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
 from acereason.files import sync, sync_tree
+from acereason.plan import disk
+from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
 from acereason.sample.ask import Groups, light
-from acereason.train import checkpoint, dev, optimizers, rl, sft
+from acereason.train import checkpoint, dev, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
+from acereason.train.tokens import Tokens
 from acereason.train.workshop import Workshop
 from acereason.verify import Judge
 from acereason.view.report import write_report
@@ -76,6 +79,7 @@ def _run_all(
         data = workshop.curated(run, progress, fresh=found is None)
         _dev_split(recipe, data)  # what is wrong with it is said before anything is trained
         policy = workshop.policy_of(recipe, data)
+        _say_disk(run, progress, policy, fresh=found is None)
         if found:
             checkpoint.load_weights(found[0], policy.model)
         sampler = workshop.sampler_of(recipe, policy)
@@ -117,6 +121,21 @@ def _where(
     return found
 
 
+def _say_disk(run: Run, progress: Progress, policy: Policy, fresh: bool) -> None:
+    """How much room the run takes at most. RunError when it is new and what is sure to come does not fit."""
+    if not run.writes:
+        return
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    parts = disk.needed(run.recipe, parameters, (run.data / tasks.TRACES).stat().st_size)
+    free = shutil.disk_usage(run.path).free
+    progress.say(disk.said(parts, free))
+    if fresh and sum(parts.values()) - parts["responses"] > free:
+        raise RunError(
+            f"the run does not fit on the disk of {run.path}: {disk.said(parts, free)}. Make room, lower "
+            "keep.checkpoints, or choose another --out"
+        )
+
+
 def _end(run: Run, position: Position, seconds: float) -> dict[str, Any] | None:
     """The summary and the report, by the first rank."""
     if not ranks.main():
@@ -148,7 +167,7 @@ def _phase(
     if not position.finished:
         shop.sampler.update(shop.policy.model)
         if position.stage == 0:
-            _sft(shop, data, optimizer, position, save)
+            _sft(shop, data.held_out, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
             shop = replace(shop, judge=mistaken(shop.judge, shop.recipe))
@@ -166,7 +185,7 @@ def _phase(
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
     checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)()
-    dev.drop_kept(shop.run)
+    dev.drop_best(shop.run)
     return optimizer
 
 
@@ -176,33 +195,46 @@ def _dev_split(recipe: config.Recipe, data: Data) -> list[Problem]:
 
 
 def _sft(
-    shop: Workshop, data: Data, optimizer: optimizers.Optimizers, position: Position, save: checkpoint.Saver
+    shop: Workshop,
+    problems: Sequence[Problem],
+    optimizer: optimizers.Optimizers,
+    position: Position,
+    save: checkpoint.Saver,
 ) -> None:
-    settings = shop.recipe.sft
+    """What is left of SFT; `problems` are asked after each epoch, for curves alone."""
+    settings, model = shop.recipe.sft, shop.policy.model
     if settings is None:
         return
-    problems = tasks.by_id(data.sft)
-    examples = [shop.policy.example(problems[t.problem_id], t, index) for index, t in enumerate(data.traces)]
-    steps = sum(len(e) for e in sft.schedule(examples, settings, shop.recipe.seed))
+    held_out, learned = _examples(shop, settings, position)
+    steps = sft.Schedule(sft.lengths(learned), settings, shop.recipe.seed).steps
     with shop.progress.task("sft", steps, position.stage_step) as advance:
 
         def on_step(step: sft.Step) -> None:
             position.stage_step = position.step = step.step
-            shop.run.record("sft", **_sft_row(step))
+            judged = step.epoch_ends and len(held_out) > 0
+            loss = sft.held_out_loss(model, held_out, settings) if judged else None
+            shop.run.record("sft", **_sft_row(step), **({} if loss is None else {"held_out_loss": loss}))
             advance(1, f"epoch {step.epoch}  loss {step.loss:.3f}")
             if step.epoch_ends and step.step < step.steps:
-                _evaluate_epoch(shop, data.held_out, step)
+                _evaluate_epoch(shop, problems, step)
+            if loss is not None and settings.keep == "best":
+                save.best(-loss)
             save.after_step()
 
-        sft.train(
-            shop.policy.model,
-            optimizer,
-            examples,
-            settings,
-            shop.recipe.seed,
-            position.stage_step,
-            on_step,
-        )
+        sft.train(model, optimizer, learned, settings, shop.recipe.seed, position.stage_step, on_step)
+    if settings.keep == "best":
+        shop.progress.say(f"SFT ends with the weights of step {save.restore_best()}, the best by its loss")
+
+
+def _examples(shop: Workshop, settings: config.Sft, position: Position) -> tuple[Tokens, Tokens]:
+    """The traces as token ids: those whose loss is taken, and those that are learned."""
+    folder, seed = shop.run.path / "tokens", shop.recipe.of_data
+    threads = workshop.threads(shop.recipe)
+    made = tokens.prepare(folder, shop.run.data, shop.policy, settings, seed, threads, shop.progress)
+    if position.stage_step == 0:
+        shop.run.record("funnel", step=0, **tokens.total(made))
+        shop.progress.say(f"SFT: {tokens.said(made)}")
+    return Tokens(folder, held_out=True), Tokens(folder)
 
 
 def _sft_row(step: sft.Step) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
     manifest.json    versions, seeds, hardware, and the recipe as the run began with it, with its hash
     recipe.json      the resolved recipe as it is now; once it is there, the run has begun
-    data/            curated problems and traces, with their hashes; traces as token ids in tokens/
+    data/            curated problems and traces, with their hashes
     metrics.jsonl    one row an event, see `Run.record`
+    tokens/          the SFT traces as token ids
+    evaluations/     every stage's evaluation, question by question
     responses/       one file a step: every response with its verdict
     checkpoints/     `step-000120/`: weights, optimiser, position; written whole or not at all
     models/          an ordinary Hugging Face folder for every finished stage
@@ -39,7 +41,7 @@ from acereason.manifest import check_recipe, file_hash, manifest
 __all__ = ["Run", "create", "disk_errors", "file_hash", "read_metrics", "resume"]
 
 Listener = Callable[[str, Mapping[str, Any]], None]
-FOLDERS = ("data", "responses", "checkpoints", "models")
+FOLDERS = ("data", "tokens", "responses", "checkpoints", "evaluations", "models")
 _START = b'{"kind":"start"'
 _TEMPORARY = re.compile(r"\..*\.tmp")
 
@@ -56,6 +58,8 @@ class Run:
         if writes:
             _make_folders(path)
         self._metrics = (path / "metrics.jsonl" if writes else Path(os.devnull)).open("ab")
+        if writes:
+            sync(path)  # the file's name
         self._hash = _hash_of(path / "metrics.jsonl")
         self._listeners: list[Listener] = []
 

@@ -176,7 +176,7 @@ def test_ones_own_problems_and_unknown_names(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"unknown benchmark 'aime2024'; known: aime24"):
         load("aime2024")
     write_jsonl(tmp_path / "twice.jsonl", [*problems, problems[0]])
-    with pytest.raises(DataError, match="some twice"):
+    with pytest.raises(DataError, match=r"line 4: the id .p0. is also that of line 1"):
         load("mine", str(tmp_path / "twice.jsonl"))
     with pytest.raises(DataError, match="no such file or folder"):
         load("aime24", str(tmp_path / "nowhere"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from acereason.policy import attention, compiled_pass
 from acereason.policy import model as models
-from acereason.policy.packing import Example, Pack, pack, packs
+from acereason.policy.packing import Example, Pack, pack, packs, packs_by_prompt
 from sample_models import KINDS, make
 
 needs_compiler = pytest.mark.skipif(compiled_pass.open_library() is None, reason="no compiler")
@@ -150,7 +150,7 @@ def test_passes_do_not_disturb_each_other() -> None:
 
 def test_packs_by_prompt_hold_everything_once() -> None:
     given_ = examples(40, group=8)
-    found = compiled_pass.packs_by_prompt(given_, 120)
+    found = packs_by_prompt(given_, 120)
     owners = sorted(i for part in found for i in set(part.owners.tolist()))
     assert owners == list(range(40))
     assert sum(len(p.targets) for p in found) == sum(len(e.response) for e in given_)

@@ -121,7 +121,7 @@ def test_a_run_folder_refuses_what_would_spoil_it(reference: Path, tmp_path: Pat
     with pytest.raises(RunError, match="--resume"):
         runs.create(reference, recipe)
     other = config.parse({**tiny_run.RECIPE, "seed": 6})
-    with pytest.raises(RunError, match=r"seed \(5 → 6\)"):
+    with pytest.raises(RunError, match=r"seed \(7 → 6\)"):
         runs.resume(reference, other)
     moved = config.parse({**tiny_run.RECIPE, "placement": {"checkpoint_activations": True}})
     with runs.resume(reference, moved) as run:  # where a run runs may change

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acereason.errors import DataError, RunError
+from acereason.errors import DataError
 from acereason.problems import Problem, Response, Test
 from acereason.published.tests import from_json, read_tests
 from acereason.verify import verify
@@ -83,7 +83,7 @@ def test_right_programs_are_right_in_every_shape(shape: str) -> None:
     assert verify(problem, Response("p", 0, told(wrong))).outcome == "wrong"
 
 
-@pytest.mark.parametrize("shape", [s for s in SHAPES if s not in ("records", "LiveCodeBench, packed")])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s != "records"])
 def test_both_adapters_read_every_shape(shape: str) -> None:
     program, data = SHAPES[shape]
     extra = {"index": 1, "question": QUESTION}
@@ -111,11 +111,13 @@ UNKNOWN: list[Any] = [
 
 @pytest.mark.parametrize("data", UNKNOWN, ids=repr)
 def test_an_unknown_shape_is_one_error_that_shows_it(data: Any) -> None:
-    for attempt in (
-        lambda: compute_score("mine", told(ADD), data),
-        lambda: trl_reward()(["q"], [told(ADD)], tests=[data]),
-    ):
-        with pytest.raises(DataError, match=r"found|'\[\]x'"):
+    attempts = [lambda: compute_score("mine", told(ADD), data)]
+    if data not in ([], {}):  # no tests: nothing that can be judged, for which TRL has a word
+        attempts.append(lambda: trl_reward()(["q"], [told(ADD)], tests=[data]))
+    else:
+        assert trl_reward()(["q"], [told(ADD)], tests=[data]) == [None]
+    for attempt in attempts:
+        with pytest.raises(DataError, match=r"found|'\[\]x'|'\{\"inputs\": \[\"1'"):
             attempt()
     assert compute_score("mine", told(ADD), data, unjudged=-1.0) == -1.0
 
@@ -199,11 +201,6 @@ def test_answers_of_verl_in_their_dresses() -> None:
     for nothing in (None, "", float("nan"), ["1", "2"]):
         with pytest.raises(DataError):
             compute_score("aime", right, nothing)
-
-
-def test_a_fault_of_the_machine_is_not_one_of_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RunError, match="not readable"):
-        compute_score("aime", "</think>\\boxed{4}", "}{")
 
 
 def test_trl_needs_an_answer_or_tests() -> None:

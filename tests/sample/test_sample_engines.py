@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from acereason.draws import uniform, uniforms
 from acereason.policy.llama import pack, panels
-from acereason.sample.engines.torch import nucleus
+from acereason.sample.engines.draw import nucleus
 from acereason.sample.protocol import Request
 from sample_models import (
     ENGINES,

@@ -11,7 +11,7 @@ from typing import Any
 
 RECIPE: dict[str, Any] = {
     "name": "tiny",
-    "seed": 5,
+    "seed": 7,
     "checkpoint_every": 2,
     "model": {
         "format": "plain",
@@ -57,7 +57,7 @@ RECIPE: dict[str, Any] = {
         {
             "name": "math",
             "domain": "math",
-            "budget": 24,
+            "budget": 40,
             "steps": 5,
             "group": 4,
             "prompts": 4,
@@ -70,7 +70,7 @@ RECIPE: dict[str, Any] = {
             },
             "filter": {"samples": 2, "candidates": 12, "drop_solved": True},
             "evaluate_every": 2,
-            "keep_best": True,
+            "keep": "best",
         },
         {
             "name": "code",

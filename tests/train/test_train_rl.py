@@ -22,7 +22,7 @@ from acereason.progress import Quiet
 from acereason.sample.ask import How, requests
 from acereason.sample.protocol import Completion
 from acereason.train import dev, optimizers, rl
-from acereason.train.checkpoint import Position
+from acereason.train.checkpoint import Position, Saver, Writer
 from acereason.train.workshop import Workshop
 from made_up import Coin, Elsewhere, Words
 from tiny_run import RECIPE
@@ -39,19 +39,6 @@ class Tempered(Elsewhere):
         for c in super().sample(requests):
             H = np.full(len(c.tokens), 0.6 * c.request.temperature, np.float32)
             yield Completion(c.request, c.tokens, c.logprobs, H, H, c.finish)
-
-
-class Saved:
-    """Counts checkpoints."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> None:
-        self.count += 1
-
-    def after_step(self) -> None:
-        return None
 
 
 class Said(Quiet):
@@ -78,12 +65,13 @@ def train(model: Any, folder: Path, judge: Any = None, **stage: Any) -> tuple[li
         {**RECIPE, "stage": [settings], "evaluation": {"budget": 20, "dev": {"prompts": 8}}}
     )
     position, said = Position(step=7), Said()
-    with runs.create(folder, recipe) as run:
+    with runs.create(folder, recipe) as run, Writer(run) as writer:
         shop = Workshop(run, recipe, Policy(model, Words(), "plain"), Tempered(), judge or Coin(), said)
         held = dev.split(recipe, PROBLEMS, set(), set())
         asked = [p for p in PROBLEMS if p not in held]
         optimizer = optimizers.for_rl(model, Rl())
-        rl.train_stage(shop, recipe.stage[0], asked, held, optimizer, position, Saved())  # type: ignore[arg-type]
+        save = Saver(writer, model, optimizer, position, 10)
+        rl.train_stage(shop, recipe.stage[0], asked, held, optimizer, position, save)
     return list(runs.read_metrics(folder)), position, said
 
 
@@ -152,7 +140,7 @@ class UpAndDown:
 
 def test_the_best_weights_on_the_dev_split_are_those_a_stage_ends_with(qwen3: Any, tmp_path: Path) -> None:
     before = {name: p.detach().clone() for name, p in qwen3.named_parameters()}
-    how = {"evaluate_every": 2, "keep_best": True, "steps": 20, "stop": {"dev_patience": 3}}
+    how = {"evaluate_every": 2, "keep": "best", "steps": 20, "stop": {"dev_patience": 3}}
     rows, position, said = train(qwen3, tmp_path / "run", UpAndDown(), **how)
     looks = [(row["stage_step"], row["accuracy"]) for row in rows if row["kind"] == "dev"]
     assert position.state is not None and [tuple(one) for one in position.state.dev] == looks
@@ -163,7 +151,7 @@ def test_the_best_weights_on_the_dev_split_are_those_a_stage_ends_with(qwen3: An
     with torch.no_grad():
         for name, parameter in qwen3.named_parameters():
             parameter.copy_(before[name])
-    train(qwen3, tmp_path / "again", UpAndDown(), **{**how, "keep_best": False, "stop": {}, "steps": best})
+    train(qwen3, tmp_path / "again", UpAndDown(), **{**how, "keep": "last", "stop": {}, "steps": best})
     assert all(torch.equal(p, ended[n]) for n, p in qwen3.named_parameters())
     assert any(not torch.equal(p, before[n]) for n, p in qwen3.named_parameters())
     with runs.resume(tmp_path / "run") as run:

@@ -109,7 +109,7 @@ def test_the_learning_rate_rises_over_the_warm_up() -> None:
 
 def test_settings_that_need_each_other_are_refused_apart() -> None:
     base = {"name": "s", "domain": "math", "budget": 9, "steps": 9}
-    for wrong in ({"keep_best": True}, {"stop": {"dev_patience": 2}}):
+    for wrong in ({"keep": "best"}, {"stop": {"dev_patience": 2}}):
         with pytest.raises(msgspec.ValidationError, match="need evaluate_every"):
             msgspec.convert({**base, **wrong}, Stage)
     for rule in ({"rule": "epochs"}, {"rule": "fixed", "values": [0.6]}):

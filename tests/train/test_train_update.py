@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from acereason.config import Rl, Sft, Stage
+from acereason.config import Rl, Stage
 from acereason.errors import TrainingError
 from acereason.policy import packing
 from acereason.policy.model import logprobs
@@ -20,7 +20,6 @@ from acereason.sample.protocol import Completion
 from acereason.sample.temperature import entropy_of
 from acereason.train import metrics, optimizers, sft, update
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
-from acereason.train.sft import schedule
 from learn_groups import Capture, gradient, groups, learn, weights
 
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
@@ -274,12 +273,3 @@ def test_sft_loss_is_the_mean_over_response_tokens(qwen3: Any) -> None:
     assert loss == pytest.approx(naive / sum(len(e.response) for e in batch), rel=1e-5)
     assert torch.allclose(gradients[0], gradients[2], atol=1e-6)
     assert torch.allclose(gradients[1], gradients[2], atol=1e-6)
-
-
-def test_sft_learns_every_example_once_an_epoch_in_a_new_order() -> None:
-    examples = [Example([1] * (i % 7 + 1), [2] * (i % 5 + 1), i) for i in range(50)]
-    epochs = schedule(examples, Sft(epochs=3, batch_tokens=40), seed=1)
-    orders = [[e.index for batch in epoch for e in batch] for epoch in epochs]
-    assert all(sorted(order) == list(range(50)) for order in orders)
-    assert orders[0] != orders[1] != orders[2]
-    assert all(sum(map(len, batch)) <= 40 for epoch in epochs for batch in epoch)

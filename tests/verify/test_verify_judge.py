@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from acereason.errors import ConfigError, DataError, RunError, SandboxUnavailable
+from acereason.errors import ConfigError, DataError, SandboxUnavailable
 from acereason.problems import Problem, Response, Test, Verdict
 from acereason.verify import Judge, adapters, domains, verify
 from acereason.verify.code import Examiner, printable, same_output, same_result
@@ -435,7 +435,7 @@ def test_verl_scores() -> None:
     assert adapters.compute_score("lcb", echo, {"inputs": ["a\n"], "outputs": ["b\n"]}) == 0.0
     with pytest.raises(DataError):
         adapters.compute_score("lcb", code, {"inputs": [], "outputs": []})
-    with pytest.raises(RunError):
+    with pytest.raises(DataError):
         adapters.compute_score("lcb", code, {"inputs": ["1"], "outputs": ["not json"], "fn_name": "f"})
 
 

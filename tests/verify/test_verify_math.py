@@ -163,11 +163,42 @@ def test_a_worker_that_hangs_is_replaced() -> None:
     pytest.importorskip("math_verify")
     worker = MathWorker()
     try:
-        assert worker.ask("5", "9^{9^{9^{9}}}", seconds=0.5) == "timeout"
+        assert worker.ask("5", "9^{9^{9^{9}}}", seconds=0.5) in ("timeout", "starved")  # on a busy machine
         assert worker.ask("x+1", "1+x", seconds=30) == "equal"
         assert worker.ask("x+1", "2+x", seconds=30) == "different"
     finally:
         worker.close()
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
+    """Another process in place of math-verify's, that does `body` when asked."""
+    script = folder / "worker.py"
+    script.write_text(
+        "import os, signal, sys, time\nchannel = open(int(sys.argv[1]), 'r+b', buffering=0)\n"
+        f"channel.write(b'\"ready\"\\n')\nwhile channel.readline():\n    {body}\n"
+    )
+    monkeypatch.setattr("acereason.verify.workers.SCRIPT", script)
+    monkeypatch.setattr("acereason.verify.domains.available", lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "detail"),
+    [
+        ("os._exit(0)", "unjudged", "ended from outside"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", "unjudged", "ended from outside"),
+        ("time.sleep(60)", "unjudged", "too busy"),
+        ("os.abort()", "wrong", "broke down"),
+        ("while True: pass", ("timeout", "unjudged"), "math-verify"),
+        ("channel.write(b'\"equal\"\\n')", "correct", ""),
+    ],
+)
+def test_what_is_our_own_fault_is_no_reward(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, outcome: str, detail: str
+) -> None:
+    stand_in(monkeypatch, tmp_path, body)
+    verdict = judged("\\int_0^x t dt", "\\sum_1^x t dt")
+    assert verdict.outcome in outcome, verdict
+    assert detail in verdict.detail
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp")

@@ -14,7 +14,10 @@ from acereason.problems import Outcome
 
 def verify(
     source: Annotated[
-        Path | None, typer.Argument(help="JSON Lines: a problem's fields and `response`")
+        Path | None,
+        typer.Argument(
+            help="a problem's fields and `response` a row: JSON Lines, JSON, Parquet or CSV, also .gz"
+        ),
     ] = None,
     target: Annotated[
         Path | None, typer.Option("--out", "-o", help="verdicts, one per row, in order")
@@ -23,6 +26,9 @@ def verify(
     mode: Annotated[
         str, typer.Option(help="strict, lcb, math_verify or acereason; docs/verifier.md")
     ] = "strict",
+    thinking: Annotated[
+        bool, typer.Option("--thinking/--no-thinking", help="whether responses have a thinking part")
+    ] = True,
     serve: Annotated[
         bool, typer.Option("--serve", help="judge over HTTP instead: JSON in, JSON out")
     ] = False,
@@ -40,7 +46,7 @@ def verify(
         raise ConfigError("give a file of responses and --out for the verdicts, or --serve")
     from acereason.verify.files import verify_file
 
-    counts = verify_file(source, target, workers, mode)
+    counts = verify_file(source, target, workers, mode, thinking)
     kinds = get_args(Outcome)
     rows = sum(counts.get(kind, 0) for kind in kinds)
     out.print("  ".join(f"{kind} {counts[kind]}" for kind in kinds if kind in counts))
@@ -52,3 +58,9 @@ def verify(
         + f"; sandbox processes lost: {counts.get('lost', 0)}",
         soft_wrap=True,
     )
+    if "agreed" in counts or "differed" in counts:
+        differed = counts.get("differed", 0)
+        told = counts.get("agreed", 0) + differed
+        out.print(f"the file's own verdicts: {told - differed} of {told} agree, {differed} differ")
+    if thinking and rows and counts.get("no_answer", 0) == rows:
+        out.print("no response has an answer; for responses without </think> give --no-thinking")

@@ -14,8 +14,11 @@ has not seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
@@ -24,18 +27,29 @@ from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.funnel import Funnel
 from acereason.draws import draw_seed
 from acereason.errors import DataError
-from acereason.files import read_jsonl, write_jsonl
+from acereason.files import Records, read_jsonl, write_jsonl
 from acereason.problems import Problem, Response
 from acereason.procedural import generate, teach
 
+Record = TypeVar("Record", bound=Problem | Response, covariant=True)
 SFT, RL, HELD_OUT, TRACES = "sft.jsonl", "rl.jsonl", "held_out.jsonl", "traces.jsonl"
 
 
-class Data(msgspec.Struct, frozen=True):
-    """What a run learns from and is measured on. `traces` answer the problems of `sft`."""
+class Walked(Protocol[Record]):
+    """Records to walk through, as often as needed: a list, or a file."""
 
-    sft: list[Problem]
-    traces: list[Response]
+    def __iter__(self) -> Iterator[Record]: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from and is measured on. `traces` answer the problems of `sft`; both may be longer
+    than the memory, and are walked through."""
+
+    sft: Walked[Problem]
+    traces: Walked[Response]
     rl: list[Problem]
     held_out: list[Problem]
 
@@ -58,12 +72,11 @@ def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]
 
 
 def _from_files(files: Files) -> Data:
-    def problems(path: str | None) -> list[Problem]:
-        return [] if path is None else list(read_jsonl(path, Problem))
-
-    traces = [] if files.traces is None else list(read_jsonl(files.traces, Response))
-    rl = problems(files.rl) if isinstance(files.rl, str) else _by_stage(files.rl)
-    return Data(problems(files.sft), traces, rl, problems(files.held_out))
+    rl = list(read_jsonl(files.rl, Problem)) if isinstance(files.rl, str) else _by_stage(files.rl)
+    held_out = list(read_jsonl(files.held_out, Problem))
+    sft: Walked[Problem] = [] if files.sft is None else Records(Path(files.sft), Problem)
+    traces: Walked[Response] = [] if files.traces is None else Records(Path(files.traces), Response)
+    return Data(sft, traces, rl, held_out)
 
 
 def _shared(data: Data, settings: Curate, seed: int) -> Data:
@@ -71,14 +84,27 @@ def _shared(data: Data, settings: Curate, seed: int) -> Data:
     most = settings.files.responses if settings.files else None
     if settings.sft_share == 1 and most is None:
         return data
-    sft = _shuffled(data.sft, seed)[: _part(len(data.sft), settings)]
-    left = dict.fromkeys((p.id for p in sft), most or len(data.traces))
-    traces = []
-    for trace in data.traces:
-        if left.get(trace.problem_id, 0):
-            left[trace.problem_id] -= 1
-            traces.append(trace)
-    return msgspec.structs.replace(data, sft=sft, traces=traces)
+    ids = _in_hashed_order((p.id for p in data.sft), seed)
+    ids = ids[: _part(len(ids), settings)]
+    return replace(data, sft=Chosen(data.sft, ids), traces=Chosen(data.traces, ids, most))
+
+
+class Chosen(Generic[Record]):
+    """The records that are, or answer, the problems of these ids, at most so many of each."""
+
+    def __init__(self, records: Walked[Record], ids: Sequence[str], most: int | None = None):
+        self._records, self._ids, self._most = records, ids, most
+
+    def __iter__(self) -> Iterator[Record]:
+        left = dict.fromkeys(self._ids, self._most or sys.maxsize)
+        for record in self._records:
+            id = record.id if isinstance(record, Problem) else record.problem_id
+            if left.get(id, 0):
+                left[id] -= 1
+                yield record
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def _by_stage(files: Mapping[str, str]) -> list[Problem]:
@@ -154,35 +180,43 @@ def _trace(problem: Problem, number: int, wrong_share: float, seed: int) -> Resp
     return msgspec.structs.replace(teach(problem, rng, rng.random() < wrong_share), sample=number)
 
 
-def _shuffled(problems: Sequence[Problem], seed: int) -> list[Problem]:
+def _shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:
     return sorted(problems, key=lambda p: draw_seed(seed, "order", p.id))
 
 
+def _in_hashed_order(ids: Iterable[str], seed: int) -> list[str]:
+    return sorted(ids, key=lambda i: draw_seed(seed, "order", i))
+
+
 def write(data: Data, folder: Path) -> None:
-    """Write the four files of a run's data folder."""
+    """Write the four files of a run's data folder; DataError names a trace without its problem."""
     for name, records in zip((SFT, TRACES, RL, HELD_OUT), _parts(data), strict=True):
         write_jsonl(folder / name, records)
 
 
 def read(folder: Path) -> Data:
-    """Read what `write` wrote; DataError names a trace without its problem."""
-    data = Data(
-        list(read_jsonl(folder / SFT, Problem)),
-        list(read_jsonl(folder / TRACES, Response)),
+    """Read what `write` wrote; SFT problems and traces stay in their files."""
+    return Data(
+        Records(folder / SFT, Problem),
+        Records(folder / TRACES, Response),
         list(read_jsonl(folder / RL, Problem)),
         list(read_jsonl(folder / HELD_OUT, Problem)),
     )
+
+
+def _parts(data: Data) -> tuple[Iterable[object], ...]:
+    return data.sft, _answering(data), data.rl, data.held_out
+
+
+def _answering(data: Data) -> Iterator[Response]:
+    """The traces; DataError for one without its problem."""
     known = {p.id for p in data.sft}
-    for trace in data.traces:
+    for number, trace in enumerate(data.traces, 1):
         if trace.problem_id not in known:
-            raise DataError(f"{folder / TRACES}: a trace answers {trace.problem_id}, not in {SFT}")
-    return data
+            raise DataError(f"{TRACES}: trace {number} answers {trace.problem_id}, which is not in {SFT}")
+        yield trace
 
 
-def _parts(data: Data) -> tuple[Sequence[object], ...]:
-    return data.sft, data.traces, data.rl, data.held_out
-
-
-def by_id(problems: Sequence[Problem]) -> Mapping[str, Problem]:
+def by_id(problems: Iterable[Problem]) -> Mapping[str, Problem]:
     """Problems by their id."""
     return {p.id: p for p in problems}

@@ -6,6 +6,7 @@ same draws. `summary.json` holds the table; the gain of a domain is its last sta
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from acereason.problems import Problem
 from acereason.runs import Run, read_metrics
 from acereason.sample.ask import Groups
 
+log = logging.getLogger(__name__)
 SFT = "sft"
 
 
@@ -56,16 +58,17 @@ def by_domain(problems: Sequence[Problem]) -> dict[str, list[Problem]]:
 
 def keep(run: Run, stage: str, results: Mapping[str, Result]) -> None:
     """Write a stage's evaluation per question."""
-    folder = run.path / "evaluations"
-    folder.mkdir(exist_ok=True)
-    write_atomic(folder / f"{stage}.json", msgspec.json.encode(results))
+    write_atomic(run.path / "evaluations" / f"{stage}.json", msgspec.json.encode(results))
 
 
 def load(run: Run, stage: str) -> dict[str, Result]:
-    """Read a stage's evaluation back."""
+    """Read a stage's evaluation back; empty, and said, where it was deleted meanwhile."""
     path = run.path / "evaluations" / f"{stage}.json"
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Result])
+    except FileNotFoundError:
+        log.warning("%s was deleted; the summary has no gain from or to this stage", path)
+        return {}
     except (OSError, msgspec.DecodeError) as error:
         raise RunError(f"the evaluation {path} cannot be read: {error}") from error
 
@@ -110,7 +113,7 @@ def summarise(run: Run) -> dict[str, Any]:
     results = {name: load(run, name) for name in names}
     stages = [stage_row(rows, name) for name in names]
     first, last = results[names[0]], results[names[-1]]
-    domains = sorted(first, reverse=True)
+    domains = _both(first, last)
     return {
         "recipe": run.recipe.name,
         "seed": run.recipe.seed,
@@ -118,7 +121,9 @@ def summarise(run: Run) -> dict[str, Any]:
         "stages": stages,
         "gain": {d: gain(first[d], last[d]) for d in domains} if names[0] == SFT else {},
         "gain_per_stage": {
-            after: {d: gain(results[before][d], results[after][d]) for d in domains}
+            after: {
+                d: gain(results[before][d], results[after][d]) for d in _both(results[before], results[after])
+            }
             for before, after in pairwise(names)
         },
         "decomposition": {d: found for d in domains if (found := _decomposition(first[d], last[d]))},
@@ -130,6 +135,11 @@ def evaluated(recipe: Recipe) -> list[str]:
     """The stages of a run that are evaluated, in order: all, or all but the start."""
     stages = [s.name for s in recipe.stage]
     return [SFT, *stages] if recipe.sft or recipe.evaluation.start or not stages else stages
+
+
+def _both(before: Mapping[str, Result], after: Mapping[str, Result]) -> list[str]:
+    """The domains that both stages were evaluated on, math first."""
+    return sorted(before.keys() & after.keys(), reverse=True)
 
 
 def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +21,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 
+from acereason.errors import CheckpointError
+from acereason.policy.causal import Rule, attend
 from acereason.policy.packing import Block, Pack
+from acereason.policy.sharing import Group, Shared
 
 NAME = "acereason"
 HALF = (torch.bfloat16, torch.float16)
+UNKNOWN = ("s_aux", "position_bias")  # what some architectures add to scores
 LONG = 2048  # tokens from which on a sequence has a kernel call of its own
 
 
@@ -49,8 +53,10 @@ def takes_any_lengths(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cuda" and dtype in HALF and _VARIABLE_LENGTH is not None
 
 
-def layout(pack: Pack, dtype: torch.dtype) -> dict[str, Any]:
+def layout(pack: Pack | Shared, dtype: torch.dtype) -> dict[str, Any]:
     """The keywords that tell `packed_attention` where the pack's sequences lie."""
+    if isinstance(pack, Shared):
+        return {"pack_groups": pack.groups}
     if takes_any_lengths(pack.tokens.device, dtype):
         ends = pack.ends()
         return {"pack_ends": ends, "pack_ends_device": ends.to(pack.tokens.device, non_blocking=True)}
@@ -65,49 +71,75 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     pack_blocks: tuple[Block, ...] | None = None,
     pack_ends: Tensor | None = None,
     pack_ends_device: Tensor | None = None,
-    **_: Any,
+    pack_groups: tuple[Group, ...] | None = None,
+    pack_cache: Cache | None = None,
+    **rest: Any,
 ) -> tuple[Tensor, None]:
     """query [B, heads, N, D]; key, value [B, kv_heads, N, D] → [B, N, heads, D].
 
-    `pack_blocks`, or `pack_ends` [S + 1] on CPU and on the device: where sequences begin and the last ends.
-    Without them the batch is taken as plain sequences (causal, no padding mask)."""
-    if getattr(module, "sliding_window", None) is not None:
-        raise ValueError("sliding-window layers cannot be packed; set use_sliding_window to false")
-    groups = query.shape[1] // key.shape[1]
+    Where sequences lie: `pack_blocks`; or `pack_ends` [S + 1] on CPU and on the device; or `pack_groups`,
+    which share prompts; or in a `pack_cache`. Without them the batch is taken as plain sequences (causal, no
+    padding). Scores are computed in the keys' type, on CPU in float32 at least."""
+    if named := [name for name in UNKNOWN if rest.get(name) is not None]:
+        raise CheckpointError(
+            f"{type(module).__name__} wants attention with {named[0]}, which packs cannot have"
+        )
+    rule = Rule(scaling, sliding_window, softcap)
+    if query.device.type == "cpu":
+        query, key, value = (x.float() if x.dtype in HALF else x for x in (query, key, value))
+    if pack_cache is not None:
+        return pack_cache.attend(module.layer_idx, query, key, value, rule), None
+    if pack_groups is not None:
+        return torch.cat([group.attend(query, key, value, rule) for group in pack_groups], 1), None
     if pack_ends is not None:
-        return _ragged(query, key, value, scaling, pack_ends, pack_ends_device), None
+        return _ragged(query, key, value, rule, pack_ends, pack_ends_device), None
     if pack_blocks is None:
-        return _causal(query, key, value, groups, scaling).transpose(1, 2), None
+        return attend(query, key, value, rule).transpose(1, 2), None
     parts = []
     for block in pack_blocks:
         end = block.start + block.count * block.length
         q, k, v = (_rows(x, block.start, end, block) for x in (query, key, value))
-        out = _causal(q, k, v, groups, scaling)  # [count, heads, length, D]
+        out = attend(q, k, v, rule)  # [count, heads, length, D]
         parts.append(out.transpose(1, 2).reshape(1, end - block.start, query.shape[1], -1))
     return torch.cat(parts, dim=1), None
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _ragged(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float | None, ends: Tensor, ends_device: Tensor
+    query: Tensor, key: Tensor, value: Tensor, rule: Rule, ends: Tensor, ends_device: Tensor | None
 ) -> Tensor:
     """[1, heads, N, D] and [1, kv_heads, N, D] → [1, N, heads, D]; sequences stand longest first."""
     bounds = ends.tolist()
     lengths = [b - a for a, b in pairwise(bounds)]
-    alone = sum(n >= LONG for n in lengths) if _long_kernel(query.device) else 0
+    special = sum(not rule.plain(n) for n in lengths)
+    alone = max(special, sum(n >= LONG for n in lengths) if _long_kernel(query.device) else 0)
     parts = [torch.split(x, [*lengths[:alone], sum(lengths[alone:])], dim=2) for x in (query, key, value)]
-    outs = [_long(q, k, v, scaling) for q, k, v in list(zip(*parts, strict=True))[:alone]]
+    outs = []
+    for number, (q, k, v) in enumerate(list(zip(*parts, strict=True))[:alone]):
+        special_one = number < special
+        outs.append(attend(q, k, v, rule).transpose(1, 2) if special_one else _long(q, k, v, rule.scale))
     if alone < len(lengths):
         q, k, v = (part[-1][0].transpose(0, 1) for part in parts)
-        extra = 1.0 if scaling is None else scaling * q.shape[-1] ** 0.5
+        extra = 1.0 if rule.scale is None else rule.scale * q.shape[-1] ** 0.5
         if abs(extra - 1.0) > 1e-6:  # the kernel itself divides by sqrt(D)
             q = q * extra
+        assert ends_device is not None
         where = ends_device[alone:] - bounds[alone]
         outs.append(_VARIABLE_LENGTH(q, k, v, where, where, lengths[alone], lengths[alone])[None])
     return torch.cat(outs, dim=1) if len(outs) > 1 else outs[0]
+
+
+class Cache(Protocol):
+    """Keys and values of earlier positions, held by a sampler."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
+        """Keep the new keys and values; the queries' attention over all, [1, N, heads, D]."""
+        ...
 
 
 @cache
@@ -133,12 +165,6 @@ def _rows(x_1HND: Tensor, start: int, end: int, block: Block) -> Tensor:
     """The block's places as a batch: [count, heads, length, D]."""
     x_NHD = x_1HND[0].transpose(0, 1)[start:end]
     return x_NHD.reshape(block.count, block.length, *x_NHD.shape[1:]).transpose(1, 2)
-
-
-def _causal(q: Tensor, k: Tensor, v: Tensor, groups: int, scaling: float | None) -> Tensor:
-    if groups > 1:  # on CPU an explicit repeat is faster than enable_gqa
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling)
 
 
 AttentionInterface.register(NAME, packed_attention)

@@ -21,7 +21,6 @@ import functools
 import os
 import threading
 import weakref
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -32,7 +31,7 @@ from acereason.errors import SamplingError
 from acereason.native.build import NATIVE_FLAGS, build, load, native_source
 from acereason.policy import llama as decoder
 from acereason.policy.layout import ARRAYS, Layout, lay_out
-from acereason.policy.packing import Example, Pack, pack
+from acereason.policy.packing import Pack
 
 _pointer, _int, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
 _WEIGHTS = (
@@ -77,27 +76,6 @@ def open_library() -> ctypes.CDLL | None:
         library.acereason_forward.argtypes = [_pointer] * 5
         library.acereason_backward.argtypes = [_pointer] * 5
     return library
-
-
-def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
-    """All examples as packs of about `budget` tokens, responses to one prompt side by side.
-
-    A prompt counts once; a pack holds at least one response."""
-    by_prompt: dict[tuple[int, ...], list[Example]] = {}
-    for example in examples:
-        by_prompt.setdefault(tuple(example.prompt), []).append(example)
-    found: list[list[Example]] = []
-    room = 0
-    for prompt, members in by_prompt.items():
-        fresh = True
-        for example in members:
-            cost = len(example.response) + (len(prompt) if fresh else 0)
-            if not found or cost > room:
-                found.append([])
-                room, cost = budget, len(example)
-            found[-1].append(example)
-            room, fresh = room - cost, False
-    return [pack(members) for members in found]
 
 
 class CompiledPass:

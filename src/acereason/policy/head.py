@@ -1,16 +1,19 @@
 """The output head under a temperature: log-probability and entropy of softmax(logits / T), in float32.
 
-    z = h W^T / T        log π_T(y) = z_y - logsumexp(z)        H_T = logsumexp(z) - Σ softmax(z) z
+    z = logits(h) / T    log π_T(y) = z_y - logsumexp(z)        H_T = logsumexp(z) - Σ softmax(z) z
 
 T is part of the policy (recipe §3): the loss and the logged entropy use the temperature that sampled.
 Only one chunk of logits exists at a time, forward and backward: the forward pass keeps h, W and one
 logsumexp per token, the backward pass computes each chunk again. Logits are never kept for all tokens.
+What a model does to h W^T before it calls it a logit (bias, scale, soft cap) is `policy.output`.
 
 Shapes: M predicted tokens, E hidden size, V vocabulary.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import cache
 from types import ModuleType
 from typing import Any
@@ -18,7 +21,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 1 << 22  # logits held at a time: 16 MiB of float32
+from acereason.policy.output import Output, float_logits
+
+CHUNK_ELEMENTS = 1 << 22  # logits held at a time: 16 MiB of float32,
+CHUNK_ROWS = 256  # or so many rows, below which a large matrix is mostly waited for,
+CHUNK_MEMORY = 1 / 64  # but no more than this share of the machine's memory
 CHUNK_ELEMENTS_CUDA = 1 << 28  # 1 GiB: matrix products there want thousands of rows
 
 
@@ -28,39 +35,42 @@ class _TemperedHead(torch.autograd.Function):
         ctx: Any,
         hidden_ME: Tensor,
         weight_VE: Tensor,
+        bias_V: Tensor | None,
+        form: Output,
         targets_M: Tensor,
         scale_M: Tensor,
         chunk: int,
     ) -> tuple[Tensor, Tensor]:
+        output = replace(form, weight=weight_VE, bias=bias_V)
         # room for all results first: small tensors kept between the chunks would pin the heap behind them,
         # and the C library's allocator would then never reuse a chunk's place
         logprob_M, logsum_M, entropy_M = (torch.empty_like(scale_M) for _ in range(3))
         for rows in _chunks(len(targets_M), chunk):
-            logits_CV = float_logits(hidden_ME[rows], weight_VE)
+            logits_CV = float_logits(hidden_ME[rows], output)
             found = _statistics(logits_CV, targets_M[rows], scale_M[rows])
             logprob_M[rows], logsum_M[rows], entropy_M[rows] = found
-        ctx.save_for_backward(hidden_ME, weight_VE, targets_M, scale_M, logsum_M)
-        ctx.chunk = chunk
+        ctx.save_for_backward(hidden_ME, weight_VE, bias_V, targets_M, scale_M, logsum_M)
+        ctx.chunk, ctx.form = chunk, form
         ctx.mark_non_differentiable(entropy_M)
         return logprob_M, entropy_M
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_ME, weight_VE, targets_M, scale_M, logsum_M = ctx.saved_tensors
+        hidden_ME, weight_VE, bias_V, targets_M, scale_M, logsum_M = ctx.saved_tensors
+        output = replace(ctx.form, weight=weight_VE, bias=bias_V)
         d_hidden = torch.empty_like(hidden_ME)
         d_weight = torch.zeros_like(weight_VE, dtype=logsum_M.dtype)
+        d_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=logsum_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
-            d = _gradient(
-                float_logits(hidden_ME[rows], weight_VE),
-                targets_M[rows],
-                scale_M[rows],
-                logsum_M[rows],
-                gradients[0][rows],
-                hidden_ME.dtype,
-            )
+            logits = float_logits(hidden_ME[rows], output)
+            here = (targets_M[rows], scale_M[rows], logsum_M[rows], gradients[0][rows])
+            d = output.slope(logits, _gradient(logits, *here, hidden_ME.dtype))
             d_hidden[rows] = d @ weight_VE
             _add_product(d_weight, d.t(), hidden_ME[rows])
-        return d_hidden, d_weight.to(weight_VE.dtype), None, None, None
+            if d_bias is not None:
+                d_bias += d.sum(0, dtype=d_bias.dtype)
+        d_bias = None if d_bias is None else d_bias.to(bias_V.dtype)
+        return d_hidden, d_weight.to(weight_VE.dtype), d_bias, None, None, None, None
 
 
 def _chunks(total: int, chunk: int) -> list[slice]:
@@ -75,14 +85,6 @@ def _kernels() -> ModuleType | None:
     except ImportError:
         return None
     return head_kernels
-
-
-def float_logits(hidden: Tensor, weight: Tensor) -> Tensor:
-    """float32 sums of the products, also from bfloat16: a rounded logit would move log π by 0.1 nat."""
-    if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
-        return torch.mm(hidden, weight.t(), out_dtype=torch.float32)
-    z = hidden @ weight.t()
-    return z if z.dtype == torch.float64 else z.float()
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
@@ -115,22 +117,32 @@ def _gradient(
     return d.mul_((weight * scale)[:, None]).to(dtype)
 
 
+def chunk_rows(vocabulary: int, cuda: bool) -> int:
+    """How many tokens' logits are held at a time: enough for a matrix product to be worth its weights."""
+    if cuda:
+        return max(1, CHUNK_ELEMENTS_CUDA // vocabulary)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = int(CHUNK_MEMORY * memory) // (4 * vocabulary)
+    return max(1, CHUNK_ELEMENTS // vocabulary, min(CHUNK_ROWS, most))
+
+
 def tempered_logprobs(
     hidden_ME: Tensor,
-    weight_VE: Tensor,
+    output: Output | Tensor,
     targets_M: Tensor,
     temperature: float | Tensor = 1.0,
     chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """log π_T(target) [M], with gradient, and the entropy H_T in nats [M], without.
 
-    `temperature` is a number or one per token [M]. `chunk` tokens of logits are held at a time."""
+    `output` is how hidden states become logits, or just the matrix [V, E]. `temperature` is a number or one
+    per token [M]. `chunk` tokens of logits are held at a time."""
+    form = Output(output) if isinstance(output, Tensor) else output
     dtype = torch.float64 if hidden_ME.dtype == torch.float64 else torch.float32
     scale_M = 1.0 / torch.as_tensor(temperature, dtype=dtype, device=hidden_ME.device)
     scale_M = scale_M.expand(len(targets_M)).contiguous()
-    most = CHUNK_ELEMENTS_CUDA if hidden_ME.is_cuda else CHUNK_ELEMENTS
-    chunk = chunk or max(1, most // weight_VE.shape[0])
+    chunk = chunk or chunk_rows(form.weight.shape[0], hidden_ME.is_cuda)
     result: tuple[Tensor, Tensor] = _TemperedHead.apply(  # type: ignore[no-untyped-call]
-        hidden_ME, weight_VE, targets_M, scale_M, chunk
+        *(hidden_ME, form.weight, form.bias, form, targets_M, scale_M, chunk)
     )
     return result

@@ -32,10 +32,10 @@ class Layout:
 
 def lay_out(pack: Pack, temperature: Tensor, threads: int) -> Layout | None:
     """A pack as trunks and branches, trunks dealt to threads; None when a response has gaps."""
-    trunks = _trunks(pack)
-    if trunks is None:
+    found = trunks(pack)
+    if found is None:
         return None
-    order = sorted(_pieces(trunks, threads), key=lambda item: -_rows(item))
+    order = sorted(_pieces(found, threads), key=lambda item: -_rows(item))
     loads, shares = [0] * threads, [[] for _ in range(threads)]  # type: ignore[var-annotated]
     for item in order:
         least = loads.index(min(loads))
@@ -59,7 +59,7 @@ def lay_out(pack: Pack, temperature: Tensor, threads: int) -> Layout | None:
 _Branch = tuple[list[int], int]  # a response, and the place of its first target in the pack
 
 
-def _trunks(pack: Pack) -> dict[tuple[int, ...], list[_Branch]] | None:
+def trunks(pack: Pack) -> dict[tuple[int, ...], list[_Branch]] | None:
     """The pack's responses by prompt."""
     tokens, predictors = pack.tokens.tolist(), pack.predictors.numpy()
     trunks: dict[tuple[int, ...], list[_Branch]] = {}

@@ -22,9 +22,11 @@ from transformers import logging as transformers_logging
 
 from acereason import ranks
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, shards
+from acereason.policy import attention, compiled_pass, proof, shards
 from acereason.policy.head import tempered_logprobs
-from acereason.policy.packing import Example, Pack, packs
+from acereason.policy.output import output_of
+from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
+from acereason.policy.sharing import Shared, share
 
 FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 Model = Any  # a transformers PreTrainedModel for causal language modelling
@@ -75,6 +77,7 @@ def load_model(
             f"the weights in {path} are not those of a {type(model).__name__}: {len(wrong)} tensors are "
             f"missing, unexpected or of another shape, e.g. {wrong[0]}"
         )
+    proof.check(model)
     return model.train()
 
 
@@ -105,6 +108,10 @@ def _config(path: str | Path, rope_theta: float | None, context: int | None) -> 
     if rope_theta is not None:
         config.rope_parameters = {**(config.rope_parameters or {}), "rope_theta": rope_theta}
     if context is not None:
+        rope = getattr(config, "rope_parameters", None) or {}
+        if rope.get("rope_type") == "longrope" and rope.get("factor") is None:  # else taken from the context
+            short = rope["original_max_position_embeddings"]
+            config.rope_parameters = {**rope, "factor": config.max_position_embeddings / short}
         config.max_position_embeddings = context
     return config
 
@@ -145,17 +152,18 @@ def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tup
 
 
 def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
-    """As `logprobs`, by PyTorch."""
-    pack = pack.to(model.device)
+    """As `logprobs`, by PyTorch; on the processor prompts that responses share are computed once."""
+    laid: Pack | Shared | None = share(pack) if model.device.type == "cpu" else None
+    laid = pack.to(model.device) if laid is None else laid
     output = model.base_model(
-        input_ids=pack.tokens[None],
-        position_ids=pack.positions[None],
+        input_ids=laid.tokens[None],
+        position_ids=laid.positions[None],
         use_cache=False,
-        **attention.layout(pack, compute_dtype(model)),
+        **attention.layout(laid, compute_dtype(model)),
     )
-    hidden_ME = output.last_hidden_state[0, pack.predictors]
-    weight_VE = model.get_output_embeddings().weight
-    logprob, entropy = tempered_logprobs(hidden_ME, weight_VE, pack.targets, temperature)
+    hidden_ME = output.last_hidden_state[0, laid.predictors]
+    targets = pack.targets.to(model.device)
+    logprob, entropy = tempered_logprobs(hidden_ME, output_of(model), targets, temperature)
     return logprob.cpu(), entropy.cpu()
 
 
@@ -167,8 +175,8 @@ def compute_dtype(model: Model) -> torch.dtype:
 
 def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> list[Pack]:
     """All examples as packs of about `budget` tokens, laid out as suits what `logprobs` will run."""
-    if compiled_pass.available(model):
-        return compiled_pass.packs_by_prompt(examples, budget)
+    if model.device.type == "cpu":
+        return packs_by_prompt(examples, budget)
     return packs(examples, budget, waste(model))
 
 

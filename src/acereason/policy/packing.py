@@ -14,16 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+Tokens = Sequence[int] | npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """A prompt and the response to be learned. `index` finds the example again in per-example data."""
 
-    prompt: Sequence[int]
-    response: Sequence[int]
+    prompt: Tokens
+    response: Tokens
     index: int = 0
 
     def __len__(self) -> int:
@@ -102,34 +106,50 @@ def pack(examples: Sequence[Example], waste: float = 0.1) -> Pack:
     """Lay examples out as one pack. Examples of an empty prompt or response are a programming error."""
     ordered = sorted(examples, key=lambda e: -len(e))
     layout = blocks([len(e) for e in ordered], waste)
-    tokens: list[int] = []
-    predictors: list[int] = []
-    targets: list[int] = []
-    owners: list[int] = []
-    remaining = iter(ordered)
-    for block in layout:
-        for _ in range(block.count):
-            example = next(remaining)
-            assert len(example.prompt) and len(example.response)
-            start = len(tokens)
-            tokens.extend(example.prompt)
-            tokens.extend(example.response)
-            first = start + len(example.prompt) - 1
-            predictors.extend(range(first, first + len(example.response)))
-            targets.extend(example.response)
-            owners.extend([example.index] * len(example.response))
-            tokens.extend([tokens[-1]] * (block.length - len(example)))
+    starts = [b.start + i * b.length for b in layout for i in range(b.count)]
+    ends = [*starts[1:], layout[-1].start + layout[-1].count * layout[-1].length]
+    tokens = np.empty(ends[-1], np.int64)
+    predictors, targets = [], []
+    for example, start, end in zip(ordered, starts, ends, strict=True):
+        assert len(example.prompt) and len(example.response)
+        middle, last = start + len(example.prompt), start + len(example)
+        tokens[start:middle], tokens[middle:last] = example.prompt, example.response
+        tokens[last:end] = tokens[last - 1]
+        predictors.append(np.arange(middle - 1, last - 1))
+        targets.append(tokens[middle:last])
+    owners = np.repeat([e.index for e in ordered], [len(e.response) for e in ordered])
     positions = torch.cat([torch.arange(b.length).repeat(b.count) for b in layout])
     return Pack(
-        torch.tensor(tokens),
+        torch.from_numpy(tokens),
         positions,
         tuple(layout),
-        torch.tensor(predictors),
-        torch.tensor(targets),
-        torch.tensor(owners),
+        torch.from_numpy(np.concatenate(predictors)),
+        torch.from_numpy(np.concatenate(targets)),
+        torch.from_numpy(owners),
     )
 
 
 def packs(examples: Sequence[Example], budget: int, waste: float = 0.1) -> list[Pack]:
     """All examples as packs of about `budget` places (filler may exceed it by the share `waste`)."""
     return [pack([examples[i] for i in group], waste) for group in split([len(e) for e in examples], budget)]
+
+
+def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
+    """All examples as packs of about `budget` tokens, responses to one prompt side by side.
+
+    A prompt counts once; a pack holds at least one response."""
+    by_prompt: dict[tuple[int, ...], list[Example]] = {}
+    for example in examples:
+        by_prompt.setdefault(tuple(example.prompt), []).append(example)
+    found: list[list[Example]] = []
+    room = 0
+    for prompt, members in by_prompt.items():
+        fresh = True
+        for example in members:
+            cost = len(example.response) + (len(prompt) if fresh else 0)
+            if not found or cost > room:
+                found.append([])
+                room, cost = budget, len(example)
+            found[-1].append(example)
+            room, fresh = room - cost, False
+    return [pack(members) for members in found]

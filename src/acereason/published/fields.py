@@ -65,6 +65,7 @@ SCRIPT_REQUEST = (
     "Please provide a self-contained Python script that solves the following problem in a markdown code "
     "block:"
 )
+_PACKED = re.compile(r"[A-Za-z0-9+/]+=*")  # base64, of zlib's first byte on
 _NOTHING = {"", "n/a", "none", "null", "nan", "notfound", "not found"}
 _BOXES = re.compile(r"\\f(?:rame)?box\b")
 _BARE_BOX = re.compile(r"\\boxed\s+([^\s{}$.,;]+)|\\boxed(\d)")
@@ -190,10 +191,15 @@ def stated(value: Any, none: bool = False) -> str | None:
 
 
 def _told(text: str) -> str:
+    return boxed(text) or marked(text) or text
+
+
+def marked(text: str) -> str | None:
+    """What stands behind the last `####`, or behind `A:` in the last of several lines."""
     if fours := _FOURS.findall(text):
         return str(fours[-1])
     last = _LAST.search(text)
-    return boxed(text) or (last[1] if last else text)
+    return last[1] if last else None
 
 
 def boxed(text: str) -> str | None:
@@ -210,9 +216,11 @@ def are_tests(value: Any) -> bool:
     """Whether a value that may be an answer or tests is meant as tests."""
     if isinstance(value, str):
         begin = value.lstrip()[:16]
+        if begin.startswith("eJ") and len(value) > 40 and _PACKED.fullmatch(value.strip()):
+            return True
         if assertions.is_program(value):
             return True
-        if begin.replace(" ", "").startswith(('{"', '["', "[{", "[]", "{}")):
+        if begin.replace(" ", "").startswith(('{"', '["', "[{", "[]", "{}", '"[', '"{')):
             try:
                 value = msgspec.json.decode(value)
             except (msgspec.DecodeError, RecursionError):

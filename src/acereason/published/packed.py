@@ -47,7 +47,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
 
 def unpacked(text: str, limit: int = LIMIT) -> Any:
     """The JSON in a string, plain or LiveCodeBench's way; DataError when it is neither."""
-    if text.lstrip().startswith(("[", "{")):
+    if text.lstrip().startswith(("[", "{", '"')):
         if len(text) > limit:
             raise DataError(f"expected at most {limit:,} characters of tests, found {len(text):,}")
         return json_in(text)

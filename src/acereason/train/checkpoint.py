@@ -14,6 +14,7 @@ both, and either is read on any number of ranks.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import shutil
 import threading
@@ -35,13 +36,25 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from acereason import ranks, stopping
 from acereason.errors import CheckpointError
-from acereason.files import sync, write_atomic
+from acereason.files import sync, sync_tree, write_atomic
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
 
 log = logging.getLogger(__name__)
 Optimizers = Iterable[torch.optim.Optimizer]
+
+
+class Best(msgspec.Struct, frozen=True):
+    """The weights with the highest score of a stage so far: of which step, and their files."""
+
+    step: int
+    score: float
+    hashes: dict[str, str]
+
+    def folder(self, run: Run) -> Path:
+        """Where they are."""
+        return run.checkpoints / f"best-{self.step:06d}"
 
 
 class Position(msgspec.Struct, kw_only=True):
@@ -55,18 +68,20 @@ class Position(msgspec.Struct, kw_only=True):
     metrics_size: int = 0
     metrics_hash: str = ""
     state: StageState | None = None
+    best: Best | None = None
     hashes: dict[str, str] = {}
 
     def next_stage(self) -> None:
         """Go on to the beginning of the stage after this one."""
-        self.stage, self.stage_step, self.finished, self.state = self.stage + 1, 0, False, None
+        self.stage, self.stage_step, self.finished = self.stage + 1, 0, False
+        self.state = self.best = None
 
 
 class Writer:
     """Writes a run's checkpoints. As a context manager it ends when the last is on disk."""
 
     def __init__(self, run: Run) -> None:
-        self._run = run
+        self.run = run
         self._group: Any = None  # of the background's own messages between ranks
         self._waiting: tuple[threading.Thread, list[BaseException]] | None = None
 
@@ -79,7 +94,7 @@ class Writer:
     def save(self, model: Any, optimizers: Optimizers, position: Position) -> None:
         """Write a checkpoint of this moment and drop all but the newest that are to be kept. Collective."""
         self.wait()
-        run = self._run
+        run = self.run
         number = ranks.of_main(max((_number(p) for p in _folders(run)), default=0) + 1)
         temporary = run.checkpoints / f".tmp-{number}"
         position.metrics_size, position.metrics_hash = run.mark()
@@ -94,6 +109,26 @@ class Writer:
             save_file(_weights(model), temporary / "weights.safetensors")
             save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
             _finish(run, temporary, now, number)
+
+    def save_best(self, model: Any, step: int, score: float) -> Best:
+        """Write the weights alone, apart from the checkpoints. Collective."""
+        run = self.run
+        final = Best(step, score, {}).folder(run)
+        temporary = final.with_name(f".tmp-{final.name}")
+        with disk_errors(run.path):
+            if ranks.main():
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+            ranks.barrier()
+            if is_sharded(model):
+                target = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+                state_dict_saver.save(
+                    _weights(model), storage_writer=target, no_dist=not dist.is_initialized()
+                )
+            else:
+                save_file(_weights(model), temporary / "weights.safetensors")
+            ranks.barrier()
+            return ranks.of_main(_named(temporary, final, step, score) if ranks.main() else None)
 
     def wait(self) -> None:
         """Wait for what is being written; raises what went wrong with it."""
@@ -116,16 +151,26 @@ class Writer:
 
         def finish() -> None:
             try:
-                with disk_errors(self._run.path):
+                with disk_errors(self.run.path):
                     _result(written)
                     if ranks.main():
-                        _finish(self._run, temporary, position, number)
+                        _finish(self.run, temporary, position, number)
             except BaseException as error:
                 errors.append(error)
 
         thread = threading.Thread(target=finish, name="acereason-checkpoint")
         thread.start()
         self._waiting = thread, errors
+
+
+def _named(temporary: Path, final: Path, step: int, score: float) -> Best:
+    """Sync the best weights and give their folder its name."""
+    hashes = {f.name: file_hash(f) for f in sorted(temporary.glob("*.safetensors"))}
+    sync_tree(temporary)
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync(final.parent)
+    return Best(step, score, hashes)
 
 
 def _result(written: Future[Any]) -> None:
@@ -166,6 +211,34 @@ class Saver:
         if asked:
             self._writer.wait()
             raise stopping.Preempted
+
+    def best(self, score: float) -> None:
+        """Keep these weights as the stage's best if no score before was as high."""
+        before = self._position.best
+        if math.isnan(score) or (before is not None and score <= before.score):
+            return
+        self._position.best = self._writer.save_best(self._model, self._position.step, score)
+        self()  # from now on the newest checkpoint tells of them
+        self._drop(self._position.best)
+
+    def restore_best(self) -> int:
+        """Put the best weights into the model; returns the step that they are of."""
+        best = self._position.best
+        if best is None:
+            raise CheckpointError("there are no best weights: no score was a number")
+        folder = best.folder(self._writer.run)
+        wrong = [n for n, h in best.hashes.items() if not (folder / n).exists() or file_hash(folder / n) != h]
+        if wrong:
+            raise CheckpointError(f"the best weights in {folder} are damaged ({wrong[0]}); restore a copy")
+        load_weights(folder, self._model)
+        return best.step
+
+    def _drop(self, kept: Best) -> None:
+        """Remove weights that were the best before."""
+        self._writer.wait()
+        for folder in self._writer.run.checkpoints.glob("best-*") if ranks.main() else ():
+            if folder != kept.folder(self._writer.run):
+                shutil.rmtree(folder)
 
     def after_step(self) -> None:
         """Write one if it is due after this step of the stage, or if the run was asked to stop."""
@@ -218,15 +291,6 @@ def drop_later(run: Run, folder: Path) -> None:
     for later in _folders(run) if ranks.main() else ():
         if _number(later) > _number(folder):
             shutil.rmtree(later)
-
-
-def save_weights(model: Any, folder: Path) -> None:
-    """Write a model's weights alone, for `load_weights`; returns when they are written. Collective."""
-    if is_sharded(model):
-        writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        state_dict_saver.save(_weights(model), storage_writer=writer)
-    else:
-        save_file(_weights(model), folder / "weights.safetensors")
 
 
 def load_weights(folder: Path, model: Any) -> None:

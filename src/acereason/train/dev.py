@@ -10,18 +10,16 @@ import math
 import shutil
 import statistics
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 from acereason import ranks
 from acereason.config import Recipe, Stage
 from acereason.draws import draw_seed
 from acereason.errors import ConfigError
-from acereason.files import sync_tree
 from acereason.problems import Problem
-from acereason.runs import Run, disk_errors
+from acereason.runs import Run
 from acereason.sample.ask import How, ask
-from acereason.train import checkpoint, stages
-from acereason.train.checkpoint import Position
+from acereason.train import stages
+from acereason.train.checkpoint import Position, Saver
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.metrics import judged_rewards, pass_rates
 from acereason.train.workshop import Workshop
@@ -50,8 +48,8 @@ def split(
 class Dev:
     """The dev split of one stage."""
 
-    def __init__(self, shop: Workshop, stage: Stage, problems: Sequence[Problem]) -> None:
-        self._shop, self._stage = shop, stage
+    def __init__(self, shop: Workshop, stage: Stage, problems: Sequence[Problem], save: Saver) -> None:
+        self._shop, self._stage, self._save = shop, stage, save
         self._problems = [p for p in problems if p.domain == stage.domain]
 
     def due(self, step: int) -> bool:
@@ -59,7 +57,7 @@ class Dev:
         return bool(self._stage.evaluate_every) and step % self._stage.evaluate_every == 0
 
     def evaluate(self, position: Position) -> None:
-        """Ask the present policy, record how it did, and keep its weights if none did better. The draws are
+        """Ask the present policy, record how it did, and keep its weights if none did as well. The draws are
         the same every time, so two steps are compared under common random numbers. Collective."""
         shop, stage, state = self._shop, self._stage, position.state
         assert state is not None
@@ -80,37 +78,20 @@ class Dev:
         told = {"domain": stage.domain, "accuracy": accuracy, "se": se, "n": len(rates), "k": dev.k}
         shop.run.record("dev", **where, **told)
         state.dev.append((position.stage_step, accuracy))
-        if stage.keep_best and stages.best(state.dev) == position.stage_step:
-            self._keep(position.stage_step)
-
-    def _keep(self, step: int) -> None:
-        folder, run = self._folder(step), self._shop.run
-        with disk_errors(run.path):
-            if ranks.main():
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-            ranks.barrier()
-            checkpoint.save_weights(self._shop.policy.model, folder)
-            if ranks.main():
-                sync_tree(folder)
+        if stage.keep == "best":
+            self._save.best(accuracy)
 
     def restore(self, position: Position) -> None:
-        """Go back to the weights that did best, if they are not the present ones. Collective."""
-        shop, stage, state = self._shop, self._stage, position.state
-        if not stage.keep_best or state is None or not state.dev:
-            return
-        step = stages.best(state.dev)
-        if step < position.stage_step:
-            checkpoint.load_weights(self._folder(step), shop.policy.model)
-            shop.progress.say(f"{stage.name} ends with the weights of step {step}, the best on the dev split")
-        shop.run.record("best", step=position.step, stage=stage.name, stage_step=step)
-
-    def _folder(self, step: int) -> Path:
-        return self._shop.run.checkpoints / f"best-{self._stage.name}-{step:06d}"
+        """Go back to the weights that did best, where the stage keeps those. Collective."""
+        stage, state = self._stage, position.state
+        if stage.keep == "best" and state is not None and state.dev:
+            self._save.restore_best()
+            step = stages.best(state.dev)
+            self._shop.progress.say(f"{stage.name} ends with the weights of step {step}, the best on dev")
+            self._shop.run.record("best", step=position.step, stage=stage.name, stage_step=step)
 
 
-def drop_kept(run: Run) -> None:
-    """Delete the weights that stages kept, once a checkpoint after their end is on the disk."""
-    if ranks.main():
-        for folder in run.checkpoints.glob("best-*"):
-            shutil.rmtree(folder)
+def drop_best(run: Run) -> None:
+    """Delete the best weights of a stage that is over: call it when a checkpoint after its end is written."""
+    for folder in run.checkpoints.glob("best-*") if ranks.main() else ():
+        shutil.rmtree(folder)

@@ -58,7 +58,7 @@ def train_stage(
     """Train one stage from `position` on, which moves along; `save` writes checkpoints. Collective.
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
-    dev = Dev(shop, stage, dev_split)
+    dev = Dev(shop, stage, dev_split, save)
     if position.state is None:
         position.state = begin(shop, stage, problems, position.step)
         if dev.due(0):

@@ -30,12 +30,17 @@ def trl_reward(judge: Judge | None = None, thinking: bool = True) -> Reward:
     """A function for TRL's `reward_funcs`. It reads the data set's columns `answer` (math; also under the
     other names that sets use, `ground_truth` …) or `tests` (code, in any published shape), and `function`,
     `time_limit`, `memory_limit`, `domain` where there are any. 1.0 or 0.0; None, which TRL leaves out of the
-    reward, for what could not be judged. DataError: a row with neither, or tests of an unknown shape."""
+    reward, for what could not be judged, a row without an answer included. DataError: no such column, or
+    tests of an unknown shape."""
 
     def acereason_reward(
         prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
         known = [name for name in fields.NAMES if name in columns]
+        if not {*fields.ANSWERS, *fields.SOLUTIONS, *fields.TESTS} & set(known):
+            raise DataError(
+                f"expected the column answer (math) or tests (code), found {', '.join(sorted(columns))}"
+            )
         rows = [{name: columns[name][i] for name in known} for i in range(len(completions))]
         texts = [_text(completion) for completion in completions]
         problems = [_problem(row, _text(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
@@ -82,11 +87,8 @@ def _problem(row: Mapping[str, Any], question: str) -> Problem:
     found = fields.tests_of(row, question)
     truth = None if found else fields.answer_of(row)
     domain = row.get("domain") or None
-    if not found and truth is None and domain in (None, "math", "code"):
-        raise DataError(
-            f"expected the column answer (math) or tests (code) with a value, found {shown(dict(row))}"
-        )
-    judged = found.fields(name) if found else {"domain": "math", "answer": truth}
+    coded = truth is None and any(column in row for column in fields.TESTS[: fields.SURE])
+    judged = found.fields(name) if found else {"domain": "code" if coded else "math", "answer": truth}
     if domain is not None and not found.program:
         judged["domain"] = str(domain)
     return Problem(**{"id": name, "question": question, **judged, **limits})

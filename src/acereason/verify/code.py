@@ -14,13 +14,12 @@ How answers are compared is in `compare.py`, how long a program may run in `watc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from acereason.problems import Problem, Test, Verdict
+from acereason.problems import MOST_MEBIBYTES, MOST_SECONDS, Problem, Test, Verdict
 from acereason.verify import lcb
 from acereason.verify.compare import same_output, same_result
 from acereason.verify.marking import Failure, Marking, printable
@@ -31,8 +30,9 @@ from acereason.verify.watch import Watch
 __all__ = ["Examiner", "Failure", "Marking", "control", "printable", "same_output", "same_result", "unusable"]
 
 DEFAULT_SECONDS = 6.0  # LiveCodeBench's limit per test
+LEAST_SECONDS = 0.01  # what less could be meant by?
 DEFAULT_MEBIBYTES = 1024
-MOST_SECONDS, MOST_MEBIBYTES = 3600.0, 1 << 20  # a problem that asks for more is taken for a mistake
+LEAST_MEBIBYTES = 64  # for what the interpreter needs to run anything at all
 REMEMBERED = 10_000  # problems whose telling tests are kept in mind
 CONTROL = job_bytes("print(int(input()) * 2)", ["21"], None)
 
@@ -111,7 +111,7 @@ class _Trial:
         self._problem, self._code, self._lenient = problem, code, lenient
         cpu = lcb.SECONDS if lenient else problem.time_limit or DEFAULT_SECONDS
         memory = lcb.MEBIBYTES if lenient else problem.memory_limit or DEFAULT_MEBIBYTES
-        self._limits = Limits(cpu, 3 * cpu + 1, memory)
+        self._limits = Limits(cpu, 3 * cpu + 1, max(LEAST_MEBIBYTES, memory))
         self._left = 2 * self._limits.total(len(problem.tests))  # wall seconds, of all children together
         self._alone = self._died = False
 
@@ -174,10 +174,13 @@ def unusable(problem: Problem) -> str:
     """Why a problem cannot judge anything; empty when it can."""
     if not problem.tests:
         return f"problem {problem.id} has no tests: nothing can be judged"
-    for name, most in (("time_limit", MOST_SECONDS), ("memory_limit", MOST_MEBIBYTES)):
+    for name, least, most in (
+        ("time_limit", LEAST_SECONDS, MOST_SECONDS),
+        ("memory_limit", 1, MOST_MEBIBYTES),
+    ):
         limit = getattr(problem, name)
-        if limit is not None and not (math.isfinite(limit) and 0 <= limit <= most):
-            return f"problem {problem.id}: expected a {name} from 0 to {most:g}, found {limit}"
+        if limit and not least <= limit <= most:
+            return f"problem {problem.id}: expected a {name} from {least} to {most}, found {limit}"
     functional = [test for test in problem.tests if test.type == "functional"]
     if functional and not problem.function:
         return f"problem {problem.id} has functional tests but names no function to call"

@@ -61,20 +61,21 @@ class _Unequal(Exception):
 
 def same_output(expected: str, answer: bytes | Piece) -> bool:
     """Whether a program's standard output is the expected one."""
-    found = piece(answer)
+    if same_text(expected, answer):
+        return True
+    longest = len(expected) + CHUNK
     try:
-        if same_text(expected, found):
-            return True
-        longest = len(expected) + CHUNK
-        theirs = _words(_decoded(found), longest)
+        theirs = _words(_decoded(piece(answer)), longest)
         ours = _words(_sliced(expected), longest)
         return all(_same_word(a, b) for a, b in zip_longest(ours, theirs))
     except (UnicodeDecodeError, _Unequal):
         return False
 
 
-def same_text(expected: str, answer: Piece) -> bool:
+def same_text(expected: str, answer: bytes | Piece) -> bool:
     """Whether the answer is the expected text to the byte."""
+    if isinstance(answer, bytes):
+        return answer == expected.encode("utf-8", "surrogatepass")
     place = 0
     for part in _sliced(expected):
         data = part.encode("utf-8", "surrogatepass")
@@ -135,6 +136,8 @@ def same_number(a: str, b: str) -> bool:
 
 def same_result(expected: str, answer: bytes | Piece) -> bool:
     """Whether the JSON of a call's result is the expected JSON value. NaN equals nothing."""
+    if same_text(expected, answer) and not any(word in expected for word in ("NaN", "Infinity")):
+        return True
     ours, found = expected.encode("utf-8", "surrogatepass"), piece(answer)
     if found.size > 8 * len(ours) + 1024:  # longer than any spelling of it that `json` writes
         return False

@@ -13,6 +13,7 @@ through one.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import threading
 from collections.abc import Callable
@@ -30,6 +31,10 @@ from acereason.verify.code import Examiner
 from acereason.verify.workers import SECONDS, MathWorker, available
 
 Mode = Literal["strict", "lcb", "math_verify", "acereason"]
+FAULTS = {
+    "died": "its process was ended from outside, twice",
+    "starved": f"the machine was too busy to give it {SECONDS:g} s of processor time",
+}
 LONGEST_ANSWER = 2_000  # characters of a boxed answer that are looked at
 
 
@@ -72,14 +77,8 @@ def register(domain: Domain) -> Domain:
 
 def domain(name: str) -> Domain:
     """The domain of this name; ConfigError when there is none."""
-    found = _registered.get(name)
-    if found is None:
-        found = register(_replace_name(_installed(name), name))
-    return found
-
-
-def _replace_name(found: Domain, name: str) -> Domain:
-    return replace(found, name=name)
+    known = _registered.get(name)
+    return known or register(replace(_installed(name), name=name))
 
 
 def _installed(name: str) -> Domain:
@@ -91,17 +90,18 @@ def _installed(name: str) -> Domain:
             return _checked(name, getattr(importlib.import_module(module), attribute))
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"domain {name!r} cannot be loaded: {error}") from error
+    near = difflib.get_close_matches(name.lower(), [n.lower() for n in _registered], n=1)
     raise ConfigError(
-        f"unknown domain {name!r}; known: {', '.join(sorted(_registered))}. A domain of your own "
-        "is registered, installed as an entry point of `acereason.domains`, or named "
-        "`module:attribute`"
+        f"unknown domain {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: "
+        f"{', '.join(sorted(n for n in _registered if ':' not in n))}. A domain of your own is registered, "
+        "installed as an entry point of `acereason.domains`, or named `module:attribute`"
     )
 
 
-def _checked(name: str, found: object) -> Domain:
-    if not isinstance(found, Domain):
-        raise ConfigError(f"domain {name!r}: expected a Domain, found a {type(found).__name__}")
-    return found
+def _checked(name: str, loaded: object) -> Domain:
+    if not isinstance(loaded, Domain):
+        raise ConfigError(f"domain {name!r}: expected a Domain, found a {type(loaded).__name__}")
+    return loaded
 
 
 def _math_at_once(problem: Problem, answer: str, mode: Mode) -> Verdict | None:
@@ -126,15 +126,18 @@ def _math(problem: Problem, answer: str, tools: Tools) -> Verdict:
             return Verdict("wrong", 0, detail="not shown to be equal (math-verify is not installed)")
         return _unreadable(problem)
     if tools.mode == "math_verify":
-        found = tools.math.ask(reference, answer)
+        said = tools.math.ask(reference, answer)
     else:
-        found = tools.math.ask(*put_to_math_verify(reference, answer), whole=True)
-    if found in ("timeout", "died"):
-        reason = f"no decision within {SECONDS:g} s" if found == "timeout" else "out of memory"
-        return Verdict("timeout", 0, detail=f"math-verify: {reason}")
-    if found == "unreadable" and not readable(reference):
+        said = tools.math.ask(*put_to_math_verify(reference, answer), whole=True)
+    if said in FAULTS:
+        return Verdict("unjudged", None, detail=f"math-verify: {FAULTS[said]}")
+    if said == "timeout":
+        return Verdict("timeout", 0, detail=f"math-verify: no decision within {SECONDS:g} s")
+    if said == "crashed":
+        return Verdict("wrong", 0, detail="math-verify broke down on this answer, twice")
+    if said == "unreadable" and not readable(reference):
         return _unreadable(problem)
-    return Verdict("correct", 1) if found == "equal" else Verdict("wrong", 0)
+    return Verdict("correct", 1) if said == "equal" else Verdict("wrong", 0)
 
 
 def _unreadable(problem: Problem) -> Verdict:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from acereason.problems import Test
 from acereason.verify import lcb
-from acereason.verify.compare import Piece, same_output, same_result
+from acereason.verify.compare import same_output, same_result
 from acereason.verify.sandbox.client import Answers, Frame, Limits, Run
 
 FailureKind = Literal["wrong", "timeout"]
@@ -39,17 +39,18 @@ class Marking:
 
     def mark(self, answers: Answers) -> bool:
         """Mark what is there so far; whether a test has failed."""
-        while self.failure is None and self.passed < len(self._tests):
-            frame = answers.frame(self.passed)
-            if frame is None:
-                break
-            self.failure = self._fault(frame, answers)
-            if self.failure is None:
+        if self.failure is None:
+            frames = answers.frames(self.passed, len(self._tests))
+            size = answers.size if frames else 0  # now, when what they speak of is there
+            for frame in frames:
+                self.failure = self._fault(frame, answers, size)
+                if self.failure is not None:
+                    break
                 self.passed, self._end = self.passed + 1, frame.end
         return self.failure is not None
 
-    def _fault(self, frame: Frame, answers: Answers) -> Failure | None:
-        if not self._end <= frame.start <= frame.end <= answers.size:
+    def _fault(self, frame: Frame, answers: Answers, size: int) -> Failure | None:
+        if not self._end <= frame.start <= frame.end <= size:
             return Failure("wrong", "the program spoiled its own answers")
         if frame.error:
             late = self._lenient and frame.error.startswith("Overtime")
@@ -63,8 +64,7 @@ class Marking:
 
     def _compared(self, answers: Answers, start: int, end: int) -> Failure | None:
         test = self._tests[self.passed]
-        answer = Piece(lambda place, count: answers.read(start + place, count), end - start)
-        same = RULES[self._lenient, test.type](test.output, answer)
+        same = RULES[self._lenient, test.type](test.output, answers.piece(start, end))
         return None if same else Failure("wrong", "wrong answer")
 
     def finish(self, answers: Answers, run: Run) -> None:

@@ -21,7 +21,7 @@ class Watch:
 
     def __init__(self, limits: Limits, total: float) -> None:
         self._limits, self._total = limits, total
-        self._test, self._began = 0, Time(0, 0.0, 0.0, 0.0)
+        self._test, self._began = 0, Time()
         self._pause = FIRST_LOOK
 
     def overrun(self, test: int, now: Time) -> Overrun:

@@ -3,6 +3,9 @@
 Each is started by exec, never forked from the caller, loads math-verify once, and is killed and
 replaced when one comparison takes longer than SECONDS, when it has grown past GROWN, or after
 RECYCLE answers. The caller uses no signals, so any thread may ask.
+
+SECONDS are of processor time, which an answer can be blamed for. WALL_SECONDS bound the wait on a busy
+machine; a comparison that was not given its processor time by then has not been judged.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import importlib.util
 import json
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -19,11 +23,12 @@ from pathlib import Path
 from typing import Literal
 
 SCRIPT = Path(__file__).with_name("math_worker.py")
-SECONDS = 1.5  # with a process that has to start, an answer still takes less than 3
+SECONDS, WALL_SECONDS = 1.5, 2.5
 START_SECONDS = 60.0
 RECYCLE = 500
 GROWN = 500 << 20  # bytes of resident memory
-Answer = Literal["equal", "different", "unreadable", "timeout", "died"]
+Answer = Literal["equal", "different", "unreadable", "timeout", "starved", "crashed", "died"]
+CRASHES = (-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS)  # what an answer may do to the process
 
 
 def available() -> bool:
@@ -42,24 +47,50 @@ class MathWorker:
         self._answers = 0
 
     def ask(self, reference: str, answer: str, seconds: float = SECONDS, whole: bool = False) -> Answer:
-        """Compare two boxed strings within `seconds` of wall time; `whole` reads them strictly, from
-        end to end. Never raises for them."""
-        channel = self._ready()
+        """Compare two boxed strings within `seconds` of processor time; `whole` reads them strictly, from
+        end to end. Never raises for them. A process that ends meanwhile is replaced and asked again, once:
+        "crashed" when the second one broke down too, "died" when it was ended from outside."""
         question = json.dumps([reference, answer, whole]).encode() + b"\n"
+        for _ in range(2):
+            reply = self._asked(question, seconds)
+            if reply != "died":
+                return reply
+            status = self._replace()
+        return "crashed" if status in CRASHES else "died"
+
+    def _asked(self, question: bytes, seconds: float) -> Answer:
+        channel = self._ready()
+        deadline, reply = time.monotonic() + WALL_SECONDS / SECONDS * seconds, b""
         try:
+            began = self._used()
             channel.sendall(question)
-            reply = self._line(channel, seconds)
+            while not reply.endswith(b"\n"):
+                used = self._used() - began
+                left = min(seconds - used, deadline - time.monotonic())
+                if left <= 0:
+                    self._replace()
+                    return "timeout" if used >= seconds else "starved"
+                received = self._line(channel, left)
+                if received == b"" and self._over(channel):
+                    return "died"
+                reply += received
         except OSError:
-            reply = b""
-        if not reply.endswith(b"\n"):
-            late = self._process is not None and self._process.poll() is None
-            self._replace()
-            return "timeout" if late else "died"
+            return "died"
         self._answers += 1
         if self._answers >= RECYCLE or self._resident() > GROWN:
             self._replace()
-        found: Answer = json.loads(reply)
-        return found
+        answer: Answer = json.loads(reply)
+        return answer
+
+    def _used(self) -> float:
+        """Seconds of processor time of the process; of wall time where the system does not tell."""
+        if self._process is None or not sys.platform.startswith("linux"):
+            return time.monotonic()
+        return time.clock_gettime((~self._process.pid << 3) | 2)
+
+    def _over(self, channel: socket.socket) -> bool:
+        """Whether the process has closed its end."""
+        return self._wait(channel, 0.0) and not channel.recv(1, socket.MSG_PEEK)
 
     def close(self) -> None:
         """End the process."""
@@ -70,9 +101,12 @@ class MathWorker:
             self._process.wait()
         self._process = self._channel = None
 
-    def _replace(self) -> None:
+    def _replace(self) -> int:
+        """Another process in place of this one; how this one ended."""
+        process = self._process
         self.close()
         self._start()
+        return 0 if process is None else process.returncode
 
     def _start(self) -> socket.socket:
         """Start the process; it tells when it has loaded."""
@@ -97,12 +131,18 @@ class MathWorker:
         return channel
 
     @staticmethod
+    def _wait(channel: socket.socket, seconds: float) -> bool:
+        poll = select.poll()  # `select.select` knows no descriptor above 1023
+        poll.register(channel, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+
+    @staticmethod
     def _line(channel: socket.socket, seconds: float) -> bytes:
         """What arrives up to the end of a line, or as much of it as came in time."""
         deadline, data = time.monotonic() + seconds, b""
         while not data.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([channel], [], [], left)[0]:
+            if left <= 0 or not MathWorker._wait(channel, left):
                 break
             received = channel.recv(4096)
             if not received:

@@ -1,8 +1,8 @@
 """The paper's benchmarks: where they are, what their files must hold, and how they are asked.
 
     load("aime24")                      from the hub
-    load("lcb_v5", "/data/lcb")         from a folder of files, or one file: JSON Lines or Parquet
-    load("mine", "/data/mine.jsonl")    any JSON Lines of `Problem` records
+    load("lcb_v5", "/data/lcb")         from a folder of files, or one file: JSON Lines, JSON, Parquet, CSV
+    load("mine", "/data/mine.jsonl")    any file of problems (`published.records`)
 
 Columns and numbers of rows are pinned: other ones are an error that says the difference, for a score on
 another set of questions has another meaning. Every benchmark is asked at T 0.6, top-p 0.95 and a budget of
@@ -23,8 +23,8 @@ from typing import NamedTuple
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate.benchmarks import formats
 from acereason.evaluate.benchmarks.formats import Row
-from acereason.files import read_jsonl
 from acereason.problems import Problem
+from acereason.published.records import read_problems
 from acereason.published.rows import find_files, raw_rows
 
 # https://github.com/LiveCodeBench/LiveCodeBench/blob/main/ERRATA.md: question ids, and titles of LeetCode's
@@ -147,14 +147,9 @@ def own(name: str, where: str | None) -> Loaded:
     """Problems of one's own, eight samples each."""
     if where is None:
         raise ConfigError(
-            f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}. Problems of your own: "
-            "NAME=FILE.jsonl"
+            f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}. Problems of your own: NAME=FILE"
         )
-    problems = list(read_jsonl(where, Problem))
-    if not problems:
-        raise DataError(f"{where}: expected problems, found none")
-    if len({p.id for p in problems}) < len(problems):
-        raise DataError(f"{where}: expected a different `id` for every problem, found some twice")
+    problems = read_problems(where)
     return Loaded(name, name, 8, problems, f"{len(problems)} questions of {where}")
 
 
@@ -170,7 +165,8 @@ def _problems(benchmark: Benchmark, where: str) -> Iterator[Problem]:
             try:
                 yield layout.adapt(row)
             except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-                raise DataError(f"{path}, {place}: {type(error).__name__} {error}") from error
+                kind = "" if isinstance(error, DataError) else f"{type(error).__name__} "
+                raise DataError(f"{path}, {place}: {kind}{error}") from error
 
 
 def _outside(benchmark: Benchmark, row: Row) -> bool:

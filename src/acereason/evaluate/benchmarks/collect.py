@@ -20,9 +20,10 @@ from acereason.chat import END_THINK
 from acereason.draws import draw_seed
 from acereason.errors import DataError, SamplingError
 from acereason.evaluate.benchmarks.answers import Fact, Protocol, Reply, Store, keys
-from acereason.files import read_jsonl
 from acereason.policy.policy import Policy
 from acereason.problems import Finish, Problem, Response, Verdict
+from acereason.published.packed import plain
+from acereason.published.rows import raw_rows
 from acereason.sample.ask import Judging
 from acereason.sample.protocol import Request, Sampler
 
@@ -171,7 +172,7 @@ def grade(
     protocol, bench = Protocol(str(path), "file"), Bench(judge, store)
     counts = dict.fromkeys(by_id, 0)
     names: dict[str, dict[int, str]] = {name: {} for name in by_id}
-    for made in read_jsonl(path, Made):
+    for made in _made(path):
         if made.problem_id not in by_id:
             raise DataError(f"{path}: a response to {made.problem_id!r}, which is not among the problems")
         sample = counts[made.problem_id] if made.sample is None else made.sample
@@ -187,6 +188,21 @@ def grade(
             bench.put(by_id[made.problem_id], reply)
     bench.finish()
     return known(store, [[row[i] for i in sorted(row)] for row in names.values()], bench)
+
+
+def _made(path: Path) -> Iterator[Made]:
+    """The generations of a file; DataError names the row that is none, or says that there are none."""
+    found = False
+    for read in raw_rows(path):
+        try:
+            if read.row is None:
+                raise DataError(f"{read.reason}: {read.excerpt[:100]}")
+            yield msgspec.convert(plain(dict(read.row)), Made)
+            found = True
+        except (DataError, msgspec.ValidationError) as error:
+            raise DataError(f"{path}, {read.place}: expected problem_id and text, {error}") from error
+    if not found:
+        raise DataError(f"{path}: expected generations, found none")
 
 
 def _reply(protocol: Protocol, made: Made, sample: int, thinking: bool) -> Reply:

@@ -19,10 +19,12 @@ from acereason.evaluate.benchmarks.answers import Protocol, Store, folder_of, ke
 from acereason.evaluate.benchmarks.catalogue import Loaded, load
 from acereason.evaluate.benchmarks.plot import pass_at_k
 from acereason.evaluate.summary import by_domain
-from acereason.files import read_jsonl, write_atomic
+from acereason.files import write_atomic
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress
+from acereason.published import assertions
+from acereason.published.records import read_problems
 from acereason.sample.protocol import Sampler
 from acereason.verify import Judge
 
@@ -55,7 +57,9 @@ def named(text: str, check_rows: bool = True) -> list[Loaded]:
 
 def of_problems(path: Path) -> list[Loaded]:
     """A file of problems, as one benchmark a domain."""
-    parts = by_domain(list(read_jsonl(path, Problem)))
+    parts = by_domain(read_problems(path))
+    if asserted := parts.pop(assertions.DOMAIN, None):  # programs too, whose tests are written another way
+        parts["code"] = [*parts.get("code", []), *asserted]
     return [Loaded(name, name, 8, part, f"{len(part)} questions of {path}") for name, part in parts.items()]
 
 

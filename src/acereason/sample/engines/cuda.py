@@ -26,8 +26,8 @@ from torch.nn.attention.bias import causal_lower_right
 
 from acereason.draws import uniforms
 from acereason.errors import SamplingError
-from acereason.policy.head import float_logits
 from acereason.policy.llama import Rotation, Shape
+from acereason.policy.output import Output, float_logits
 from acereason.sample.engines import cuda_kernels as kernels
 from acereason.sample.engines.slots import Ints, Slots
 from acereason.sample.engines.weights import Layer, Weights
@@ -235,7 +235,7 @@ class CudaEngine:
             queries = self._queries(layer, x, i, where)
             x = self._rest(layer, x, kernels.attend(queries, self._cache[i], where, reach))
         x = F.rms_norm(x, x.shape[-1:], self._weights.norm, self._shape.eps)
-        logits = float_logits(x, self._weights.head)
+        logits = float_logits(x, Output(self._weights.head))
         kernels.draw(logits, buffers.settings, buffers.tokens, buffers.results)
 
     def _queries(self, layer: Layer, x: Tensor, i: int, where: tuple[Tensor, Tensor]) -> Tensor:

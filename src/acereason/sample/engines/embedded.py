@@ -4,8 +4,9 @@
 
 A slot holds one response. When it ends, the next request takes its place at once, so the rows of a
 step stay full however uneven the lengths are. Requests are pulled only when a slot is free. The
-steps themselves are computed by an engine: compiled C++ on CPU where a compiler is found, CUDA graphs in
-bfloat16 on a GPU where Triton is installed, else PyTorch.
+steps themselves are computed by an engine: for Llama, Qwen2 and Qwen3 compiled C++ on CPU where a compiler is
+found and CUDA graphs in bfloat16 on a GPU where Triton is installed; else, for any decoder-only model,
+PyTorch with the layers of its own class.
 
 Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
 that on CUDA. Not covered: prefixes shared other than by whole prompts, several GPUs.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,7 +26,7 @@ import torch
 from torch import nn
 
 from acereason.errors import SamplingError
-from acereason.policy.llama import Rotation, Shape, read_shape
+from acereason.policy.llama import Rotation, read_shape
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
 from acereason.sample.engines.torch import TorchEngine
@@ -33,8 +35,26 @@ from acereason.sample.protocol import Completion, Request
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Most positions of a sequence, tokens of the vocabulary, and bytes of cache for a position."""
+
+    context: int
+    vocab: int
+    position_bytes: int
+
+    @staticmethod
+    def of(config: Any) -> Limits:
+        """The limits that a transformers configuration declares."""
+        heads = config.num_attention_heads
+        kv_heads = getattr(config, "num_key_value_heads", None) or heads
+        width = getattr(config, "head_dim", None) or config.hidden_size // heads
+        size = config.num_hidden_layers * kv_heads * width * 8
+        return Limits(config.max_position_embeddings, config.vocab_size, size)
+
+
 class EmbeddedSampler:
-    """Answers requests from a copy of a Llama, Qwen2 or Qwen3 model (see `policy.decoder`).
+    """Answers requests from a copy of a decoder-only model.
 
     slots    responses written at once; more fill the processor better and hold more cache
     threads  of the native engine; by default as many as PyTorch uses
@@ -55,10 +75,10 @@ class EmbeddedSampler:
     ) -> None:
         if slots < 1:
             raise SamplingError(f"slots is {slots}; at least 1 was expected")
-        self.shape = read_shape(model.config)
+        self.limits = Limits.of(model.config)
         eos = np.array(_end_tokens(model, eos_ids), np.int32)
         self._slots, self._length = Slots(slots, eos), 0
-        self._engine = _engine(model, self.shape, slots, threads, native)
+        self._engine = _engine(model, slots, threads, native)
         self._prompt: tuple[int, ...] | None = None  # what the prompt's own slot holds
         self._run = 0
         self.update(model)
@@ -108,7 +128,7 @@ class EmbeddedSampler:
 
     def _admit(self, request: Request, slot: int) -> None:
         """Check a request, make room, and bring its prompt but for the last token into the slot."""
-        _check(request, self.shape)
+        _check(request, self.limits)
         self._reserve(len(request.prompt) + request.budget, request.budget)
         own, cached = self._slots.number, len(request.prompt) - 1
         prompt = tuple(request.prompt)
@@ -125,8 +145,8 @@ class EmbeddedSampler:
         self._slots.widen(-(-budget // 64) * 64)
 
     def _grow(self, length: int) -> None:
-        s, slots = self.shape, self._slots.number + 1
-        size = slots * length * s.layers * s.kv_heads * s.head_dim * 8
+        slots = self._slots.number + 1
+        size = slots * length * self.limits.position_bytes
         if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
             size = 0
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -151,19 +171,30 @@ class EmbeddedSampler:
         )
 
 
-def _engine(model: nn.Module, shape: Shape, slots: int, threads: int | None, native: bool) -> Engine:
+def _engine(model: nn.Module, slots: int, threads: int | None, native: bool) -> Engine:
     device = next(model.parameters()).device
-    rotation = Rotation(model)
-    if native and device.type == "cpu":
-        library, reason = open_library()
-        if library is not None:
-            return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
-        log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
-    if native and device.type == "cuda" and find_spec("triton"):
+    made = _faster(model, slots, threads, device) if native else None
+    return made or TorchEngine(model.config, slots, device)
+
+
+def _faster(model: nn.Module, slots: int, threads: int | None, device: torch.device) -> Engine | None:
+    """The engine for this architecture and machine that is not PyTorch's; None, and why in the log."""
+    try:
+        shape, rotation = read_shape(model.config), Rotation(model)
+    except SamplingError as error:
+        log.info("sampling goes by PyTorch: %s", error)
+        return None
+    if device.type == "cuda" and find_spec("triton"):
         from acereason.sample.engines.cuda import CudaEngine
 
         return CudaEngine(shape, rotation, slots, device)
-    return TorchEngine(shape, rotation, slots, device)
+    if device.type != "cpu":
+        return None
+    library, reason = open_library()
+    if library is not None:
+        return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
+    log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
+    return None
 
 
 def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
@@ -176,25 +207,25 @@ def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
     return [eos_ids] if isinstance(eos_ids, int) else list(eos_ids)
 
 
-def _check(request: Request, shape: Shape) -> None:
+def _check(request: Request, limits: Limits) -> None:
     """SamplingError when a request cannot be answered as it stands."""
     length = len(request.prompt)
     if not length:
         raise SamplingError("the prompt is empty; at least one token was expected")
     if request.budget < 1:
         raise SamplingError(f"the budget is {request.budget} tokens; at least 1 was expected")
-    if length + request.budget > shape.context:
+    if length + request.budget > limits.context:
         raise SamplingError(
             f"a prompt of {length} tokens with a budget of {request.budget} is longer than the"
-            f" model's context of {shape.context}; lower the budget or raise"
+            f" model's context of {limits.context}; lower the budget or raise"
             " max_position_embeddings"
         )
     if not 0 < request.temperature < float("inf"):
         raise SamplingError(f"the temperature is {request.temperature}; a number above 0 was expected")
     if not 0 < request.top_p <= 1:
         raise SamplingError(f"top_p is {request.top_p}; a number in (0, 1] was expected")
-    if min(request.prompt) < 0 or max(request.prompt) >= shape.vocab:
+    if min(request.prompt) < 0 or max(request.prompt) >= limits.vocab:
         raise SamplingError(
             f"the prompt's tokens reach from {min(request.prompt)} to {max(request.prompt)}; 0 to"
-            f" {shape.vocab - 1}, the model's vocabulary, was expected"
+            f" {limits.vocab - 1}, the model's vocabulary, was expected"
         )

@@ -1,9 +1,9 @@
 """One spelling for many: what Unicode, LaTeX and plain text write differently and mean alike.
 
-`clean` is linear in its argument and knows nothing of values. It turns Unicode signs into LaTeX,
-drops spacing, sizing and math delimiters, joins digit groups, unwraps fonts, and writes all commands
-for text as `\\text`. `clean_reference` first takes a reference out of its boxes and undoes doubled
-backslashes. What a word or a unit means is read elsewhere (`texts.py`, `units.py`).
+`clean` is linear in its argument and knows nothing of values. It turns Unicode signs into LaTeX, drops
+spacing, sizing and math delimiters, joins digit groups, unwraps fonts, and writes all commands for text
+as `\\text`. `clean_reference` first takes a reference out of its boxes. What a word or a unit means is
+read elsewhere (`texts.py`, `units.py`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _FONT = r"(?:mathbf|mathrm|mathit|mathsf|mathtt|mathcal|boldsymbol|bm|pmb|operatorname\*?|rm|bf|it)"
 _POWER = r"(?:\s*\^\s*\{?-?\d\}?)?"
 _LETTERS = re.compile(
-    rf"[A-Za-z]{{2}}|^\s*[A-Za-z]{_POWER}\s*$|^\s*[mgsNJ]{_POWER}\s*/\s*[mgshL]{_POWER}\s*$"
+    rf"[A-Za-z]{{2}}|^\s*[A-Za-z]{_POWER}\s*$|^\s*[mgsNJ]{_POWER}\s*(?:/|\s)\s*[mgshL]{_POWER}\s*$"
 )
 _INSIDE = r"\s*\{((?:[^{}]|\{[^{}]*\})*)\}"  # of a group, with braces one level deep
 _FONT_GROUP = re.compile(r"\\" + _FONT + _INSIDE)
@@ -89,7 +89,7 @@ _CURRENCY = re.compile(
 )
 _TYPED_DOLLAR = re.compile(r"\$(?=\s*-?[\d.])")
 _TEXT_MARK = re.compile("\\\\text\\{\\s*([\ue010-\ue015])\\s*\\}")
-_GROUP_COMMA = re.compile(r"(?<=\d)\s*,\s*(?:\\!\s*|~)(?=\d{3})")
+_GROUP_COMMA = re.compile(r"(?<![\d.,])\d{1,3}(?:\s*,\s*(?:\\!\s*|~)\d{3})+(?!\d)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2}|[{}%$,;!:])")
 _COLOR = re.compile(r"\\(?:text)?color\s*(?:\[\w*\])?\s*\{[^{}]*\}")
 _FRAMED = re.compile(r"\\(?:fbox|underline)\s*\{([^{}A-Za-z]*)\}")
@@ -149,6 +149,10 @@ def _joined(match: re.Match[str]) -> str:
     return re.sub(r"\D", "", match[0])
 
 
+def _ungrouped(match: re.Match[str]) -> str:
+    return re.sub(r"\D", "", match[0])
+
+
 def _repeating(match: re.Match[str]) -> str:
     """0.1\\overline{6} as the fraction (16 − 1)/90."""
     whole, start, cycle = match[1] or "0", match[2], match[3]
@@ -161,8 +165,6 @@ def clean_reference(text: str) -> str:
     """The canonical spelling of a reference: of what is in its boxes, where it has any."""
     if "boxed" in text or "fbox" in text:
         text = unboxed(text)
-    if "\\\\" in text and "begin" not in text:
-        text = _DOUBLED.sub(lambda m: "\\", text)
     return clean(text)
 
 
@@ -215,6 +217,8 @@ def clean(text: str) -> str:
 
 def _plain_commands(text: str) -> str:
     """Escaped signs, line breaks, colours and delimiters of mathematics."""
+    if "\\\\" in text and "begin" not in text:
+        text = _DOUBLED.sub(lambda m: "\\", text)
     text = _CURRENCY.sub(_currency, text)
     text = text.replace("\\%", "%").replace("\\&", "&")
     text = _ROW_GAP.sub(ROW, text.replace("\\\\", ROW))
@@ -239,7 +243,7 @@ def _currencies(text: str) -> str:
 
 def _plain_spacing(text: str) -> str:
     """Sizes, spaces and repeated digits; one name for every command."""
-    text = _BRACE_COMMA.sub("", _GROUP_COMMA.sub(",", text))
+    text = _BRACE_COMMA.sub("", _GROUP_COMMA.sub(_ungrouped, text))
     text = _SWITCH.sub("", _SIZES.sub("", text))
     text = _SPACES.sub(" ", text)
     text = _THIN.sub(lambda m: "" if m[0] == "\\!" else " ", text)

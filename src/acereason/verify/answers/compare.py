@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
 from acereason.verify.answers import evaluate
+from acereason.verify.answers.names import STATED
 from acereason.verify.answers.parse import Tree
 from acereason.verify.answers.relations import (
     assigned,
@@ -29,6 +30,8 @@ from acereason.verify.answers.shapes import (
 )
 from acereason.verify.answers.units import conversion
 
+_NAMED = ("named", "member")  # kinds of groups of a name and a shape
+
 
 def same(a: Shape, b: Shape) -> bool | None:
     """Whether two shapes are the same answer."""
@@ -43,6 +46,10 @@ def same(a: Shape, b: Shape) -> bool | None:
 def _same(a: Shape, b: Shape) -> bool | None:
     if isinstance(a, Text) or isinstance(b, Text):
         return _texts(a, b)
+    subjects = _subject(a), _subject(b)
+    kinds = {shape.kind if isinstance(shape, Group) else "" for shape in (a, b)}
+    if all(subjects) and subjects[0] != subjects[1] and kinds != {""} and kinds != {"", "named"}:
+        return False
     a, b = _unnamed(a, b)
     if isinstance(a, Clock) or isinstance(b, Clock):
         return _clocks(a, b)
@@ -68,16 +75,29 @@ def _texts(a: Shape, b: Shape) -> bool:
     return isinstance(text, Text) and text.words == "all real numbers" and as_union(other) == REALS
 
 
+def _subject(shape: Shape) -> str:
+    """The one name that an answer says something of; empty when there is none, or several."""
+    if isinstance(shape, Group) and shape.kind in _NAMED and isinstance(shape.items[0], Text):
+        return shape.items[0].words
+    if isinstance(shape, Relation):
+        names = {name for name in shape.names if name and not name.startswith(STATED)}
+        return min(names) if len(names) == 1 else ""
+    if isinstance(shape, Group) and shape.kind in ("list", "either", "both"):
+        subjects = {_subject(item) for item in shape.items}
+        return min(subjects) if len(subjects) == 1 else ""
+    return ""
+
+
 def _unnamed(a: Shape, b: Shape) -> tuple[Shape, Shape]:
     """A named interval, set or ratio beside one without a name; two with a name as they are."""
-    named = [isinstance(shape, Group) and shape.kind == "named" for shape in (a, b)]
+    named = [isinstance(shape, Group) and shape.kind in _NAMED for shape in (a, b)]
     if all(named) or not any(named):
         return a, b
     return _inside(a), _inside(b)
 
 
 def _inside(shape: Shape) -> Shape:
-    return shape.items[1] if isinstance(shape, Group) and shape.kind == "named" else shape
+    return shape.items[1] if isinstance(shape, Group) and shape.kind in _NAMED else shape
 
 
 def _clocks(a: Shape, b: Shape) -> bool:
@@ -122,11 +142,15 @@ def _assignments(group: Group, other: Shape) -> Shape:
     relations = [item for item in group.items if isinstance(item, Relation)]
     names = [next(filter(None, relation.names), "") for relation in relations]
     values = tuple(Value(assigned(relation) or ()) for relation in relations)
+    if isinstance(other, Group) and any(isinstance(item, Relation) for item in other.items):
+        return group
     if len(set(names)) == 1:
         return Group("set" if group.kind == "either" else "list", values)
-    if not isinstance(other, Group) or any(isinstance(item, Relation) for item in other.items):
+    if not isinstance(other, Group):
         return group
-    if other.kind in ("tuple", "list", "square") and not any(isinstance(i, Group) for i in other.items):
+    if other.kind in ("tuple", "list", "square", "set") and not any(
+        isinstance(i, Group) for i in other.items
+    ):
         return Group("ordered", values)
     return group
 
@@ -225,7 +249,7 @@ def _groups(a: Group, b: Group) -> bool | None:
         if "set" in kinds:
             a, b = _distinct(a), _distinct(b)
         return _matched(list(a.items), list(b.items), same)
-    if kinds & {"set", "either", "cases"} or (kinds & {"ratio", "case", "named"} and len(kinds) > 1):
+    if kinds & {"set", "either", "cases"} or (kinds & {"ratio", "case", *_NAMED} and len(kinds) > 1):
         return False
     if "square" in kinds and kinds & {"tuple", "list"} and len(a.items) == 2:
         return False

@@ -36,7 +36,10 @@ _MODULUS = re.compile(
     r"\s*\(?\s*\\?(?:\\text\{\s*\(?\s*|p|b)?mod(?:ulo)?(?:\s*\})?\s*\{?\s*(\w+)\s*\}?\s*\)?$"
 )
 _CHOICE = re.compile(r"\(?([A-Ja-j])\)?")
-_LONG_CHOICE = re.compile(r"\(([A-J])\)\s*(?!.*\([A-J]\)).*|([A-J])[.:)]\s+(?!.*\b[A-J][.:)]).*")
+_HEDGE = r"(?!.*(?:\([A-J]\)|\b[A-J][.:)]|\b(?:or|and|not|nor|maybe|but|either|except)\b))(?![-+*/^,;=<>&|])"
+_LONG_CHOICE = re.compile(rf"\(([A-J])\)(?:\s+{_HEDGE}\S.*|[:.]\s*{_HEDGE}.*)|([A-J])[.:)]\s+{_HEDGE}.*")
+_ZEROS = re.compile(r"(?<![\d.])0\d")  # the groups of a large number, no members of a list
+_THOUSANDS = re.compile(r"\d{1,3},\d{3}")
 _SPACE = re.compile(r"(?<!\d) +| +(?!\d)")
 _COMMANDS = re.compile(r"\\([A-Za-z]+)")
 _CALL = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?'*(?:\^\{-1\})?\s*\(")
@@ -96,9 +99,14 @@ def _decide(ours: str, theirs: str) -> bool | None:
     ours, theirs = (_MODULUS.sub("", text).strip() for text in (ours, theirs))
     number = modulus[1][1] if modulus[1] else ""
     verdict = _compared(ours, theirs, True, number)
-    if verdict is False and "," in ours and "," in theirs:
+    if verdict is False and "," in ours and "," in theirs and _may_be_list(ours, theirs):
         return _compared(ours, theirs, False, number)
     return verdict
+
+
+def _may_be_list(ours: str, theirs: str) -> bool:
+    """Whether commas without spaces may part numbers that could be digit groups."""
+    return not (_THOUSANDS.fullmatch(ours) or _ZEROS.search(f"{ours} {theirs}"))
 
 
 def _choices(ours: str, theirs: str) -> bool | None:

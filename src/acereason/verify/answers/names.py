@@ -12,13 +12,16 @@ import re
 from acereason.verify.answers.tokens import MARKS, SYMBOLS
 
 _SUB = r"(?:_(?:\w|\\[A-Za-z]+|\{[^{}]*\}))?"
-_WORDS = r"\\text\{[^{}\d]*\}"
+_WORDS = (
+    r"\\text\{(?![^{}]*\b(?:not|no|never|neither|nor|or|false|wrong|incorrect|unless|if|either)\b)[^{}\d]*\}"
+)
 _GREEK = rf"\\(?:{'|'.join(sorted(SYMBOLS))})(?![A-Za-z])"
 _LETTERS = rf"[A-Za-z]|[A-Z]{{2,6}}|[A-Za-z]{{4,}}|ans|max|min|sum|{_GREEK}|{_WORDS}"
 _NAME = rf"(?:{_LETTERS}){_SUB}'*(?:\^\*|\^\{{\*\}})?"
 _PLAIN = r"\(\s*-?(?:[A-Za-z]|\d+|\\[A-Za-z]+)(?:\s*,\s*-?(?:[A-Za-z]|\d+|\\[A-Za-z]+))*\s*\)"
 _FUNCTION = rf"(?:[A-Za-z]|{_GREEK}|{_WORDS}){_SUB}'*(?:\^\{{-1\}})?{_PLAIN}"
-_CHANCE = rf"(?:[fghFGHPEV]|\\mathbb\{{[PE]\}}|{_WORDS}|Var|Cov){_SUB}'*\s*[(\[](?:[^()=]|\([^()]*\))+[)\]]"
+_ANYTHING = r"\s*(?:\((?:[^()=]|\([^()]*\))+\)|\[[^\[\]=]+\])"
+_CHANCE = rf"(?:[fghFGHPEV]|\\mathbb\{{[PE]\}}|{_WORDS}|Var|Cov){_SUB}'*{_ANYTHING}"
 _MARKED = rf"\\(?:{'|'.join(sorted(MARKS))})\s*(?:\{{[^{{}}]*\}}|[A-Za-z])"
 _SEGMENT = rf"(?:{_MARKED}|[A-Z]{{1,3}}{_SUB})"
 _SIZE = rf"\\?\|\s*(?:{_SEGMENT})\s*\\?\||\[\s*[A-Z]{{3,}}\s*\]"

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from acereason.verify.answers.clean import ROW, without_texts
 from acereason.verify.answers.evaluate import rounds_to
-from acereason.verify.answers.names import name_of
+from acereason.verify.answers.names import STATED, name_of
 from acereason.verify.answers.parse import MAX_DEPTH, Tree, parse
 from acereason.verify.answers.rational import Irrational, TooLarge, Undefined, rational
 from acereason.verify.answers.shapes import (
@@ -37,10 +37,11 @@ from acereason.verify.answers.units import split_unit
 _AND, _OR = "\ue001", "\ue002"  # stand for the words
 _OPEN, _CLOSE = "([{", ")]}"
 _RELATIONS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!="}
-_RELATION = re.compile(r"\\(?:le|ge|ne|in)(?![A-Za-z])|[<>]=?|!=|=")
+_RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]=?|!=|=")
+_IN = re.compile(r"\\in(?![A-Za-z])")
 _APPROX = re.compile(r"\\approx(?![A-Za-z])")
 _DECIMAL = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)")
-_TYPED = {"<=": "<=", ">=": ">=", "!=": "!=", "\\in": "in"}
+_TYPED = {"<=": "<=", ">=": ">=", "!=": "!="}
 _AND_OR = re.compile(
     r"\\text\{\s*,?\s*(and|or)\s*\}|(?<![A-Za-z\\])(and|or)(?![A-Za-z])|\\(vee|wedge)(?![A-Za-z])"
 )
@@ -82,7 +83,7 @@ def read(text: str, joined: bool = True, depth: int = 0) -> Shape:
         return read(text[1:-1].strip(), joined, depth + 1)
     if joined and not any(mark in text for mark in ("(", "[", "\\{")):
         text = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
-    for reader in (_without, _union, _several, _relation, _bracketed, _ratio):
+    for reader in (_member, _without, _union, _several, _relation, _bracketed, _ratio):
         shape = reader(text, depth)
         if shape is not None:
             return shape
@@ -102,6 +103,17 @@ def split(text: str, separator: Callable[[str, int], int]) -> list[str]:
         else:
             position += 1
     return [*parts, text[start:]]
+
+
+def _member(text: str, depth: int) -> Shape | None:
+    """`x \\in S` as S, with the name kept."""
+    if "\\in" not in text:
+        return None
+    parts = split(text, lambda t, i: 3 if _IN.match(t, i) else 0)
+    if len(parts) != 2 or not name_of(parts[0].strip()):
+        return None
+    name, inside = without_texts(parts[0]), read(parts[1].strip(), depth=depth + 1)
+    return Group("member", (Text(name), inside))
 
 
 def _without(text: str, depth: int) -> Shape | None:
@@ -198,13 +210,12 @@ def _relation(text: str, depth: int) -> Shape | None:
     sides = [side.strip() for side in split(text, separator)]
     if not operators:
         return None
-    if operators[0] == "in" and len(operators) == 1:
-        return read(sides[1], depth=depth + 1)
-    if "in" in operators or not all(sides):
+    if not all(sides):
         raise Unparsed("half a relation")
     if operators == ["="] and _POINT_NAME.fullmatch(sides[0]) and sides[1].startswith("("):
         return _point(sides[0], read(sides[1], joined=False, depth=depth + 1))
-    names = (*map(name_of, sides[:-1]), name_of(sides[-1]) if len(sides) == 2 else "")
+    last = name_of(sides[-1]) if len(sides) == 2 else ""
+    names = (*map(name_of, sides[:-1]), "" if last.startswith(STATED) else last)
     if operators == ["="] and names[0] and (whole := _named(sides, depth)) is not None:
         return whole
     trees = [_side(s, n) for s, n in zip(sides, names, strict=True)]
@@ -259,7 +270,7 @@ def _named(sides: list[str], depth: int) -> Shape | None:
         inside = read(sides[1], depth=depth + 1)
     if isinstance(inside, Text | Relation):
         return None
-    return Group("named", (Text(without_texts(sides[0]).replace(" ", "")), inside))
+    return Group("named", (Text(without_texts(sides[0])), inside))
 
 
 def _side(text: str, name: str) -> tuple[Tree, ...]:
@@ -332,7 +343,9 @@ def _ratio(text: str, depth: int) -> Shape | None:
 
 def _tabular(text: str, depth: int) -> Shape | None:
     """A matrix, a system of equations, or a function by cases; None when the environment is not all."""
-    matrix = _MATRIX.fullmatch(text) or _IN_BRACKETS.fullmatch(text)
+    matrix = _MATRIX.fullmatch(text)
+    if matrix is None and text[0] + text[-1] in ("()", "[]"):
+        matrix = _IN_BRACKETS.fullmatch(text)
     if matrix is not None:
         return _matrix(matrix[2])
     cases = _CASES.fullmatch(text)

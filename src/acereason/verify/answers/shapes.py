@@ -25,7 +25,7 @@ class Value:
 @dataclass(frozen=True, slots=True)
 class Group:
     """Several shapes: "list", "set", "either" (or), "both" (and) and "cases" without order; "tuple",
-    "square", "ratio", "case" (value, condition) and "named" (a name's words, what it is) with."""
+    "square", "ratio", "case" (value, condition), "named" and "member" (a name, what it is, or is in) with."""
 
     kind: str
     items: tuple[Shape, ...]

@@ -21,7 +21,8 @@ _CLOCK = re.compile(
     r"|(\d{1,2}):(\d{2})\s*([ap])"
 )
 _NOON = {"noon": (12, 0), "midnight": (0, 0)}
-_NOISE = re.compile(r"[\s'\"?{}~]+|(?<!\d)[.,;]|[.,;](?!\d)")
+_SIMPLE_GROUP = re.compile(r"\{\s*(\\?\w+)\s*\}")
+_PIECE = re.compile(r"\\?[A-Za-z]+|\d+(?:[.,]\d+)*|[^\s\w'\"?~.,;!]")
 _ARTICLE = re.compile(r"\s*(?:the|an?)\s+(?=[a-z]{2})")
 
 
@@ -51,7 +52,7 @@ def words_of(text: str) -> str | None:
 def same_words(ours: str, theirs: str) -> bool:
     """Whether two texts that no grammar reads are the same but for case, articles and punctuation."""
     plain = (_ARTICLE.sub("", without_texts(text).lower(), count=1) for text in (ours, theirs))
-    a, b = (_NOISE.sub(" ", text).split() for text in plain)
+    a, b = (_PIECE.findall(_SIMPLE_GROUP.sub(r" \1 ", text)) for text in plain)
     return bool(a) and a == b and any(len(word) > 2 and word.isalpha() for word in a)
 
 

@@ -41,7 +41,7 @@ SYMBOLS = _GREEK | word_set(
 )
 _TOKEN = re.compile(
     r"(?P<num>\d+(?:\.\d+)?(?:[eE][+-]?\d+(?![\w.]))?|\.\d+)|\\(?P<cmd>[A-Za-z]+)"
-    r"|(?P<word>[A-Za-z]+)|(?P<sym>\\[{}|]|[-+*/^_(){}\[\]|!,'%:=<>])|(?P<gap>\s+)|(?P<bad>.)"
+    r"|_\{(?P<sub>[A-Za-z][A-Za-z\d]+)\}|(?P<word>[A-Za-z]+)|(?P<sym>\\[{}|]|[-+*/^_(){}\[\]|!,'%:=<>])|(?P<gap>\s+)|(?P<bad>.)"
 )
 _NAME = r"(?:[A-Za-z]|\\[A-Za-z]+)(?:_(?:\w|\{\w+\}))?"
 _ORDER = r"(?:\^(?:\w|\{\w+\}))?"
@@ -70,6 +70,8 @@ def tokenize(text: str) -> list[Token]:
             raise Unparsed(f"unexpected {value!r}")
         if kind == "cmd":
             tokens.append(("cmd", match["cmd"]))
+        elif kind == "sub":
+            tokens += [("sym", "_"), ("var", match["sub"])]
         elif kind == "word":
             tokens += _letters(value)
         elif kind != "gap":

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from acereason.errors import SandboxUnavailable
+from acereason.verify.compare import CHUNK, Piece
 from acereason.verify.sandbox.frames import FRAME
 
 SCRIPT = Path(__file__).with_name("zygote.py")
@@ -72,25 +73,24 @@ class Run:
     killed   "" when it ended by itself; "cpu", "wall" or "judge" as the caller said; "wall", "starved",
              "threads" by the zygote
     status   exit status, or minus the signal
-    cpu      processor seconds, wall seconds, and those of them that it waited for a processor
+    wall     seconds, those of processor time, those of waiting for a processor
     output   the first 64 KiB of the output file
     """
 
     killed: str
     status: int
-    cpu: float
     wall: float
+    cpu: float
     waited: float
     output: bytes = b""
 
 
-class Time(msgspec.Struct, frozen=True):
+class Time(NamedTuple):
     """Seconds since a child began: of wall time, of processor time, of waiting for a processor."""
 
-    job: int
-    wall: float
-    cpu: float
-    waited: float
+    wall: float = 0.0
+    cpu: float = 0.0
+    waited: float = 0.0
 
     @property
     def awake(self) -> float:
@@ -98,12 +98,19 @@ class Time(msgspec.Struct, frozen=True):
         return self.wall - self.waited
 
 
-class _Report(Time, frozen=True):
-    killed: str
-    status: int
-    fault: str
+class _Packet(msgspec.Struct):
+    """What the zygote says about a job: the time, and when the child has ended, how."""
+
+    job: int
+    wall: float
+    cpu: float
+    waited: float
+    status: int | None = None
+    killed: str = ""
+    fault: str = ""
 
 
+_packets = msgspec.json.Decoder(_Packet)
 SCM_CREDENTIALS = 2
 _CREDENTIALS = struct.Struct("3i")  # process, user, group; stamped on a packet by the kernel
 
@@ -140,6 +147,8 @@ class Zygote:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._jobs = 0
+        self._poll = select.poll()  # `select.select` knows no descriptor above 1023
+        self._poll.register(self._channel, select.POLLIN)
         environment = {
             "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
             "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
@@ -175,9 +184,7 @@ class Zygote:
         return str(greeting["tier"])
 
     def _readable(self, seconds: float) -> bool:
-        poll = select.poll()  # `select.select` knows no descriptor above 1023
-        poll.register(self._channel, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(self._poll.poll(seconds * 1000))
 
     def _packet(self) -> tuple[bytes, int]:
         """One packet, and the process that sent it, from the kernel."""
@@ -248,15 +255,21 @@ class Answers:
         """Bytes of output from a place within `size`; fewer at its end."""
         return os.pread(self._output, count, start)
 
-    def frame(self, test: int) -> Frame | None:
-        """What the child says about a test, once it has."""
-        if os.fstat(self._frames).st_size < (test + 1) * FRAME.size:
-            return None
-        data = os.pread(self._frames, FRAME.size, test * FRAME.size)
-        if len(data) < FRAME.size:
-            return None
-        start, end, nanoseconds, error = FRAME.unpack(data)
-        return Frame(start, end, nanoseconds, error.rstrip(b"\0").decode("utf-8", "replace"))
+    def piece(self, start: int, end: int) -> bytes | Piece:
+        """An answer: at once if it is small."""
+        if end - start <= CHUNK:
+            return self.read(start, end - start)
+        return Piece(lambda place, count: self.read(start + place, count), end - start)
+
+    def frames(self, first: int, end: int) -> list[Frame]:
+        """What the child says about tests from `first` to before `end`, those of them that it speaks of."""
+        end = min(end, os.fstat(self._frames).st_size // FRAME.size)
+        data = os.pread(self._frames, max(0, end - first) * FRAME.size, first * FRAME.size)
+        whole = memoryview(data)[: len(data) // FRAME.size * FRAME.size]
+        return [
+            Frame(start, end, used, error.rstrip(b"\0").decode("utf-8", "replace"))
+            for start, end, used, error in FRAME.iter_unpack(whole)
+        ]
 
 
 class Child:
@@ -266,7 +279,7 @@ class Child:
         self.answers = answers
         self._zygote, self._job = zygote, job
         self._deadline = time.monotonic() + deadline + ANSWER_SECONDS
-        self._time = Time(job, 0.0, 0.0, 0.0)
+        self._time = Time()
         self._run: Run | None = None
         self._killed = ""
 
@@ -308,17 +321,16 @@ class Child:
         data, sender = self._zygote._packet()
         if not data:
             raise OSError("it ended")
-        packet = json.loads(data) if sender == self._zygote._inside else {}
-        if packet.get("job") != self._job:
+        packet = _packets.decode(data) if sender == self._zygote._inside else None
+        if packet is None or packet.job != self._job:
             return False
-        if "status" not in packet:
-            self._time = msgspec.convert(packet, Time)
+        self._time = Time(packet.wall, packet.cpu, packet.waited)
+        if packet.status is None:
             return False
-        report = msgspec.convert(packet, _Report)
-        if report.fault and not report.killed:
-            raise OSError(f"a child could not be confined: {report.fault}")
-        killed = self._killed if report.killed == "judge" else report.killed
-        self._run = Run(killed, report.status, report.cpu, report.wall, report.waited)
+        if packet.fault and not packet.killed:
+            raise OSError(f"a child could not be confined: {packet.fault}")
+        killed = self._killed if packet.killed == "judge" else packet.killed
+        self._run = Run(killed, packet.status, *self._time)
         return True
 
 

@@ -94,13 +94,20 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _call(f"mount {target}", result)
 
 
-def keep_only(descriptors: list[int]) -> None:
-    """Renumber these descriptors to 3, 4, … and close every other one, whatever its number."""
-    end = 3 + len(descriptors)
+def keep_only(descriptors: list[int], first: int) -> None:
+    """Renumber these descriptors to `first`, … and close every other one from 3 on, whatever its number."""
+    end = first + len(descriptors)
     aside = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, end) for descriptor in descriptors]
-    for number, descriptor in enumerate(aside, 3):
+    for number, descriptor in enumerate(aside, first):
         os.dup2(descriptor, number, inheritable=False)
-    _syscall("close_range", CLOSE_RANGE, end, 0xFFFFFFFF, 0)
+    close_from(end)
+    if first > 3:
+        _syscall("close_range", CLOSE_RANGE, 3, first - 1, 0)
+
+
+def close_from(first: int) -> None:
+    """Close every descriptor from this number on."""
+    _syscall("close_range", CLOSE_RANGE, first, 0xFFFFFFFF, 0)
 
 
 def _known_users() -> list[tuple[int, int]]:
@@ -237,28 +244,35 @@ def install_filter(instructions: bytes) -> None:
              SECCOMP_FILTER_FLAG_SPEC_ALLOW, ctypes.byref(program))  # fmt: skip
 
 
-def limit_resources(cpu: int, memory: int, file: int, threads: int) -> None:
-    """Resource limits of one child: processor seconds, bytes of address space with what the zygote
-    already maps, bytes of one file, threads of its user. No core files, 64 descriptors, 64 MiB of main
-    stack."""
-    limits = {
-        resource.RLIMIT_CPU: (cpu, cpu + 1),
-        resource.RLIMIT_AS: (memory, memory),
-        resource.RLIMIT_FSIZE: (file, file),
-        resource.RLIMIT_CORE: (0, 0),
-        resource.RLIMIT_NOFILE: (64, 64),
-        resource.RLIMIT_NPROC: (threads, threads),
-    }
-    for kind, (soft, hard) in limits.items():
-        ceiling = resource.getrlimit(kind)[1]
-        if ceiling != resource.RLIM_INFINITY:
-            soft, hard = min(soft, ceiling), min(hard, ceiling)
-        resource.setrlimit(kind, (soft, hard))
-    ceiling = resource.getrlimit(resource.RLIMIT_STACK)[1]
-    stack = 64 << 20
+def _limit(kind: int, soft: int, hard: int) -> None:
+    ceiling = resource.getrlimit(kind)[1]
     if ceiling != resource.RLIM_INFINITY:
-        stack = min(stack, ceiling)
-    resource.setrlimit(resource.RLIMIT_STACK, (stack, ceiling))
+        soft, hard = min(soft, ceiling), min(hard, ceiling)
+    resource.setrlimit(kind, (soft, hard))
+
+
+def limit_kind(threads: int | None) -> None:
+    """What every child shall inherit: no core files, 64 descriptors, 64 MiB of main stack, and where it is
+    said here the threads of its user."""
+    _limit(resource.RLIMIT_CORE, 0, 0)
+    _limit(resource.RLIMIT_NOFILE, 64, 64)
+    ceiling = resource.getrlimit(resource.RLIMIT_STACK)[1]
+    _limit(resource.RLIMIT_STACK, 64 << 20, ceiling)
+    if threads is not None:
+        limit_threads(threads)
+
+
+def limit_threads(threads: int) -> None:
+    """How many threads the user of this process may have."""
+    _limit(resource.RLIMIT_NPROC, threads, threads)
+
+
+def limit_child(cpu: int, memory: int, file: int) -> None:
+    """Limits of one child: processor seconds, bytes of address space with what the zygote already maps,
+    bytes of one file."""
+    _limit(resource.RLIMIT_CPU, cpu, cpu + 1)
+    _limit(resource.RLIMIT_AS, memory, memory)
+    _limit(resource.RLIMIT_FSIZE, file, file)
 
 
 def readable_paths(extra: list[str]) -> list[str]:

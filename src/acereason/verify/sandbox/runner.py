@@ -29,7 +29,7 @@ else:
     import lcb  # beside this file; the zygote looks there
     from frames import ERROR_BYTES, FRAME
 
-INPUT, JOB, OUTPUT, FRAMES, BEGUN = 3, 4, 5, 6, 7  # the child's descriptors; the last for our own part only
+JOB, OUTPUT, FRAMES, INPUT, BEGUN = 3, 4, 5, 6, 7  # the child's descriptors; the last for our own part only
 READY = b"+"
 STARRED = (
     "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random",
@@ -56,7 +56,7 @@ def prelude_names() -> dict[str, Any]:
 
 def run_tests(job: dict[str, Any], names: dict[str, Any]) -> None:
     """Run every test of `job`; stop after the first that raises. Returns when all have run."""
-    answer = _answerer(job, names)
+    answer: Callable[[str], None] | None = None
     if job["function"] is not None:
         os.dup2(2, 1)  # what a called function prints is not its answer
     for index, text in enumerate(job["inputs"]):
@@ -64,6 +64,7 @@ def run_tests(job: dict[str, Any], names: dict[str, Any]) -> None:
         start = os.lseek(OUTPUT, 0, os.SEEK_END)
         error = b""
         try:
+            answer = answer or _load(job, names)
             answer(text)
         except BaseException as raised:
             error = _describe(raised)
@@ -74,34 +75,27 @@ def run_tests(job: dict[str, Any], names: dict[str, Any]) -> None:
             return
 
 
-def _answerer(job: dict[str, Any], names: dict[str, Any]) -> Callable[[str], None]:
-    """What answers one test into the output file. The program is loaded by its first use."""
-    made: list[Any] = []
+def _load(job: dict[str, Any], names: dict[str, Any]) -> Callable[[str], None]:
+    """Load the program: what answers one test into the output file."""
+    function = job["function"]
+    if job["lenient"]:
+        program = lcb.Program(job["code"], function)
+        return lambda text: _write(program.answer(text))
+    code = compile(job["code"], "solution.py", "exec", dont_inherit=True)
+    if function is None:
+        return lambda text: _feed(code, text)
+    return lambda text: _call(code, function, text, names)
 
-    def once(make: Callable[[], Any]) -> Any:
-        if not made:
-            made.append(make())
-        return made[0]
 
-    def lenient(text: str) -> None:
-        program = once(lambda: lcb.Program(job["code"], job["function"]))
-        os.write(OUTPUT, program.answer(text))
-
-    def strict(text: str) -> None:
-        code = once(lambda: compile(job["code"], "solution.py", "exec", dont_inherit=True))
-        random.seed(0)
-        if job["function"] is None:
-            _feed(code, text)
-        else:
-            _call(code, job["function"], text, names)
-
-    return lenient if job["lenient"] else strict
+def _write(answer: bytes) -> None:
+    os.write(OUTPUT, answer)
 
 
 def _call(code: types.CodeType, function: str, text: str, names: dict[str, Any]) -> None:
     """Call the program's function with the test's arguments and write the result as JSON."""
+    random.seed(0)
     result = _defined(code, function, names)(*json.loads(text))
-    os.write(OUTPUT, json.dumps(result, allow_nan=False, default=_plain).encode())
+    _write(json.dumps(result, allow_nan=False, default=_plain).encode())
 
 
 def _defined(code: types.CodeType, name: str, names: dict[str, Any]) -> Any:
@@ -135,6 +129,7 @@ def _plain(value: Any) -> Any:
 
 def _feed(code: types.CodeType, text: str) -> None:
     """Run the program as a script with the test's input on descriptor 0 and its output on 1."""
+    random.seed(0)
     os.ftruncate(INPUT, 0)
     os.pwrite(INPUT, text.encode(), 0)
     os.lseek(INPUT, 0, os.SEEK_SET)
@@ -169,9 +164,9 @@ def _describe(raised: BaseException) -> bytes:
         return b"an exception that cannot be printed"
 
 
-def tell(begun: int, reason: str) -> None:
+def tell(reason: str) -> None:
     """Say that our own part failed, before the program began."""
-    os.write(begun, reason.encode("utf-8", "replace")[:4000])
+    os.write(BEGUN, reason.encode("utf-8", "replace")[:4000])
 
 
 def child(names: dict[str, Any]) -> None:
@@ -184,7 +179,7 @@ def child(names: dict[str, Any]) -> None:
             sys.set_int_max_str_digits(MAX_DIGITS)
             gc.enable()
         except BaseException as error:
-            tell(BEGUN, f"reading the job: {type(error).__name__}: {error}")
+            tell(f"reading the job: {type(error).__name__}: {error}")
             raise
         os.write(BEGUN, READY)
         os.close(BEGUN)

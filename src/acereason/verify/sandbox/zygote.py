@@ -60,6 +60,9 @@ KILL, LOOK = b"kill", b"look"
 THREADS = 512  # of one child
 SPARE_THREADS = 4096  # beyond those of the whole system, where the limit counts other work of the user too
 COUNT_SECONDS = 0.05  # how often threads are counted there
+# 3 to 6 are free for a job's descriptors; the child keeps up to 7
+CHILDS = [runner.JOB, runner.OUTPUT, runner.FRAMES, runner.INPUT]
+RULES, CHANNEL, PROC, TOLD = range(runner.BEGUN + 1, runner.BEGUN + 5)
 
 
 def preload(modules: list[str]) -> None:
@@ -92,30 +95,27 @@ def use_what_is_allowed() -> None:
 
 def run_child(descriptors: list[int], order: dict[str, Any], setup: dict[str, Any]) -> None:
     """In the forked child: confine it, in this order, then run the program. Does not return."""
-    begun = setup["begun"][1]
     try:
         confine.die_with_parent()
-        null = os.open("/dev/null", os.O_RDWR)
-        for target in (0, 1, 2):
-            os.dup2(null, target)
-        confine.keep_only([os.memfd_create("input"), *descriptors, begun, setup["rules"]])
-        begun = runner.BEGUN
-        memory = setup["mapped"] + order["memory"]
-        confine.limit_resources(order["cpu"], memory, order["file"], most_threads(setup["counted"]))
-        confine.restrict_self(runner.BEGUN + 1)
+        given = [*descriptors, os.memfd_create("input")]
+        if given != CHILDS:
+            raise OSError(f"expected descriptors {CHILDS}, found {given}")
+        confine.close_from(RULES + 1)
+        confine.limit_child(order["cpu"], setup["mapped"] + order["memory"], order["file"])
+        if setup["counted"]:
+            confine.limit_threads(threads_alive() + SPARE_THREADS)
+        confine.restrict_self(RULES)
         confine.install_filter(setup["filter"])
     except BaseException as error:
-        runner.tell(begun, f"{type(error).__name__}: {error}")
+        runner.tell(f"{type(error).__name__}: {error}")
         os._exit(71)
     runner.child(setup["names"])
 
 
-def most_threads(counted: bool) -> int:
-    """What RLIMIT_NPROC shall be: of a user of its own, the child's threads; else a ceiling only."""
-    if not counted:
-        return THREADS
+def threads_alive() -> int:
+    """Of the whole system."""
     with open("/proc/loadavg") as file:
-        return int(file.read().split()[3].split("/")[1]) + SPARE_THREADS
+        return int(file.read().split()[3].split("/")[1])
 
 
 class Supervision:
@@ -126,7 +126,7 @@ class Supervision:
     ) -> None:
         self.channel, self.pid, self.order, self.setup = channel, pid, order, setup
         self.handle = os.pidfd_open(pid)
-        self.clocks = clocks.Clocks(pid, self.handle, setup["proc"])
+        self.clocks = clocks.Clocks(pid, self.handle, PROC)
         self.deadline = time.monotonic() + order["deadline"]
 
     def killed(self) -> str:
@@ -173,7 +173,7 @@ class Supervision:
         if killed == "gone":
             sys.exit(0)
         used = usage.ru_utime + usage.ru_stime
-        fault = told(self.setup["begun"][0])
+        fault = told()
         self.say(killed=killed, status=os.waitstatus_to_exitcode(status), cpu=used, wall=wall,
                  waited=min(self.clocks.waited, wall), fault=fault)  # fmt: skip
 
@@ -182,11 +182,11 @@ class Supervision:
         self.channel.send(json.dumps({"job": self.order["job"], **what}).encode())
 
 
-def told(begun: int) -> str:
+def told() -> str:
     """What a child that has ended said before its program: nothing wrong (""), or what failed in our own
     part. The program itself cannot take back what stands in the pipe, and has no way to write there."""
     try:
-        words = os.read(begun, 4096)
+        words = os.read(TOLD, 4096)
     except BlockingIOError:
         return "it ended before the program began"
     return "" if words == runner.READY else words.decode("utf-8", "replace")
@@ -231,6 +231,10 @@ def main() -> None:
     except Exception as error:
         channel.send(json.dumps({"missing": f"{type(error).__name__}: {error}"}).encode())
         return
+    begun = os.pipe()
+    os.set_blocking(begun[0], False)
+    confine.keep_only([begun[1], setup["rules"], channel.detach(), setup["proc"], begun[0]], runner.BEGUN)
+    channel = socket.socket(fileno=CHANNEL)
     channel.send(json.dumps({"tier": setup["tier"]}).encode())
     serve(channel, setup)
 
@@ -263,15 +267,13 @@ def move_in(options: dict[str, Any]) -> dict[str, Any]:
     ctypes.CDLL(None).prctl(confine.PR_SET_DUMPABLE, 0, 0, 0, 0)
     os.chdir("/")
     confine.no_new_privileges()
-    begun = os.pipe()
-    os.set_blocking(begun[0], False)
+    confine.limit_kind(THREADS if own else None)
     return {
         "tier": "namespaces" if isolated else "no namespaces",
         "rules": confine.landlock_rules(readable),
         "filter": instructions,
         "mapped": mapped,
         "counted": not own,
-        "begun": begun,
         "proc": proc,
         "names": runner.prelude_names(),
     }
