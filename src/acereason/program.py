@@ -170,11 +170,12 @@ def _phase(
             _sft(shop, data.held_out, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
-            shop = replace(shop, judge=mistaken(shop.judge, shop.recipe))
             held_back = _dev_split(shop.recipe, data)
             asked = {p.question for p in held_back}
             problems = [p for p in tasks.of_stage(data.rl, stage.name) if p.question not in asked]
-            rl.train_stage(shop, stage, problems, held_back, optimizer, position, save)
+            inside = dev.Dev(shop, stage, held_back, save)
+            training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
+            rl.train_stage(training, stage, problems, inside, optimizer, position, save)
         position.finished = True
         save()
     if name in summary.evaluated(shop.recipe):

@@ -71,7 +71,8 @@ def train(model: Any, folder: Path, judge: Any = None, **stage: Any) -> tuple[li
         asked = [p for p in PROBLEMS if p not in held]
         optimizer = optimizers.for_rl(model, Rl())
         save = Saver(writer, model, optimizer, position, 10)
-        rl.train_stage(shop, recipe.stage[0], asked, held, optimizer, position, save)
+        inside = dev.Dev(shop, recipe.stage[0], held, save)
+        rl.train_stage(shop, recipe.stage[0], asked, inside, optimizer, position, save)
     return list(runs.read_metrics(folder)), position, said
 
 

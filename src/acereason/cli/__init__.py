@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from acereason.cli import calibrate, curate, evaluate, export, plan, run, verify, view
+from acereason.cli import calibrate, curate, evaluate, export, plan, run, study, verify, view
 from acereason.cli.common import err
 from acereason.errors import AceReasonError
 from acereason.stopping import STATUS, Preempted
@@ -28,6 +28,7 @@ for verb in (
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)
+app.add_typer(study.app, name="study")
 
 
 def main() -> None:

@@ -50,7 +50,7 @@ def train_stage(
     shop: Workshop,
     stage: Stage,
     problems: Sequence[Problem],
-    dev_split: Sequence[Problem],
+    dev: Dev,
     optimizer: Optimizers,
     position: Position,
     save: Saver,
@@ -58,7 +58,6 @@ def train_stage(
     """Train one stage from `position` on, which moves along; `save` writes checkpoints. Collective.
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
-    dev = Dev(shop, stage, dev_split, save)
     if position.state is None:
         position.state = begin(shop, stage, problems, position.step)
         if dev.due(0):

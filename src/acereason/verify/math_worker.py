@@ -30,10 +30,16 @@ else:
 
 MEMORY = 1 << 30  # bytes of address space
 DIGITS = 60  # to which numbers must agree; no decimals are put to math-verify, so none is rounded
+ROW = "\\begin{pmatrix} 1 & 2 \\end{pmatrix}"
 WARM_UP = (
     ("\\frac{1}{2}", "\\frac{2}{4}"), ("x^2+1", "1+x^2"), ("\\{1,2\\}", "\\{2,1\\}"),
     ("(1,2]", "(1,2]"), ("\\sin x", "\\cos x"), ("x>1", "1<x"),
 )  # fmt: skip
+WARM_UP_WHOLE = (
+    ("\\int_0^1 x dx", "\\frac{1}{2}"),
+    ("a_n=\\sum_{k=0}^{n} a_k", "a_n=1+a_k"),
+    (ROW, f"{ROW}+{ROW}"),
+)
 
 
 def comparer() -> Callable[[str, str, bool], str]:
@@ -115,6 +121,7 @@ def main() -> None:
     compare = comparer()
     for reference, answer in WARM_UP:
         answered(compare, reference, answer)
+    for reference, answer in WARM_UP_WHOLE:
         answered(compare, reference, answer, True)
     confine_self()
     with open(int(sys.argv[1]), "r+b", buffering=0) as channel:

@@ -79,7 +79,7 @@ _FONT_GROUP = re.compile(r"\\" + _FONT + _INSIDE)
 _TEXT_GROUP = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|sc|sl|md|up|normal)?|[mhf]box|emph)(?![A-Za-z])" + _INSIDE
 )
-_DIGIT_GROUPS = re.compile(r"(?<![\d.,])\d{1,3}(?:(?:\{,\}|\\text\{,\}|\\[,!;: ]|[ ~])\d{3})+(?![\d])")
+_DIGIT_GROUPS = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:(?:\{,\}|\\text\{,\}|\\[,!;: ]|[ ~])\d{3})+(?![\d])")
 _REPEATING = re.compile(r"(\d*)\.(\d*)\s*\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _BRACE_COMMA = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
 _CURRENCY = re.compile(
@@ -89,7 +89,7 @@ _CURRENCY = re.compile(
 )
 _TYPED_DOLLAR = re.compile(r"\$(?=\s*-?[\d.])")
 _TEXT_MARK = re.compile("\\\\text\\{\\s*([\ue010-\ue015])\\s*\\}")
-_GROUP_COMMA = re.compile(r"(?<![\d.,])\d{1,3}(?:\s*,\s*(?:\\!\s*|~)\d{3})+(?!\d)")
+_GROUP_COMMA = re.compile(r"(?<![\d.])(?<!\d,)\d{1,3}(?:\s*,\s*(?:\\!\s*|~)\d{3})+(?!\d)")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2}|[{}%$,;!:])")
 _COLOR = re.compile(r"\\(?:text)?color\s*(?:\[\w*\])?\s*\{[^{}]*\}")
 _FRAMED = re.compile(r"\\(?:fbox|underline)\s*\{([^{}A-Za-z]*)\}")
@@ -105,7 +105,7 @@ _QUOTED = re.compile(r"([\"`])([^\"`]+)\1")
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])")
 _TYPED_ROOT = re.compile(r"(?<![A-Za-z\\])sqrt\s*(\d+(?:\.\d+)?)")
 _BLACKBOARD = re.compile(r"\\mathbb\s+([A-Z])")
-_UNIT_LETTER = re.compile(r"(?<=[\d}])\s*\\mathrm\s*\{\s*([mgshlLtNJWVAK])\s*\}")
+_UNIT_LETTER = re.compile(rf"(?<=[\d}}])\s*\\mathrm\s*\{{\s*([mgshlLtNJWVAK]{_POWER})\s*\}}")
 _LABEL = re.compile(
     r"^\s*\\text\{\s*(?:the )?(?:final )?answer(?: is)?:?\s*\}\s*[:=]?\s*(?=.)", re.IGNORECASE
 )

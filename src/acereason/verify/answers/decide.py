@@ -60,7 +60,7 @@ def decide(reference: str, answer: str) -> bool | None:
         verdict = False
     if verdict is None and same_words(ours, theirs):
         return True
-    if verdict is None and _computes(ours) and for_math_verify(ours) and for_math_verify(theirs):
+    if verdict is None and _worth_asking(ours, theirs) and for_math_verify(ours) and for_math_verify(theirs):
         return None
     return bool(verdict)
 
@@ -139,6 +139,11 @@ def _restates(theirs: str, ours: str) -> bool:
     """A computed symbol against a reference that has a value: it only restates the problem."""
     matrices = "matrix" in ours and "matrix" in theirs
     return not matrices and _computes(theirs)
+
+
+def _worth_asking(ours: str, theirs: str) -> bool:
+    """Whether math-verify may know: a computed reference, or sums and products of matrices."""
+    return _computes(ours) and ("matrix" not in ours or "matrix" in theirs)
 
 
 def _computes(text: str) -> bool:

@@ -20,7 +20,7 @@ _LETTERS = rf"[A-Za-z]|[A-Z]{{2,6}}|[A-Za-z]{{4,}}|ans|max|min|sum|{_GREEK}|{_WO
 _NAME = rf"(?:{_LETTERS}){_SUB}'*(?:\^\*|\^\{{\*\}})?"
 _PLAIN = r"\(\s*-?(?:[A-Za-z]|\d+|\\[A-Za-z]+)(?:\s*,\s*-?(?:[A-Za-z]|\d+|\\[A-Za-z]+))*\s*\)"
 _FUNCTION = rf"(?:[A-Za-z]|{_GREEK}|{_WORDS}){_SUB}'*(?:\^\{{-1\}})?{_PLAIN}"
-_ANYTHING = r"\s*(?:\((?:[^()=]|\([^()]*\))+\)|\[[^\[\]=]+\])"
+_ANYTHING = r"\s*(?:\((?:[^()]|\([^()]*\))+\)|\[[^\[\]=]+\])"
 _CHANCE = rf"(?:[fghFGHPEV]|\\mathbb\{{[PE]\}}|{_WORDS}|Var|Cov){_SUB}'*{_ANYTHING}"
 _MARKED = rf"\\(?:{'|'.join(sorted(MARKS))})\s*(?:\{{[^{{}}]*\}}|[A-Za-z])"
 _SEGMENT = rf"(?:{_MARKED}|[A-Z]{{1,3}}{_SUB})"

@@ -75,6 +75,12 @@ def _real(tree: Tree, values: dict[str, Any], base: str) -> Any:
     return _bounded(result)
 
 
+@lru_cache(maxsize=4096)
+def _constant(tree: Tree, base: str, digits: int) -> Any:
+    """The value of a tree without variables; the members of two lists are compared many times."""
+    return _real(tree, {}, base)
+
+
 def _bounded(value: Any) -> Any:
     mp = _mpmath()
     if not mp.isfinite(value):
@@ -173,6 +179,8 @@ def _really_equal(a: Tree, b: Tree, names: list[str], base: str) -> bool:
     for point in _real_points(names):
 
         def sides(point: dict[str, Fraction] = point) -> tuple[Any, Any]:
+            if not names:
+                return _constant(a, base, mp.mp.dps), _constant(b, base, mp.mp.dps)
             values = {name: mp.mpf(v.numerator) / v.denominator for name, v in point.items()}
             left, right = _real(a, values, base), _real(b, values, base)
             if names and not (mp.im(left) == 0 == mp.im(right)):

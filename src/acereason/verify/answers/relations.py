@@ -13,6 +13,7 @@ from fractions import Fraction
 from acereason.verify.answers import evaluate
 from acereason.verify.answers.names import STATED
 from acereason.verify.answers.parse import Tree
+from acereason.verify.answers.rational import function_key
 from acereason.verify.answers.shapes import (
     INFINITY,
     MINUS_INFINITY,
@@ -35,14 +36,35 @@ def assigned(relation: Relation, stated: bool = False) -> Tree | None:
     if not stated and any(name.startswith(STATED) for name in relation.names):
         return None
     values = [s for s, name in zip(relation.sides, relation.names, strict=True) if not name]
+    named = [s for s, name in zip(relation.sides, relation.names, strict=True) if name]
+    if any(_recurs(name, value) for name in named for value in values):
+        return None
     if not values and len(relation.sides) == 2:
-        return relation.sides[1]
+        return None if _recurs(*relation.sides) or _segments(relation.names) else relation.sides[1]
     if not values or len(relation.sides) - len(values) > 1:
         return None
     if len(values) == len(relation.sides) and any(map(evaluate.variables, values)):
         return None  # an equation between expressions gives no value
     same = all(evaluate.equal(values[0], other) for other in values[1:])
     return values[-1] if same else None
+
+
+def _recurs(name: Tree, value: Tree) -> bool:
+    """Whether what is named stands in the value as well: x = 2x − 3, y' = 2y, a_n = 2a_{n−1}. That is
+    an equation, and its right side is no value of anything."""
+    theirs = evaluate.variables(value)
+    if name[0] == "call":  # f(x) = 2x may use its x, not its f
+        return function_key(name) in theirs
+    if name[0] != "var":
+        return False
+    letter, _, index = name[1].partition("_")
+    pairs = [other.partition("_")[::2] for other in theirs]
+    return any(base.rstrip("'") == letter.rstrip("'") and bool(sub) == bool(index) for base, sub in pairs)
+
+
+def _segments(names: Sequence[str]) -> bool:
+    """AB = CD: two lengths, none of which is the value of the other."""
+    return all(len(name) > 1 and name.isalpha() and name.isupper() for name in names)
 
 
 def interval_of(relation: Relation) -> Union | None:

@@ -26,6 +26,7 @@ _STRANGE = re.compile(
     r"|[A-Za-z]{4}|[^\W\d_]{2}(?=[({])|[A-Za-z]\s*'"  # words, and calls of named functions
     r"|[A-Za-z]\s*\d|\d\s+[\d.]|\.\d+\.|\d\.(?!\d)|(?<!\d)\.",  # numbers side by side, lone points
 )
+_SHORT_WORDS = re.compile(r"\b(?:or|if|is|no|to|of|in|at|by|as|am|pm|and|not|for|all|any|cm|mm|km|kg|ml)\b")
 _SUBSCRIPT = re.compile(r"_(?:\w|\{[^{}]*\})")
 _DECIMAL = re.compile(r"(\d*)\.(\d+)")
 
@@ -43,7 +44,7 @@ def for_math_verify(text: str) -> str | None:
     if any(name not in _COMMANDS for name in _COMMAND.findall(bare)):
         return None
     bare = _SUBSCRIPT.sub(" ", _COMMAND.sub(" ", bare))
-    if _STRANGE.search(bare) or not _balanced(bare):
+    if _STRANGE.search(bare) or _SHORT_WORDS.search(bare) or not _balanced(bare):
         return None
     return _DECIMAL.sub(_fraction, text).replace(ROW, r"\\")
 

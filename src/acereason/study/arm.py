@@ -1,0 +1,155 @@
+"""One arm in a process of its own: an ordinary run in its folder, then its record.
+
+Processes are forked from a server that has imported everything already, one for each arm; so an arm that
+dies takes nothing along, and none pays for the imports. Loaded only there: it imports torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import threading
+import time
+import traceback
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from acereason.native import mkl
+
+mkl.enable()  # before torch is imported
+
+from acereason import program, runs  # noqa: E402
+from acereason.errors import AceReasonError, RunError  # noqa: E402
+from acereason.evaluate import summary  # noqa: E402
+from acereason.files import lock  # noqa: E402
+from acereason.progress import Quiet  # noqa: E402
+from acereason.runs import Run, read_metrics  # noqa: E402
+from acereason.study.plan import Job  # noqa: E402
+from acereason.study.records import Outcome, Record, Results, Training, parsed  # noqa: E402
+from acereason.study.spec import fingerprint  # noqa: E402
+
+POINTS = 30  # of a training curve
+
+
+def run(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> None:
+    """Do a job and keep its record, or why it failed. The process's exit status says which."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        _run(job, start, work, Results(results), keep)
+    except AceReasonError as error:
+        Results(results).fail(job, f"{type(error).__name__}: {error}")
+        raise SystemExit(2) from error
+    except Exception as error:
+        Results(results).fail(job, traceback.format_exc(limit=-6))
+        raise SystemExit(1) from error
+
+
+def _run(job: Job, start: Path | None, work: Path, results: Results, keep: bool) -> None:
+    begun = _processor()
+    if job.start and start is None:
+        raise RunError(f"the model it starts from, {job.start}, is not there")
+    run, resumed = _opened(job, work / job.address, start)
+    with run:
+        program.run_all(run, Quiet())
+        record = of_run(run, job, _processor() - begun, resumed)
+    if results.get(job.address) is None:  # else only its model was wanted
+        results.put(record)
+    if not keep:
+        for name in ("checkpoints", "responses", "data"):
+            shutil.rmtree(run.path / name, ignore_errors=True)
+
+
+def _opened(job: Job, folder: Path, start: Path | None) -> tuple[runs.Run, bool]:
+    """The job's run, gone on with where it was left; begun anew where that cannot be."""
+    recipe = parsed(job, start)
+    if folder.exists():
+        lock(folder / ".lock").close()  # RunError: another process is at it
+        try:
+            return runs.resume(folder, recipe), True
+        except RunError:
+            shutil.rmtree(folder)
+    return runs.create(folder, recipe), False
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that made this one is gone: nobody would start what comes next."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(3)
+
+
+def of_run(run: Run, job: Job, seconds: float, resumed: bool) -> Record:
+    """The record of a finished run."""
+    rows = list(read_metrics(run.path))
+    sft = [r for r in rows if r["kind"] == "sft"]
+    return Record(
+        address=job.address,
+        name=job.name,
+        study=job.study,
+        seed=job.seed,
+        split=run.recipe.curate.split,
+        phase=job.phase,
+        start=job.start,
+        outcomes={name: _outcomes(summary.load(run, name)) for name in summary.evaluated(run.recipe)},
+        training={s.name: _training(rows, s.name) for s in run.recipe.stage},
+        sft_tokens=sum(r["tokens"] for r in sft),
+        sft_steps=len(sft),
+        seconds=round(seconds, 1),
+        resumed=resumed,
+        version=_version(run),
+        recipe=job.recipe,
+    )
+
+
+def _outcomes(results: Mapping[str, summary.Result]) -> dict[str, Outcome]:
+    return {domain: _outcome(result) for domain, result in results.items()}
+
+
+def _outcome(result: summary.Result) -> Outcome:
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for family, names, row in zip(result.families, result.modes, result.right, strict=True):
+        for mode, right in zip(names, row, strict=True):
+            counts[f"{family}/{mode}"][0] += 1
+            counts[f"{family}/{mode}"][1] += right is True
+    return Outcome(
+        fingerprint(result.ids),
+        len(result.right[0]),
+        [sum(value is True for value in row) for row in result.right],
+        {name: (n, right) for name, (n, right) in sorted(counts.items())},
+        sum(value is None for row in result.right for value in row),
+    )
+
+
+def _training(rows: Sequence[Mapping[str, Any]], stage: str) -> Training:
+    steps = [r for r in rows if r["kind"] == "rl" and r["stage"] == stage]
+    numbers = {
+        "reward": [r["reward"] for r in steps],
+        "entropy": [r["H_T"] for r in steps],
+        "length": [r["length"]["mean"] for r in steps],
+        "truncated": [r["truncated"] for r in steps],
+        "T": [r["T"] for r in steps],
+    }
+    return Training(len(steps), sum(r["tokens"] for r in steps), {k: _thinned(v) for k, v in numbers.items()})
+
+
+def _thinned(values: Sequence[float]) -> list[float]:
+    parts = np.array_split(np.asarray(values, float), min(POINTS, max(1, len(values))))
+    return [float(f"{part.mean():.5g}") for part in parts if len(part)]
+
+
+def _version(run: Run) -> str:
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    packages = manifest["packages"]
+    return f"acereason {packages['acereason']}, torch {packages['torch']}, {manifest['machine']['processor']}"
+
+
+def _processor() -> float:
+    """Seconds of the processor that this process and its ended children took."""
+    own, children = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime

@@ -1,0 +1,191 @@
+"""The numbers that decide a claim, each with a 95 % interval over seeds and questions.
+
+    resample:  seeds with replacement, and in each drawn seed its questions with replacement
+    mean:      each column over the drawn questions, then over the drawn seeds
+    statistic: contrast, slope, fit, vertex or solved, of those means
+
+Columns over the same questions are drawn together, so arms that share questions are paired. A bootstrap over
+S seeds shows (S - 1)/S of the variance between them, so deviations are widened by √(S/(S - 1)). In simulation
+(normal errors, S from 3 to 8) the interval covers 97–99 % while seeds vary no more than questions do, and
+92–95 % when they vary twice as much. With one seed only questions are resampled; nothing is decided then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from acereason.errors import ConfigError, DataError
+from acereason.study.records import Record
+from acereason.study.spec import Effect
+from acereason.study.tables import Arms, Column, Floats, column, solved
+
+RESAMPLES = 4000
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`value` with its interval, standard error and p (two-sided) against δ; `by_seed`: of each seed."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    se: float
+    p: float
+    by_seed: tuple[float, ...]
+
+
+def estimate(effect: Effect, arms: Arms, seeds: Sequence[int], resamples: int = RESAMPLES) -> Estimate:
+    """The effect with its interval. DataError names an arm that is missing."""
+    columns = [_columns(effect, arms, seed) for seed in seeds]
+    value = float(_statistic(effect, _plain(columns))[0])
+    drawn = value + _widening(len(seeds)) * (_statistic(effect, _drawn(columns, resamples)) - value)
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) else (math.nan, math.nan)
+    se = float(drawn.std()) if len(drawn) else math.nan
+    each = tuple(float(_statistic(effect, _plain([c]))[0]) for c in columns)
+    return Estimate(effect.name, value, float(low), float(high), se, _p(value - effect.delta, se), each)
+
+
+def interval(columns: Sequence[Column], resamples: int = 1000) -> tuple[float, float, float]:
+    """A plain mean over seeds with its 95 % interval, for figures."""
+    table = [[c] for c in columns]
+    value = float(_plain(table)[0, 0])
+    drawn = value + _widening(len(columns)) * (_drawn(table, resamples)[:, 0] - value)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return value, float(low), float(high)
+
+
+def _widening(seeds: int) -> float:
+    return math.sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0
+
+
+def _p(distance: float, se: float) -> float:
+    if not se or not math.isfinite(se):
+        return 1.0 if not distance else 0.0
+    return 2 * (1 - NormalDist().cdf(abs(distance) / se))
+
+
+def _columns(effect: Effect, arms: Arms, seed: int) -> list[Column]:
+    """What the effect needs of one seed, in the order that `_statistic` reads."""
+    if effect.kind == "solved":
+        return _solved(effect, arms, seed)
+    return [column(_arm(arms, arm, seed), measure, effect.domain) for arm, measure in _needed(effect)]
+
+
+def _needed(effect: Effect) -> list[tuple[str, str]]:
+    """(arm, measure) of each column."""
+    if effect.kind == "contrast":
+        parts = (term.partition(" | ") for term in effect.terms)
+        return [(arm, measure or effect.measure) for arm, _, measure in parts]
+    if effect.kind == "slope":
+        return [(arm, effect.measure) for pair in effect.pairs for arm in pair]
+    needed = [(str(point[0]), effect.measure) for point in effect.points]
+    named = [(str(p[0]), p[1]) for p in effect.points if effect.kind == "vertex" and isinstance(p[1], str)]
+    return needed + named
+
+
+def _solved(effect: Effect, arms: Arms, seed: int) -> list[Column]:
+    """New by `after`, and new by `chance`, of the questions that `before` never solved; in points of all."""
+    before, questions = solved(_arm(arms, effect.before, seed), effect.domain)
+    found = []
+    for name in (effect.after, effect.chance):
+        right, same = solved(_arm(arms, name, seed), effect.domain)
+        if same != questions:
+            raise DataError(f"{name} and {effect.before} were asked different questions")
+        found.append(Column(np.where(right & ~before, 100.0, 0.0), questions))
+    return found
+
+
+def _arm(arms: Arms, name: str, seed: int) -> Record:
+    if (name, seed) not in arms:
+        raise DataError(f"arm {name}, seed {seed}, has not been run")
+    return arms[name, seed]
+
+
+def _plain(columns: Sequence[Sequence[Column]]) -> Floats:
+    """[1, C] means of the columns over questions, then seeds."""
+    means = np.array([[float(c.values.mean()) for c in row] for row in columns], np.float64)
+    return np.asarray(means.mean(0, keepdims=True))
+
+
+def _drawn(columns: Sequence[Sequence[Column]], resamples: int) -> Floats:
+    """[B, C] means of resampled seeds and questions."""
+    random = np.random.default_rng(0)
+    seeds = len(columns)
+    chosen = random.integers(0, seeds, (resamples, seeds))
+    total = np.zeros((resamples, len(columns[0])))
+    for slot in range(seeds):
+        for seed, row in enumerate(columns):
+            at = np.flatnonzero(chosen[:, slot] == seed)
+            total[at] += _resampled(row, len(at), random)
+    return total / seeds
+
+
+def _resampled(row: Sequence[Column], count: int, random: np.random.Generator) -> Floats:
+    """[count, C] means of the columns over drawn questions, the same draw for equal questions."""
+    found = np.empty((count, len(row)))
+    for questions in {c.questions for c in row}:
+        which = [i for i, c in enumerate(row) if c.questions == questions]
+        table = np.stack([row[i].values for i in which])
+        if not questions:
+            found[:, which] = table[:, 0]
+            continue
+        weights = random.multinomial(table.shape[1], np.full(table.shape[1], 1 / table.shape[1]), count)
+        found[:, which] = weights @ table.T / table.shape[1]
+    return found
+
+
+def _statistic(effect: Effect, means: Floats) -> Floats:
+    """[B] the effect from [B, C] means."""
+    if effect.kind == "contrast":
+        return np.asarray(means @ np.array(list(effect.terms.values())))
+    if effect.kind == "solved":
+        return np.asarray(means[:, 0] - means[:, 1])
+    if effect.kind == "slope":
+        return _slope(means[:, 0::2], means[:, 1::2])
+    if effect.kind == "fit":
+        return _fit(effect, means)
+    return _vertex(effect, means)
+
+
+def _slope(x: Floats, y: Floats) -> Floats:
+    """[B] least-squares slope of y on x, both [B, N]."""
+    x = x - x.mean(1, keepdims=True)
+    return np.asarray((x * y).sum(1) / (x * x).sum(1))
+
+
+def _fit(effect: Effect, y: Floats) -> Floats:
+    """[B] a coefficient of y ~ a·x1 + b·x2 + c over the points, predictors standardised as the paper does."""
+    x = np.array([[float(p[1]), float(p[2])] for p in effect.points])
+    x = (x - x.mean(0)) / x.std(0)
+    design = np.column_stack([x, np.ones(len(x))])
+    solution = np.linalg.lstsq(design, y.T, rcond=None)[0]
+    a, b = solution[0], solution[1]
+    if effect.coefficient == "R2":
+        left = ((y.T - design @ solution) ** 2).sum(0)
+        return np.asarray(1 - left / ((y - y.mean(1, keepdims=True)) ** 2).sum(1))
+    return np.asarray({"a": a, "b": b, "a - b": a - b}[effect.coefficient])
+
+
+def _vertex(effect: Effect, means: Floats) -> Floats:
+    """[B] the x at which a parabola in log x through the points is largest; NaN where it opens upwards or the
+    place lies beyond the points."""
+    n = len(effect.points)
+    named = [isinstance(p[1], str) for p in effect.points]
+    if any(named) and not all(named):
+        raise ConfigError(f"{effect.name}: x is a number or a measure for all points alike")
+    x = means[:, n:] if all(named) else np.tile([float(p[1]) for p in effect.points], (len(means), 1))
+    found = np.full(len(means), math.nan)
+    for row, (xs, ys) in enumerate(zip(np.log(np.maximum(x, 1e-9)), means[:, :n], strict=True)):
+        square, line, _ = np.polyfit(xs, ys, 2)
+        place = -line / (2 * square) if square < 0 else math.inf
+        if xs.min() <= place <= xs.max():
+            found[row] = math.exp(place)
+    return found

@@ -1,0 +1,119 @@
+"""What is kept of an arm: per question how many samples were right, and how training went. A few kilobytes.
+
+ADDRESS.json in the results' folder: committed, so that another machine goes on from it
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from acereason import config
+from acereason.files import write_atomic
+from acereason.study.plan import Job
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One domain's held-out questions after a stage: `right[q]` of `k` samples. `questions` hashes the ids,
+    so only equal questions are paired; `modes` are {family/mode: [samples, right]}. An unjudged sample
+    counts as not right, and is counted."""
+
+    questions: str
+    k: int
+    right: list[int]
+    modes: dict[str, tuple[int, int]]
+    unjudged: int = 0
+
+
+class Training(msgspec.Struct, frozen=True):
+    """One RL stage: means of up to 30 equal parts of its steps, in order; totals."""
+
+    steps: int
+    tokens: int
+    curves: dict[str, list[float]]
+
+
+class Record(msgspec.Struct, frozen=True):
+    """An arm that ended. `seconds` are of the processor; `resumed` says that some were lost to a kill."""
+
+    address: str
+    name: str
+    study: str
+    seed: int
+    split: str
+    phase: str
+    start: str | None
+    outcomes: dict[str, dict[str, Outcome]]  # stage → domain
+    training: dict[str, Training]
+    sft_tokens: int
+    sft_steps: int
+    seconds: float
+    resumed: bool
+    version: str
+    recipe: dict[str, Any]
+
+
+class Results:
+    """A folder of records, and of what failed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[str, Record] = {}
+
+    def get(self, address: str) -> Record | None:
+        """The record of that address; a file that cannot be read is as if it were not there."""
+        if address not in self._known:
+            try:
+                data = (self.folder / f"{address}.json").read_bytes()
+                self._known[address] = msgspec.json.decode(data, type=Record)
+            except (OSError, msgspec.DecodeError):
+                return None
+        return self._known[address]
+
+    def put(self, record: Record) -> None:
+        """Keep a record; its failures are forgotten."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.folder / f"{record.address}.json", _encoded(record))
+        self._failed(record.address).unlink(missing_ok=True)
+
+    def fail(self, job: Job, error: str) -> None:
+        """Keep why an arm failed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        row = {"address": job.address, "study": job.study, "name": job.name, "seed": job.seed, "error": error}
+        write_atomic(self._failed(job.address), json.dumps(row, indent=1).encode() + b"\n")
+
+    def failure(self, address: str) -> str | None:
+        """Why an arm failed the last time, or None."""
+        try:
+            return str(json.loads(self._failed(address).read_text())["error"])
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def _failed(self, address: str) -> Path:
+        return self.folder / f"{address}.failed.json"
+
+
+def _encoded(record: Record) -> bytes:
+    """JSON with a line for every field: small, and a change shows as one."""
+    fields = msgspec.to_builtins(record)
+    lines = [f" {json.dumps(key)}: {msgspec.json.encode(value).decode()}" for key, value in fields.items()]
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def model_of(work: Path, address: str) -> Path | None:
+    """The model that a finished arm left in its folder, or None."""
+    models = work / address / "models"
+    names = [p for p in models.glob("[!.]*") if (p / "config.json").exists()]
+    done = (work / address / "summary.json").exists()
+    return max(names, key=lambda p: (p / "config.json").stat().st_mtime_ns) if names and done else None
+
+
+def parsed(job: Job, start: Path | None) -> config.Recipe:
+    """A job's recipe, its start put in."""
+    model = dict(job.recipe["model"])
+    if start is not None:
+        model = {**{k: v for k, v in model.items() if k != "new"}, "path": str(start)}
+    return config.parse({**job.recipe, "model": model}, f"{job.study}, arm {job.name}")

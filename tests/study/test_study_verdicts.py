@@ -1,0 +1,54 @@
+"""A verdict follows from the rule that the study states; nothing else decides."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from acereason.study import verdicts
+from acereason.study.verdicts import Told, Verdict, with_holm
+
+
+def told(low: float, high: float, delta: float = 2.0, decides: bool = True, p: float = 0.01) -> Told:
+    value = (low + high) / 2
+    return Told("e", value, low, high, (high - low) / 4, p, (value,), delta, decides, "points")
+
+
+@pytest.mark.parametrize(
+    ("effects", "word"),
+    [
+        ([told(3, 5)], "supported"),
+        ([told(-1, 1)], "contradicted"),
+        ([told(1, 5)], "undecided"),
+        ([told(3, 5), told(1, 3)], "undecided"),
+        ([told(3, 5), told(0, 1)], "contradicted"),
+        ([told(3, 5), told(0, 1, decides=False)], "supported"),
+        ([told(2, 5)], "undecided"),  # an interval that touches δ does not lie above it
+    ],
+)
+def test_the_rule(effects: list[Told], word: str) -> None:
+    assert verdicts._word(effects, (1, 2, 3)) == word
+    assert verdicts._word(effects, (1,)) == "undecided"  # one seed decides nothing
+
+
+def test_seeds_needed_shrink_the_interval_to_the_distance() -> None:
+    assert verdicts._needed([told(0, 8)], 3) == 12  # half width 4, distance 2: four times the seeds
+    assert verdicts._needed([told(1.9, 2.1)], 3) == verdicts.MOST
+    assert verdicts._needed([told(1.99, 9)], 3) == 4  # at least one more
+
+
+def whole(name: str, word: str, p: float) -> Verdict:
+    effect = told(3, 5, p=p) if word == "supported" else told(-1, 1, p=p)
+    return Verdict(
+        name, "t", "c", "p", word, [effect], (1, 2, 3), "full", "test", "0", 1, 1, 1.0, {}  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_holm_takes_all_claims_together() -> None:
+    many = [whole("a", "supported", 0.001), whole("b", "contradicted", 0.02), whole("c", "undecided", 0.5)]
+    assert [v.holm for v in with_holm(many)] == [True, True, None]
+    weaker = [many[0], whole("b", "contradicted", 0.03), many[2]]
+    assert [v.holm for v in with_holm(weaker)] == [True, False, None]
+    assert with_holm([]) == []
+    unrun = msgspec.structs.replace(many[2], verdict="not run yet")
+    assert [v.holm for v in with_holm([many[0], unrun, unrun])] == [True, None, None]
