@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,18 @@ STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
 
 
 def policy(model: Any) -> Policy:
-    return Policy(model.double(), None, "plain")
+    """All in float64: transformers' norms would pass through float32, and prompts that responses share have
+    their gradients summed before that, else after."""
+
+    def norm(self: Any, hidden: Tensor) -> Tensor:
+        return (
+            self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        )
+
+    for module in model.double().modules():
+        if hasattr(module, "variance_epsilon"):
+            module.forward = MethodType(norm, module)
+    return Policy(model, None, "plain")
 
 
 def naive_gradient(model: Any, batch: Any, settings: Rl) -> Tensor:

@@ -89,24 +89,28 @@ def packed_attention(
         raise CheckpointError(
             f"{type(module).__name__} wants attention with {named[0]}, which packs cannot have"
         )
-    rule = Rule(scaling, sliding_window, softcap)
-    if query.device.type == "cpu":
-        query, key, value = (x.float() if x.dtype in HALF else x for x in (query, key, value))
+    rule, kind = Rule(scaling, sliding_window, softcap), query.dtype
+    if query.device.type == "cpu" and kind in HALF:
+        query, key, value = query.float(), key.float(), value.float()
     if pack_cache is not None:
-        return pack_cache.attend(module.layer_idx, query, key, value, rule), None
-    if pack_groups is not None:
-        return torch.cat([group.attend(query, key, value, rule) for group in pack_groups], 1), None
-    if pack_ends is not None:
-        return _ragged(query, key, value, rule, pack_ends, pack_ends_device), None
-    if pack_blocks is None:
-        return attend(query, key, value, rule).transpose(1, 2), None
-    parts = []
-    for block in pack_blocks:
-        end = block.start + block.count * block.length
-        q, k, v = (_rows(x, block.start, end, block) for x in (query, key, value))
-        out = attend(q, k, v, rule)  # [count, heads, length, D]
-        parts.append(out.transpose(1, 2).reshape(1, end - block.start, query.shape[1], -1))
-    return torch.cat(parts, dim=1), None
+        out = pack_cache.attend(module.layer_idx, query, key, value, rule)
+    elif pack_groups is not None:
+        out = torch.cat([group.attend(query, key, value, rule) for group in pack_groups], 1)
+    elif pack_ends is not None:
+        out = _ragged(query, key, value, rule, pack_ends, pack_ends_device)
+    elif pack_blocks is not None:
+        out = torch.cat([_block(query, key, value, rule, block) for block in pack_blocks], 1)
+    else:
+        out = attend(query, key, value, rule).transpose(1, 2)
+    return out.to(kind), None
+
+
+def _block(query: Tensor, key: Tensor, value: Tensor, rule: Rule, block: Block) -> Tensor:
+    """The block's part of [1, heads, N, D] → [1, count * length, heads, D]."""
+    end = block.start + block.count * block.length
+    q, k, v = (_rows(x, block.start, end, block) for x in (query, key, value))
+    out = attend(q, k, v, rule)  # [count, heads, length, D]
+    return out.transpose(1, 2).reshape(1, end - block.start, query.shape[1], -1)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
