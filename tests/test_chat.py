@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason import chat
-from acereason.problems import Problem
 
 
 @pytest.mark.parametrize(
@@ -114,11 +113,3 @@ def test_thinking_must_be_closed() -> None:
     assert chat.final_part("a </think> b </think> c") == " c"
     assert chat.final_part("a") is None
     assert chat.final_part("a </think> b <think> c") is None
-
-
-def test_prompts_open_the_thinking() -> None:
-    problem = Problem("p", "math", "What is 1 + 1?", answer="2")
-    for format in ("chatml-1.1", "chatml-1.0", "plain"):
-        assert chat.prompt(problem, format).endswith("<think>\n")
-    assert chat.prompt(problem, "chatml-1.1").startswith("<|im_start|>system\n")
-    assert "system" not in chat.prompt(problem, "chatml-1.0")

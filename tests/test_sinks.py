@@ -130,6 +130,30 @@ def test_tensorboard_holds_the_numbers_and_forgets_steps_done_again(tmp_path: Pa
     assert values["rl/reward", 2] == 0.125 and ("rl/reward", 3) not in values
 
 
+def test_a_resumed_run_keeps_what_came_before_in_the_same_step(tmp_path: Path) -> None:
+    """Killed in step 3, back to the checkpoint between two stages: what step 2 brought stays, step 3 goes."""
+    pytest.importorskip("tensorboard")
+    recipe = config.parse(tiny_run.RECIPE)
+    with runs.create(tmp_path / "run", recipe) as run:
+        run.listen(feed := Feed("tensorboard", place(tmp_path / "run")))
+        run.record("start", step=0, seconds={})
+        for kind, row in ROWS:
+            run.record(kind, **row)
+        size, _ = run.mark()
+        run.record("rl", step=3, reward=0.75)
+        feed.close()
+    time.sleep(1.1)  # event files are named and ordered by whole seconds
+    with runs.resume(tmp_path / "run") as run:
+        run.listen(feed := Feed("tensorboard", place(tmp_path / "run")))
+        run.rewind(size, 2)
+        run.record("start", step=2, seconds={})
+        run.record("calibration", step=2, stage="later", T=0.7)
+        feed.close()
+    values = tensorboard_values(tmp_path / "run")
+    assert {key: pytest.approx(value) for key, value in EXPECTED.items()}.items() <= values.items()
+    assert ("rl/reward", 3) not in values and values["calibration/later/T", 2] == pytest.approx(0.7)
+
+
 class Broken(Kept):
     def __init__(self, where: str, error: type[BaseException]):
         super().__init__()

@@ -6,7 +6,7 @@ kept, and how the result is measured. The weights depend on everything else, so 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from acereason.config import Recipe, resolved
@@ -32,14 +32,14 @@ def _different(a: Any, b: Any, where: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(a, dict) and isinstance(b, dict):
         for key in sorted(a.keys() | b.keys()):
             yield from _different(a.get(key), b.get(key), f"{where}.{key}" if where else key)
-    elif isinstance(a, list) and isinstance(b, list) and _named(a) == _named(b) != []:
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and _named(a) == _named(b) != []:
         for one, other in zip(a, b, strict=True):
             yield from _different(one, other, f"{where}.{one['name']}")
     elif a != b:
         yield where, f"{a!r} → {b!r}"
 
 
-def _named(items: list[Any]) -> list[str]:
+def _named(items: Sequence[Any]) -> list[str]:
     """The names of a list of sections; empty when it is none."""
     return [i["name"] for i in items] if all(isinstance(i, dict) and "name" in i for i in items) else []
 

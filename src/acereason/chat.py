@@ -1,72 +1,48 @@
-"""Prompt formats, and what is cut out of a response: the thinking, the final answer, the code
-block.
+"""What is cut out of a response: the thinking, the final answer, the code block.
 
-A prompt is one user turn and an assistant turn that has been opened with `<think>\\n`, so a
-response continues the thinking; it counts as finished thinking only after `</think>`.
-
-| format        | prompt |
-|---------------|--------|
-| `chatml-1.1`  | AceReason-Nemotron 1.1: ChatML with its system line |
-| `chatml-1.0`  | AceReason-Nemotron 1.0: ChatML without a system line |
-| `plain` | the question alone, for tiny models that would spend most of a prompt on ceremony |
-
-Sources: model cards of AceReason-Nemotron-1.1-7B and -1.0-7B.
+A response continues a thinking that its prompt opened with `<think>\\n`; it counts as finished thinking only
+after `</think>`. How problems are put is in `prompts`; its names are here, too.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Literal, get_args
 
-from acereason.errors import ConfigError
-from acereason.problems import Problem
-
-Format = Literal["chatml-1.1", "chatml-1.0", "plain"]
-
-THINK, END_THINK = "<think>", "</think>"
-TURN, END_TURN = "<|im_start|>", "<|im_end|>"
-SPECIAL_TOKENS = ("<|endoftext|>", TURN, END_TURN)
-SYSTEM_1_1 = "You are a helpful and harmless assistant. You should think step-by-step."
-MATH_REQUEST = "Please place your final answer inside \\boxed{}."
-CODE_REQUEST = (
-    "Write Python code to solve the problem. Please place the solution code in the following "
-    "format:\n```python\n# Your solution code here\n```"
+from acereason.prompts import (
+    CODE_REQUEST,
+    END_THINK,
+    END_TURN,
+    MATH_REQUEST,
+    SPECIAL_TOKENS,
+    SYSTEM_1_1,
+    THINK,
+    TURN,
+    Format,
+    instruction,
+    prompt,
 )
-STARTER_REQUEST = "Solve the problem starting with the provided function header.\n\nFunction header:\n"
+
+__all__ = [
+    "CODE_REQUEST",
+    "END_THINK",
+    "END_TURN",
+    "MATH_REQUEST",
+    "SPECIAL_TOKENS",
+    "SYSTEM_1_1",
+    "THINK",
+    "TURN",
+    "Format",
+    "boxed_answer",
+    "code_block",
+    "final_part",
+    "instruction",
+    "prompt",
+]
 
 _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _OPENING = re.compile(r"```[ \t]*py(?:thon)?[\d.]*(?![\w+#-])[^\n]*", re.IGNORECASE)
 _CLOSING = re.compile(r"^[ \t]*```", re.MULTILINE)
 _BEFORE_FENCE = re.compile(r"([ \t]*)(?:[-*+]|\d{1,9}[.)])?[ \t]*")  # blanks, and the mark of a list's item
-
-
-def instruction(problem: Problem) -> str:
-    """The user turn of a math or code problem: question, starter code and what form the answer
-    takes."""
-    if problem.domain == "math":
-        return f"{problem.question}\n{MATH_REQUEST}"
-    if problem.domain != "code":
-        from acereason.verify.domains import domain  # a user's own; imported late, it needs this module
-
-        return domain(problem.domain).instruction(problem)
-    parts = [problem.question]
-    if problem.starter_code:
-        parts.append(f"{STARTER_REQUEST}```\n{problem.starter_code}\n```")
-    return "\n\n".join([*parts, CODE_REQUEST])
-
-
-def prompt(problem: Problem, format: Format) -> str:
-    """The text of the whole prompt, up to and including the opened `<think>\\n`."""
-    match format:
-        case "chatml-1.1":
-            system = f"{TURN}system\n{SYSTEM_1_1}{END_TURN}\n"
-        case "chatml-1.0":
-            system = ""
-        case "plain":
-            return f"{problem.question}\n{THINK}\n"
-        case _:
-            raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
-    return f"{system}{TURN}user\n{instruction(problem)}{END_TURN}\n{TURN}assistant\n{THINK}\n"
 
 
 def final_part(text: str) -> str | None:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from acereason.chat import Format
+from acereason import prompts
 from acereason.errors import ConfigError
 
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
@@ -30,6 +30,23 @@ Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(gt=0)]
+
+
+HealthRule = Literal[
+    "no_gradient",
+    "truncated",
+    "entropy_cold",
+    "entropy_hot",
+    "mismatch",
+    "unjudged",
+    "gradient",
+    "held_out",
+    "shorter",
+    "same_answers",
+    "slower",
+    "sft_flat",
+    "pass_at_k",
+]
 
 
 class Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,18 +69,28 @@ class NewModel(Struct, frozen=True):
 
 
 class Model(Struct, frozen=True):
-    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer."""
+    """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer.
+
+    format  how it is asked: chatml-1.1, deepseek-r1, plain, template (the model's own chat template), or own
+            (the pieces in `prompt`); left out: as the model's folder says
+    prompt  changes to that format: its system line and requests, or the pieces of one's own
+    vocabulary  "data" cuts it, while the run lasts, to what the run's data need; an exported model has it
+    whole
+            again"""
 
     path: str | None = None
     new: NewModel | None = None
-    format: Format = "chatml-1.1"
+    format: str | None = None
+    prompt: prompts.Settings | None = None
     rope_theta: Rate | None = None
     context: Positive | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
+    vocabulary: Literal["full", "data"] = "full"
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
             raise ValueError("give either model.path or a [model.new] section, not both or neither")
+        prompts.check(self.format, self.prompt)
 
 
 class Tasks(Struct, frozen=True):
@@ -105,7 +132,8 @@ class Curate(Struct, frozen=True):
     `files` names data of one's own instead; SFT learns from `sft_share` of its prompts, the same first ones
     whatever the share, and RL's do not change with it;
     prompts that share an `ngram` with a held-out question are dropped when the shared ones are at least
-    `overlap_share` of either's (0: any hit, the paper's rule)."""
+    `overlap_share` of either's. Of files, `decontamination` says what counts: "evidence" leaves out n-grams
+    of stock phrases and asks for a share of 0.3, "paper" drops any hit (docs/curation.md)."""
 
     tasks: dict[str, Tasks] = {}
     files: Files | None = None
@@ -113,7 +141,8 @@ class Curate(Struct, frozen=True):
     sft_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     ngram: Positive = 9
     ngram_code: Positive = 14
-    overlap_share: Share = 0.0
+    overlap_share: Share | None = None
+    decontamination: Literal["evidence", "paper"] = "evidence"
     split: Literal["dev", "test"] = "test"
 
 
@@ -283,6 +312,27 @@ class Evaluation(Struct, frozen=True):
     dev: Dev = Dev()
 
 
+class Health(Struct, frozen=True):
+    """When a run is called unwell (`health/`): thresholds over means of the last `window` steps, and the
+    rules whose alarm ends it, e.g. `stop = ["no_gradient", "mismatch"]`."""
+
+    window: Annotated[int, Meta(ge=2)] = 5
+    idle_groups: Share = 0.7  # groups without a gradient
+    truncated: Share = 0.5
+    entropy_band: Rate = 0.25  # of the target, to either side; at least 0.02 nats
+    entropy_low: Share = 0.3  # without a target: of H_T at the stage's start
+    entropy_high: Rate = 2.0
+    mismatch: Rate = 1e-3  # k3 between sampler and trainer, nats a token
+    unjudged: Share = 0.01
+    gradient: Rate = 10.0  # times the stage's median norm
+    reward_rise: Share = 0.1  # from where on a flat held-out accuracy is suspicious
+    shrink: Share = 0.5  # of the length at the stage's start
+    same_answers: Share = 0.6
+    slow: Share = 0.5  # of the stage's median tokens a second
+    sft_gain: Share = 0.95  # of the first third's loss, to be undercut by the last third's
+    stop: tuple[HealthRule, ...] = ()
+
+
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
@@ -312,11 +362,14 @@ class Sampling(Struct, frozen=True):
 
 class Placement(Struct, frozen=True):
     """How learning is laid out on the machine; `torchrun` says how many ranks there are. Parameters are kept
-    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums."""
+    in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums.
+    `parallel`: ranks hold shards of the model, or on processors each all of it, which is quicker where it
+    fits."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["float32", "bfloat16"] = "float32"
     reduce: Literal["float32", "bfloat16"] = "float32"
+    parallel: Literal["shard", "replicate"] = "shard"
     checkpoint_activations: bool = False
     kernels: Literal["auto", "torch"] = "auto"  # auto: Liger's on CUDA where it is installed
     compile: bool = False
@@ -347,6 +400,7 @@ class Recipe(Struct, frozen=True):
     rl: Rl = Rl()
     stage: tuple[Stage, ...] = ()
     evaluation: Evaluation = Evaluation()
+    health: Health = Health()
     sampling: Sampling = Sampling()
     placement: Placement = Placement()
     checkpoint_every: Positive = 10

@@ -18,9 +18,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from acereason import config
+from acereason import config, prompts
 from acereason.errors import RunError
 from acereason.evaluate import summary
 from acereason.evaluate.estimates import Z95
@@ -48,6 +49,7 @@ class Exported:
     gain: Mapping[str, Mapping[str, float | None]]
     data: Sequence[Mapping[str, Any]]
     licence: str | None
+    format: str
 
     @property
     def name(self) -> str:
@@ -68,12 +70,47 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             shutil.copytree(run / "models" / found.name, temporary)
+            _put_back(temporary)
+            _say_how_it_is_asked(found, temporary)
             _add_own(found, temporary)
             (temporary / "README.md").write_text(card(found, out.name))
             _replace(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _put_back(folder: Path) -> None:
+    """Give a model whose vocabulary was cut for the run the rest of its rows, and its own tokenizer."""
+    from acereason.policy import model as models
+    from acereason.policy import vocabulary
+
+    whole = vocabulary.restored(folder)
+    if whole is None:
+        return
+    template = folder / "chat_template.jinja"
+    asked = template.read_bytes() if template.exists() else None
+    for file in [*folder.glob("*.safetensors*"), folder / vocabulary.FILE]:
+        file.unlink()
+    models.save(whole.model, whole.tokenizer, folder)
+    models.save_ends(folder, whole.ends)
+    if asked is not None:
+        template.write_bytes(asked)
+
+
+def _say_how_it_is_asked(found: Exported, folder: Path) -> None:
+    """The prompt format and its chat template, for a run that did not put them into its models' folders."""
+    from transformers import GenerationConfig
+
+    from acereason.policy import model as models
+    from acereason.policy import policy, saved
+
+    if (folder / saved.FILE).exists():
+        return
+    tokenizer, asked = models.load_tokenizer(folder), found.recipe.model
+    prompt = saved.choose(None, tokenizer, asked.format, asked.prompt)
+    face = SimpleNamespace(generation_config=GenerationConfig.from_pretrained(folder))
+    policy.describe(policy.Policy(face, tokenizer, prompt), folder)
 
 
 def gather(run: Path, stage: str | None = None, licence: str | None = None) -> Exported:
@@ -91,7 +128,17 @@ def gather(run: Path, stage: str | None = None, licence: str | None = None) -> E
     stages = [summary.stage_row(rows, n) for n in names[: names.index(last) + 1]]
     whole = run / "summary.json"
     gain = _json(whole)["gain"] if whole.exists() and last == names[-1] else {}
-    return Exported(recipe, _json(run / "manifest.json"), stages, gain, _data(run), licence)
+    return Exported(
+        recipe, _json(run / "manifest.json"), stages, gain, _data(run), licence, _format(run, last)
+    )
+
+
+def _format(run: Path, stage: str) -> str:
+    """The name of the prompt format that a stage's model was trained with."""
+    from acereason.policy import saved
+
+    told = saved.read(run / "models" / stage)
+    return told.name if told else prompts.CHATML.name
 
 
 def _json(path: Path) -> Any:
@@ -164,7 +211,7 @@ def card(found: Exported, name: str) -> str:
         "## Stages\n\n" + _stages(found),
         "## Evaluation\n\n" + _evaluation(found),
         "## Data\n\n" + _manifest(found.data),
-        "## Use\n\n" + _use(recipe),
+        "## Use\n\n" + _use(found.format),
         "## Licences\n\n" + _licences(found),
     ]
     return "\n\n".join(parts) + "\n"
@@ -260,12 +307,12 @@ def _manifest(data: Sequence[Mapping[str, Any]]) -> str:
     return _table(("file", "rows", "SHA-256", "problems by source"), rows)
 
 
-def _use(recipe: config.Recipe) -> str:
+def _use(format: str) -> str:
     return (
         "Opens with `AutoModelForCausalLM` and `AutoTokenizer` of transformers, and with vLLM. Trained on "
-        f"prompts in the format `{recipe.model.format}` of `acereason.chat`, which opens the answer with "
-        "`<think>`; other wording is out of distribution. Meant for math and code problems; nothing was done "
-        "for safety."
+        f"prompts in the format `{_plain(format)}`: `prompt.json` holds its words, and the chat template "
+        "renders it from one user turn that holds the question and the request of its domain. Other wording "
+        "is out of distribution. Meant for math and code problems; nothing was done for safety."
     )
 
 

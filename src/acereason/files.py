@@ -6,8 +6,10 @@ one after a power cut sees the old content or the new one and nothing between.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Generic, TypeVar
@@ -18,6 +20,21 @@ from acereason.errors import DataError, RunError
 
 Record = TypeVar("Record")
 _encoder = msgspec.json.Encoder()
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file to read. OSError for what is none: opening a pipe in its place would wait for a writer."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a file", os.fspath(path))
+    return os.fdopen(descriptor, "rb")
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file, as `open_file` opens it."""
+    with open_file(path) as file:
+        return file.read()
 
 
 def read_jsonl(path: str | os.PathLike[str], kind: type[Record]) -> Iterator[Record]:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
+from pathlib import Path
 
 import msgspec
 import torch
 
-from acereason import chat, ranks
+from acereason import ranks
 from acereason.config import Recipe
-from acereason.curate import tasks
+from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
+from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
 from acereason.policy import model as models
-from acereason.policy import shards
+from acereason.policy import saved, shards, vocabulary
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
+from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.runs import Run
 from acereason.sample.engines.embedded import EmbeddedSampler
@@ -54,16 +58,55 @@ def _curate(run: Run, progress: Progress) -> None:
     )
 
 
+def fitted(run: Run, data: Data, policy: Policy, fresh: bool) -> Data:
+    """The data without prompts that leave no room for their stage's budget, counted at the run's beginning.
+    DataError: a held-out problem is one of those."""
+    recipe = run.recipe
+
+    def length(problem: Problem) -> int:
+        return len(policy.prompt_ids(problem))
+
+    fit.check_held_out(data.held_out, recipe.evaluation.budget, policy.context, length)
+    rl, lines = fit.fitting(data.rl, recipe, policy.context, length)
+    if fresh:
+        for line in lines:
+            run.record("funnel", step=0, **msgspec.to_builtins(line))
+    return dataclasses.replace(data, rl=rl)
+
+
 def policy_of(recipe: Recipe, data: Data) -> Policy:
     """The policy at the run's beginning: loaded, or built here with a tokenizer trained on the traces."""
     if recipe.model.path is not None:
-        return Policy(_loaded(recipe), models.load_tokenizer(recipe.model.path), recipe.model.format)
+        tokenizer = models.load_tokenizer(recipe.model.path)
+        prompt = saved.choose(recipe.model.path, tokenizer, recipe.model.format, recipe.model.prompt)
+        policy = Policy(_loaded(recipe), tokenizer, prompt)
+        return _cut(policy, data, recipe) if recipe.model.vocabulary == "data" else policy
     policy = _new(recipe, data)
     parallel.prepare(policy.model, recipe.placement)
     if parallel.wanted(recipe.placement):
         parallel.shard(policy.model, recipe.placement)
     policy.model.to(parallel.device(recipe.placement))
     return policy
+
+
+def _cut(policy: Policy, data: Data, recipe: Recipe) -> Policy:
+    """The policy with a vocabulary of what its data need. The same at every start of a run, for its data
+    are."""
+    if parallel.wanted(recipe.placement):
+        raise ConfigError(
+            'model.vocabulary = "data" needs a model that is whole on every rank; set placement.parallel = '
+            '"replicate", or leave the vocabulary "full"'
+        )
+    problems = tasks.by_id(data.sft)
+    used: set[int] = set()
+    for problem in (*data.sft, *data.rl, *data.held_out):
+        used.update(policy.prompt_ids(problem))
+    for trace in data.traces:
+        used.update(policy.example(problems[trace.problem_id], trace, 0).response)
+    cut = vocabulary.cut(policy.model, policy.tokenizer, used)
+    base = Path(str(recipe.model.path)).expanduser()
+    name = str(base.absolute()) if base.exists() else str(recipe.model.path)
+    return Policy(policy.model, cut.tokenizer, policy.prompt, (name, cut.kept))
 
 
 def _loaded(recipe: Recipe) -> models.Model:
@@ -87,18 +130,19 @@ def _new(recipe: Recipe, data: Data) -> Policy:
     """A small model with random weights, and a tokenizer for it."""
     assert recipe.model.new is not None
     problems = tasks.by_id(data.sft)
-    texts = (chat.prompt(problems[t.problem_id], recipe.model.format) + t.text for t in data.traces)
-    tokenizer = train_tokenizer(texts, recipe.model.new.vocab_size)
+    prompt = saved.choose(None, None, recipe.model.format, recipe.model.prompt)
+    texts = (prompt.text(problems[t.problem_id]) + t.text for t in data.traces)
+    tokenizer = train_tokenizer(texts, recipe.model.new.vocab_size, prompt)
     shape = msgspec.to_builtins(recipe.model.new)
     architecture = shape.pop("architecture")
     shape |= {
         "vocab_size": len(tokenizer),
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
-        "bos_token_id": None,
+        "bos_token_id": tokenizer.bos_token_id,
     }
     model = models.new_model(architecture, recipe.seed, getattr(torch, recipe.model.dtype), **shape)
-    return Policy(model, tokenizer, recipe.model.format)
+    return Policy(model, tokenizer, prompt)
 
 
 def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:

@@ -79,6 +79,7 @@ def _run_all(
         data = workshop.curated(run, progress, fresh=found is None)
         _dev_split(recipe, data)  # what is wrong with it is said before anything is trained
         policy = workshop.policy_of(recipe, data)
+        data = workshop.fitted(run, data, policy, fresh=found is None)
         _say_disk(run, progress, policy, fresh=found is None)
         if found:
             checkpoint.load_weights(found[0], policy.model)
@@ -128,11 +129,12 @@ def _say_disk(run: Run, progress: Progress, policy: Policy, fresh: bool) -> None
     parameters = sum(p.numel() for p in policy.model.parameters())
     parts = disk.needed(run.recipe, parameters, (run.data / tasks.TRACES).stat().st_size)
     free = shutil.disk_usage(run.path).free
-    progress.say(disk.said(parts, free))
+    needed = f"{disk.said(parts)}; free: {disk.said_size(free)}"
+    progress.say(needed)
     if fresh and sum(parts.values()) - parts["responses"] > free:
         raise RunError(
-            f"the run does not fit on the disk of {run.path}: {disk.said(parts, free)}. Make room, lower "
-            "keep.checkpoints, or choose another --out"
+            f"the run does not fit on the disk of {run.path}: {needed}. Make room, lower keep.checkpoints, "
+            "or choose another --out"
         )
 
 

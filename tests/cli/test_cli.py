@@ -50,14 +50,13 @@ def test_errors_are_clear_and_short(arguments: list[str], message: str) -> None:
     assert "Traceback" not in shown.stderr and len(shown.stderr.splitlines()) < 24
 
 
-def test_a_budget_that_does_not_fit_the_context_leaves_a_run_that_resumes(tmp_path: Path) -> None:
+def test_a_budget_that_does_not_fit_the_context_is_refused_before_sft(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path)
     out = str(tmp_path / "run")
     shown = acereason("run", str(recipe), "--out", out, "-q", "--set", "stage.math.budget=250")
     assert shown.returncode == 2 and "more than the model's context of 256" in " ".join(shown.stderr.split())
-    again = acereason("run", "--resume", "--out", out, "-q")
-    assert again.returncode == 2 and "context" in again.stderr
-    assert (tmp_path / "run" / "models" / "sft" / "config.json").exists()
+    assert "lower stage.math.budget to at most" in " ".join(shown.stderr.split())
+    assert not (tmp_path / "run" / "models" / "sft").exists()
 
 
 def test_a_full_disk_is_said_and_the_run_resumes(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ import pytest
 import evaluate_tools as tools
 from acereason.cli import main
 from acereason.files import write_jsonl
-from acereason.policy.model import load_tokenizer
+from acereason.policy.model import load_model, load_tokenizer
+from acereason.policy.policy import Policy
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +82,30 @@ def test_a_benchmark_embedded_and_served_and_their_comparison(
     assert row["n"] == 30 and row["low"] <= row["mean"] <= row["high"]
     assert row["after"] - row["before"] == pytest.approx(row["mean"])
     assert "AIME24 there" in (tmp_path / "both.svg").read_text()
+
+
+def test_a_model_is_asked_as_its_folder_says(
+    acereason: Run, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "own"
+    Policy(load_model(folder), load_tokenizer(folder), "plain").save(own)
+    problems, out = tmp_path / "problems.jsonl", tmp_path / "out"
+    write_jsonl(problems, tools.PROBLEMS)
+    asked = ("evaluate", own, "-p", problems, "--budget", "16", "-k", "4")
+    shown = acereason(*asked, "-o", out, "--json")
+    assert shown.returncode == 0 and "prompt format" not in shown.stderr, shown.stderr
+    assert json.loads((out / "protocol.json").read_text())["format"] == "plain"
+    assert json.loads(shown.stdout)["math"]["mean"] > 0.1
+    assert not caplog.records
+    (tmp_path / "other.json").write_text('{"name": "other", "user": "Q: ", "math": "{question}"}')
+    other = acereason(*asked, "--format", tmp_path / "other.json", "--json")
+    assert json.loads(other.stdout)["math"]["mean"] < json.loads(shown.stdout)["math"]["mean"]
+    assert "was trained with the prompt format 'plain' and is asked with 'other'" in caplog.text
+    caplog.clear()
+    old = acereason(*asked, "--format", "chatml-1.0")
+    assert old.returncode == 2 and "use 'deepseek-r1'" in " ".join(old.stderr.split())
+    found = acereason("calibrate", own, "-p", problems, "--budget", "16", "-n", "6", "--target", "0.4")
+    assert "context" not in found.stderr and not caplog.records  # ChatML would not fit
 
 
 def test_generations_made_elsewhere_are_graded(acereason: Run, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ def test_files_are_shared_out_by_prompt_with_so_many_traces_of_each(tmp_path: Pa
     traces = [Response(p.id, n, f"trace {n}") for p in problems for n in range(5)]
     write_jsonl(tmp_path / "p", problems)
     write_jsonl(tmp_path / "t", traces)
-    files = {name: str(tmp_path / "p") for name in ("rl", "held_out", "sft")}
+    write_jsonl(tmp_path / "h", [Problem("h", "math", "another question", answer="1")])
+    files = {"rl": str(tmp_path / "p"), "sft": str(tmp_path / "p"), "held_out": str(tmp_path / "h")}
     curate = config.Curate(files=config.Files(**files, traces=str(tmp_path / "t"), responses=2))
     half, _ = tasks.make(msgspec.structs.replace(curate, sft_share=0.5), 1, tmp_path)
     whole, _ = tasks.make(curate, 1, tmp_path)

@@ -24,6 +24,9 @@ from acereason import export as exporting
 from acereason.errors import RunError
 from acereason.evaluate.estimates import Z95
 from acereason.export import export, gather
+from acereason.policy import saved
+from acereason.policy.policy import Policy
+from acereason.problems import Problem
 from acereason.runs import file_hash
 
 
@@ -56,6 +59,22 @@ def test_transformers_opens_it_and_it_is_the_stages_model(run: Path, stage: str,
     ids = tokenizer("Which is the largest of 3, 5", return_tensors="pt").input_ids
     assert not info["missing_keys"] and torch.equal(model(ids).logits, own(ids).logits)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_it_is_asked_as_it_was_trained_by_transformers_too(run: Path, tmp_path: Path) -> None:
+    problem = Problem("p", "math", "Which is the largest of 3, 5 <|im_end|>?", answer="5")
+    trained = Policy(None, AutoTokenizer.from_pretrained(run / "models" / "code"), "plain")
+    old = tmp_path / "old"  # a run of the time before models said how they are asked
+    shutil.copytree(run, old)
+    for name in ("prompt.json", "chat_template.jinja"):
+        (old / "models" / "code" / name).unlink()
+    for folder in (run, old):
+        out = export(folder, tmp_path / f"{folder.name}-out")
+        tokenizer = AutoTokenizer.from_pretrained(out)
+        turn = [{"role": "user", "content": problem.question}]
+        ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False)
+        assert ids == trained.prompt_ids(problem)
+        assert saved.choose(out, tokenizer).name == "plain" and "`plain`" in (out / "README.md").read_text()
 
 
 def test_the_cards_numbers_are_the_summarys(run: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def problem(name: str, question: str = "What is 2 + 2?", answer: str = "4") -> P
 def test_a_file_per_stage_gives_each_stage_its_own_prompts(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", [problem("x"), problem("y")])
     write_jsonl(tmp_path / "b.jsonl", [problem("y"), problem("z")])
-    write_jsonl(tmp_path / "held_out.jsonl", [problem("h")])
+    write_jsonl(tmp_path / "held_out.jsonl", [problem("h", "What is 3 + 5?", "8")])
     stages = {"first": str(tmp_path / "a.jsonl"), "second": str(tmp_path / "b.jsonl")}
     files = config.Files(stages, str(tmp_path / "held_out.jsonl"))
     data, _ = tasks.make(config.Curate(files=files), 1, tmp_path)

@@ -23,6 +23,9 @@ RECIPE: dict[str, Any] = {
 }
 
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files left open
+
+
 def go(run: Run) -> None:
     with tiny_run.coin(), run:
         program.run_all(run, Quiet())

@@ -158,6 +158,36 @@ def test_one_process_in_bfloat16_resumes_to_the_same_bytes(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_ranks_without_a_launcher_stop_together_on_sigterm(tmp_path: Path) -> None:
+    """As under Slurm: the ranks' environment is set by hand, and every rank gets the signal."""
+    recipe = write_recipe(tmp_path, **{**CHANGES, "checkpoint_every": 100})
+    folder, port = tmp_path / "run", str(20000 + os.getpid() % 20000)
+
+    def start(*more: str) -> list[subprocess.Popen[str]]:
+        command = [sys.executable, "-m", "acereason", "run", str(recipe), "--out", str(folder), "-q", *more]
+        common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        places = [{"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"} for rank in range(2)]
+        return [subprocess.Popen(command, env={**os.environ, **common, **p}, **pipes) for p in places]
+
+    processes = start()
+    while len(rl_rows(folder)) < 2:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+    for process in reversed(processes):  # the second rank hears of it first
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+    said = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [75, 75], said
+    done = rl_rows(folder)
+    assert 2 <= len(done) < 6
+    again = start("--resume")
+    said = [process.communicate(timeout=280)[1] for process in again]
+    assert [process.returncode for process in again] == [0, 0], said
+    assert rl_rows(folder)[: len(done)] == done and len(rl_rows(folder)) == 6
+
+
+@pytest.mark.slow
 def test_the_command_line_runs_on_ranks_from_a_model_of_ones_own(reference: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, **{**CHANGES, "stage": [{**STAGES[0], "steps": 1}]})
     model, folder = str(reference / "models" / "sft"), tmp_path / "run"

@@ -70,7 +70,7 @@ def test_equal_arms_are_one_run() -> None:
     assert planned.arms["F3"]["rl", 101] == planned.arms["L1"]["rl", 101]
     assert set(planned.arms["F4"].values()) == set(planned.arms["F3"].values())
     names = Counter((job.phase, job.seed) for job in planned.jobs.values())
-    assert names["base", 101] == 2  # the small and the large model
+    assert names["base", 101] == 1
 
 
 def test_an_address_does_not_know_paths_or_defaults() -> None:

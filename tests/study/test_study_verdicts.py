@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from xml.etree import ElementTree
+
 import msgspec
 import pytest
 
-from acereason.study import verdicts
+from acereason.study import figures, verdicts
+from acereason.study.spec import Effect, Figure, Line, Study
 from acereason.study.verdicts import Told, Verdict, with_holm
+from study_records import drawn
 
 
 def told(low: float, high: float, delta: float = 2.0, decides: bool = True, p: float = 0.01) -> Told:
@@ -52,3 +57,21 @@ def test_holm_takes_all_claims_together() -> None:
     assert with_holm([]) == []
     unrun = msgspec.structs.replace(many[2], verdict="not run yet")
     assert [v.holm for v in with_holm([many[0], unrun, unrun])] == [True, None, None]
+
+
+def test_a_figure_is_a_picture_of_finite_numbers() -> None:
+    arms = drawn({"a": 0.3, "b": 0.5, "c": 0.6}, 3)
+    xs: tuple[float, ...] | str
+    for xs, log in (((0.02, 0.1, 0.6), True), ("accuracy", False), ((1.0, 1.0, 1.0), False)):
+        figure = Figure("x", (Line("<line>", ("a", "b", "c"), xs),), log=log)
+        text = figures.draw(study(figure), arms, range(3))
+        root = ElementTree.fromstring(text)
+        places = [float(e.get("cx", "")) for e in root.iter() if e.tag.endswith("circle")]
+        assert len(places) == 4 and all(map(math.isfinite, places)) and "<line>" not in text
+    curves = Figure("k", (Line("a", ("a",)),), samples=True)
+    assert ElementTree.fromstring(figures.draw(study(curves), arms, range(3))) is not None
+    assert figures.draw(study(None), arms, range(3)) == ""
+
+
+def study(figure: Figure | None) -> Study:
+    return Study("X", "t", "c", "p", (1, 2, 3), (Effect("e", "contrast"),), figure=figure)

@@ -85,6 +85,14 @@ def test_boxes_of_a_reference() -> None:
 
 
 SINES = r"\{" + ",".join(rf"\sin {k}" for k in range(1, 65)) + r"\}"
+
+
+def test_an_empty_reference_is_no_reference() -> None:
+    with Judge(1) as judge:
+        verdict = judge.verify(Problem("p", "math", "", answer=" "), Response("p", 0, r"</think>\boxed{5}"))
+    assert verdict.outcome == "unjudged"
+
+
 HOSTILE = (
     "9^{9^{9^{9}}}", "(10^8)!", r"\binom{10^9}{5\cdot 10^8}", r"(1+\sqrt2)^{10^6}", "9!!!!!!!!",
     "((((9!)!)!)!)", "1e-99999", "x^{10^9}", r"\sin(" * 38 + "x" + ")" * 38, "+".join(["2000!"] * 90),

@@ -195,12 +195,12 @@ def test_the_overview_says_how_each_run_is_doing(tmp_path: Path) -> None:
         assert (alive["state"], alive["stage"], alive["step"], alive["tokens"]) == ("running", "sft", 1, 100)
         run.record("sft", step=2, stage="sft", epoch=1, loss=1.0, tokens=100, seconds={"total": 0.1})
         assert {row["name"]: row["step"] for row in folder.overview()["runs"]}["alive"] == 2
-    from acereason.view import health
+    from acereason.view import liveness
 
     path = tmp_path / "alive"
-    later = (health.written(path) or 0) + 7200
-    assert health.state(path, later, False, None) == "stopped"
-    assert health.state(path, later, True, None) == "torn"
+    later = (liveness.written(path) or 0) + 7200
+    assert liveness.state(path, later, False, None) == "stopped"
+    assert liveness.state(path, later, True, None) == "torn"
     with runs.resume(path):
-        assert health.state(path, later, False, None) == "stalled"
-        assert health.state(path, later, False, 1000.0) == "running"
+        assert liveness.state(path, later, False, None) == "stalled"
+        assert liveness.state(path, later, False, 1000.0) == "running"

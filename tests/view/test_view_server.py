@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -224,3 +225,26 @@ def test_without_its_library_it_says_what_to_install(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 2 and "pip install 'acereason[view]'" in done.stderr
+
+
+PIPED = ("metrics.jsonl", "events.jsonl", "timings.jsonl", "recipe.json", "summary.json", "problems.jsonl")
+
+
+def test_pipes_in_place_of_files_hold_nothing_up_and_it_ends_when_told(tmp_path: Path) -> None:
+    """A reader of a pipe would wait for ever, and a server with such a reader would not end."""
+    for name in ("metrics.jsonl", "recipe.json"):  # one of them makes a folder a run
+        run = make_run(tmp_path / "runs" / f"without-{name}")
+        kept = {"metrics.jsonl": "recipe.json", "recipe.json": "metrics.jsonl"}[name]
+        for path in [*run.rglob("*"), *(run / piped for piped in PIPED)]:
+            if path.name != kept and not path.is_dir():
+                path.unlink(missing_ok=True)
+                os.mkfifo(path)
+    started = time.monotonic()
+    with served(tmp_path / "runs") as address:
+        status, _, body = ask(address, "/api/runs")
+        assert status == 200
+        for row in json.loads(body)["runs"]:
+            for path in ("run", "responses", "group", "text"):
+                asked = f"/api/{path}?run={row['name']}&file=rl-00001.jsonl&problem=p&sample=0&text=a"
+                assert ask(address, asked)[0] in (200, 404)
+    assert time.monotonic() - started < 60

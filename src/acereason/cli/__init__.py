@@ -10,7 +10,19 @@ import sys
 
 import typer
 
-from acereason.cli import calibrate, curate, evaluate, export, plan, run, study, verify, view
+from acereason.cli import (
+    calibrate,
+    check,
+    convert,
+    curate,
+    evaluate,
+    export,
+    plan,
+    run,
+    study,
+    verify,
+    view,
+)
 from acereason.cli.common import err
 from acereason.errors import AceReasonError
 from acereason.stopping import STATUS, Preempted
@@ -24,7 +36,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for verb in (
-    *(run.demo, run.run, curate.curate, run.sft, run.rl, plan.plan, export.export),
+    *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
+    convert.convert,
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)

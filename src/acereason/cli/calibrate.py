@@ -35,7 +35,7 @@ def calibrate(
     target: Annotated[float, typer.Option(help="temperature-adjusted entropy wanted, nats")] = 0.3,
     candidates: Annotated[str, typer.Option(help="temperatures to begin with")] = "0.6,0.8,1.0,1.2",
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="how many prompts to ask")] = 128,
-    format: PromptFormat = "chatml-1.1",
+    format: PromptFormat = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 1,
     plot: Annotated[Path | None, typer.Option(help="write the curve here, as SVG")] = None,
 ) -> None:
@@ -71,7 +71,7 @@ def _rule(target: float, number: int, candidates: str) -> config.Temperature:
 
 
 def _of_model(
-    model: str, problems: Path, rule: config.Temperature, format: str, budget: int, seed: int
+    model: str, problems: Path, rule: config.Temperature, format: str | None, budget: int, seed: int
 ) -> Any:
     fastmath.enable()
     from acereason.files import read_jsonl

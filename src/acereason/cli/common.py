@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from acereason.chat import Format
 from acereason.errors import ConfigError
 
 out = Console(highlight=False)
@@ -25,7 +24,10 @@ Settings = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="go on with the run in the folder, exactly")]
 Force = Annotated[bool, typer.Option("--force", help="delete the run in the folder and start anew")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe and its hash, do nothing")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="print the resolved recipe, its hash and what `check` finds"),
+]
 Silent = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 AsJson = Annotated[bool, typer.Option("--json", help="metrics rows as JSON lines on standard output")]
 Sinks = Annotated[
@@ -35,7 +37,13 @@ Sinks = Annotated[
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
 Problems = Annotated[Path, typer.Option("--problems", "-p", help="JSON Lines of problems")]
-PromptFormat = Annotated[str, typer.Option(help="prompt format: chatml-1.1, chatml-1.0 or plain")]
+PromptFormat = Annotated[
+    str | None,
+    typer.Option(
+        help="how the model is asked: chatml-1.1, deepseek-r1, plain, template (its own chat template), or a "
+        "prompt.json; default: what it was trained with, as its folder says"
+    ),
+]
 
 
 def find_recipe(name: str) -> Path:
@@ -50,13 +58,14 @@ def find_recipe(name: str) -> Path:
     raise ConfigError(f"no recipe file {name!r}, and none of that name ships; shipped: {known}")
 
 
-def embedded(model: str, format: str) -> tuple[Any, Any]:
-    """A policy and its embedded sampler."""
+def embedded(model: str, format: str | None) -> tuple[Any, Any]:
+    """A policy, asked in `format` or as its folder says, and its embedded sampler."""
     from acereason.policy import model as models
+    from acereason.policy import saved
     from acereason.policy.policy import Policy
     from acereason.sample.engines.embedded import EmbeddedSampler
 
-    if format not in get_args(Format):
-        raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
-    policy = Policy(models.load_model(model), models.load_tokenizer(model), cast(Format, format))
+    saved.check_name(format)
+    loaded, tokenizer = models.load_model(model), models.load_tokenizer(model)
+    policy = Policy(loaded, tokenizer, saved.choose(model, tokenizer, format))
     return policy, EmbeddedSampler(policy.model, eos_ids=policy.end_ids)

@@ -6,12 +6,11 @@ import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, cast, get_args
+from typing import Annotated, Any, cast
 
 import typer
 
 from acereason import progress
-from acereason.chat import Format
 from acereason.cli.common import PromptFormat, embedded, out
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
@@ -37,7 +36,7 @@ def evaluate(
     budget: Annotated[int, typer.Option(help="most response tokens")] = 32768,
     temperature: Annotated[float, typer.Option(help="sampling temperature")] = 0.6,
     top_p: Annotated[float, typer.Option(help="probability mass kept")] = 0.95,
-    format: PromptFormat = "chatml-1.1",
+    format: PromptFormat = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 1,
     tokenizer: Annotated[str | None, typer.Option(help="of a served model: its folder or hub id")] = None,
     served_model: Annotated[str | None, typer.Option(help="its name, where servers have several")] = None,
@@ -65,18 +64,18 @@ def evaluate(
     fastmath.enable()
     from acereason.evaluate.benchmarks import job
     from acereason.evaluate.benchmarks.answers import Protocol
+    from acereason.policy import saved
 
-    if format not in get_args(Format):
-        raise ConfigError(f"unknown prompt format {format!r}; known: {', '.join(get_args(Format))}")
+    saved.check_name(format)
     with ExitStack() as stack:
         source: job.Asked | job.Made
         if responses is not None:
             source = job.Made(responses, thinking)
         else:
             name, weights, (policy, sampler), how = _answering(
-                stack, model or "", cast(Format, format), tokenizer, served_model, concurrency, deadline
+                stack, model or "", format, tokenizer, served_model, concurrency, deadline
             )
-            protocol = Protocol(name, how, weights, format, temperature, top_p, budget, seed)
+            protocol = Protocol(name, how, weights, policy.prompt.name, temperature, top_p, budget, seed)
             source = job.Asked(policy, sampler, protocol)
         asked = job.named(benchmarks, not any_count) if benchmarks else job.of_problems(cast(Path, problems))
         target = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -91,7 +90,7 @@ def evaluate(
 
 
 def _answering(
-    stack: ExitStack, model: str, format: Format, tokenizer: str | None, served_model: str | None,
+    stack: ExitStack, model: str, format: str | None, tokenizer: str | None, served_model: str | None,
     concurrency: int, deadline: float,
 ) -> tuple[str, str, tuple[Any, Any], str]:  # fmt: skip
     """The model's name, its weights' fingerprint, (policy, sampler), and how it is asked."""

@@ -46,8 +46,8 @@ def plan(
     """Memory per GPU, tokens per micro-batch that fit, time per step and stage: arithmetic, nothing is run.
 
     What cannot fit is refused with what to change."""
+    from acereason.plan import disk, shapes
     from acereason.plan import plan as planning
-    from acereason.plan import shapes
     from acereason.plan.memory import Machine
 
     if table:
@@ -60,10 +60,13 @@ def plan(
     machine = Machine(gpus, gpu_memory * 1e9, separate, tensor_parallel)
     rates = _rates(rate or [])
     found = planning.plan(chosen, shape, machine, rates, sft_samples, sft_length)
+    ids = 4 * sft_samples * sft_length if chosen.sft else 0
+    room = disk.needed(chosen, shape.parameters, ids)
     if as_json:
-        out.print_json(json.dumps(_data(found, rates)))
+        out.print_json(json.dumps({**_data(found, rates), "disk": room}))
     else:
         _show(chosen, found, rates, f"{sft_samples:,} traces of {sft_length:,} tokens in each epoch")
+        out.print(disk.said(room), markup=False)
 
 
 def _rates(assignments: list[str]) -> Rates:

@@ -13,6 +13,8 @@ import msgspec
 import typer
 
 from acereason import config, runs, sinks
+from acereason.cli.check import before as preflight
+from acereason.cli.check import show
 from acereason.cli.common import (
     AsJson,
     DryRun,
@@ -23,11 +25,14 @@ from acereason.cli.common import (
     Settings,
     Silent,
     Sinks,
+    err,
     find_recipe,
     out,
 )
+from acereason.cli.convert import AcceptLicence, ready
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
+from acereason.preflight import findings
 
 
 def demo(
@@ -57,6 +62,7 @@ def run(
     as_json: AsJson = False,
     sink: Sinks = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
+    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights.
 
@@ -64,10 +70,18 @@ def run(
     if dry_run:
         if recipe is None:
             raise ConfigError("--dry-run needs a recipe")
-        _print_recipe(config.load(find_recipe(recipe), settings or []))
+        chosen = config.load(find_recipe(recipe), settings or [])
+        _print_recipe(chosen)
+        show(findings(chosen, folder), err, softer=True)
         return
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force, until), quiet, as_json, sink, until)
+    _run(
+        lambda: _open(recipe, folder, settings, resume, force, until, accept_licence),
+        quiet,
+        as_json,
+        sink,
+        until,
+    )
 
 
 def sft(
@@ -79,10 +93,17 @@ def sft(
     quiet: Silent = False,
     as_json: AsJson = False,
     sink: Sinks = None,
+    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
     sinks.check(sink or [])
-    _run(lambda: _open(recipe, folder, settings, resume, force), quiet, as_json, sink, until="sft")
+    _run(
+        lambda: _open(recipe, folder, settings, resume, force, "sft", accept_licence),
+        quiet,
+        as_json,
+        sink,
+        "sft",
+    )
 
 
 def rl(
@@ -104,7 +125,12 @@ def rl(
     chosen = config.load(find_recipe(recipe), settings or [])
     start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
     changed = msgspec.structs.replace(chosen, model=start, sft=None)
-    _run(lambda: runs.create(folder, changed, force), quiet, as_json, sink)
+    _run(lambda: _create(folder, changed, force), quiet, as_json, sink)
+
+
+def _create(folder: Path, recipe: config.Recipe, force: bool) -> runs.Run:
+    preflight(recipe, folder)
+    return runs.create(folder, recipe, force)
 
 
 def _open(
@@ -114,6 +140,7 @@ def _open(
     resume: bool,
     force: bool,
     until: str | None = None,
+    accept_licence: bool = False,
 ) -> runs.Run:
     """The run's folder: new, or the one to go on with."""
     chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
@@ -123,7 +150,8 @@ def _open(
         return runs.resume(folder, chosen)
     if chosen is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
-    return runs.create(folder, chosen, force)
+    ready(chosen.model.path, accept_licence)
+    return _create(folder, chosen, force)
 
 
 def _run(

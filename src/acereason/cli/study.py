@@ -133,7 +133,8 @@ def _own(model: Path | None, data: list[str] | None, settings: list[str] | None)
 
 def _places(folder: Path, kept: Path | None, size: str, model: Path | None) -> tuple[Path, Path]:
     """Where records and pages are kept. What is not the full lab stays with the runs unless it is named."""
-    ours = Path("docs") if size == "full" and model is None and Path("docs/findings").is_dir() else folder
+    here = size == "full" and model is None and Path("docs/findings.md").is_file()
+    ours = Path("docs") if here else folder
     pages = kept or ours
     return pages / "findings" / "arms", pages
 

@@ -29,7 +29,8 @@ from acereason.curate.sources import Item, Skip, Source
 from acereason.curate.text import tokens
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
-from acereason.published import fields
+from acereason.published import assertions, fields
+from acereason.published.records import problem_of
 from acereason.published.rows import Row
 from acereason.published.tests import Checks, read_tests
 
@@ -307,6 +308,27 @@ def generic_source(name: str, columns: Columns) -> Source:
     """A source of anyone's files by column names."""
     used = {v for f in columns.__struct_fields__ if f != "domain" and (v := getattr(columns, f))}
     return Source(name, name, frozenset(used), partial(generic, columns), exact=False, loose=True)
+
+
+def recognised(name: str, row: Row, _: Any) -> Item:
+    """A row of anyone's file whose columns nobody named (`published.records`)."""
+    problem = problem_of(row)
+    named = fields.normal(row)
+    checks = fields.tests_of(named, problem.question)
+    domain = "code" if problem.domain == assertions.DOMAIN else problem.domain
+    solutions = named.get("solutions") or (named.get("canonical_solution") if checks else None)
+    made = make(
+        name, domain, problem.question, problem.answer, checks, starter_code=problem.starter_code,
+        time_limit=problem.time_limit,
+        meta={k: v for k, v in problem.meta.items() if k[0] != "_" and k != "program"}
+        | {"solutions": [solutions] if isinstance(solutions, str) else solutions},
+    )  # fmt: skip
+    return Item(made, [])
+
+
+def recognised_source(name: str) -> Source:
+    """A source of anyone's files, its columns recognised."""
+    return Source(name, name, frozenset(), partial(recognised, name), exact=False)
 
 
 def _source(

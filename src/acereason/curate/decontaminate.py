@@ -32,6 +32,7 @@ from acereason.curate.text import I64, U64, encode, ngrams, sequence_hashes, tok
 from acereason.problems import Problem
 
 MATH_N, CODE_N = 9, 14  # recipe: math prompts, code prompts
+EVIDENCE_SHARE = 0.3  # ours: above all pairs that share stock phrases only, below all real copies (docs)
 FILTER_BITS = 24
 
 Rule = Literal["equal", "ngram", "url", "date"]

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from acereason.curate.adapters import PUBLISHED, generic_source
+from acereason.curate.adapters import PUBLISHED, generic_source, recognised_source
 from acereason.curate.answers import (
     Counted,
     collect_answers,
@@ -45,6 +45,7 @@ from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
 from acereason.files import read_jsonl, replacing, write_atomic
 from acereason.problems import Problem, Response, Verdict
+from acereason.published.records import problems_in
 from acereason.published.rows import commit_of, find_files, raw_rows
 
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"
@@ -106,9 +107,11 @@ def _source(settings: SourceSettings) -> Source | None:
     if settings.name == "problems":
         return None
     if settings.name not in PUBLISHED:
+        if settings.path is not None:
+            return recognised_source(settings.name)
         raise ConfigError(
             f"unknown source {settings.name!r}; known: {', '.join(sorted(PUBLISHED))}, problems; "
-            "or name the columns"
+            "or give a path"
         )
     published = PUBLISHED[settings.name]
     return msgspec.structs.replace(published, revision=settings.revision or published.revision)
@@ -135,13 +138,17 @@ def _option(settings: SourceSettings) -> Any:
     }
 
 
-def _items(
+def items(
     settings: SourceSettings, aside: Callable[[Rejected], None]
 ) -> Iterator[tuple[Problem, list[Response]]]:
     source = _source(settings)
     if source is None:
         for path in _files(settings):
-            yield from ((problem, []) for problem in read_jsonl(path, Problem))
+            for place, problem, reason in problems_in(path):
+                if problem is None:
+                    aside(Rejected(settings.name, path.name, int(place.split()[-1]) - 1, reason[:300], ""))
+                else:
+                    yield problem, []
         return
     where = settings.path or source.id
     yield from read_source(source, where, aside, _option(settings), settings.check_rows)
@@ -178,11 +185,14 @@ def _one_source(settings: SourceSettings, problems: Any, responses: Any, rejecte
         rejected.write(msgspec.json.encode(row) + b"\n")
 
     kept = 0
-    for problem, answers in _items(settings, aside):
+    for problem, answers in items(settings, aside):
         kept += 1
         problems.write(msgspec.json.encode(problem) + b"\n")
         if settings.traces:
             responses.write(b"".join(msgspec.json.encode(r) + b"\n" for r in answers))
+    if not kept:
+        why = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()) or "no row at all"
+        raise DataError(f"source {settings.name!r}: expected rows that can be used, found none: {why}")
     return Funnel(f"source {settings.name}", kept + sum(reasons.values()), kept, reasons)
 
 
@@ -229,7 +239,7 @@ def _decontaminate(settings: Curation, steps: Steps, unique: Done, origins: list
             target = folder / f"{number}.jsonl"
             reports.append(folder / f"report-{number}.jsonl")
             funnels.append(decontaminate_file(
-                at, target, reports[-1], asked, n, rule.min_share, rule.boilerplate, domain,
+                at, target, reports[-1], asked, n, rule.share, rule.stock, domain,
                 settings.workers,
             ))  # fmt: skip
             at.unlink()

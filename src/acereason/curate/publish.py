@@ -233,8 +233,8 @@ def card(
     listed = [f"| `{name}` | {file.rows:,} | `{file.hash}` |" for name, file in files.items()]
     rule = settings.decontamination
     mode = f"{rule.math}-gram (math), {rule.code}-gram (code)"
-    mode += f", shared at least {rule.min_share:.0%}" if rule.min_share else ", any hit"
-    mode += ", stock phrases not counted" if rule.boilerplate else ""
+    mode += f", shared at least {rule.share:.0%}" if rule.share else ", any hit"
+    mode += ", stock phrases not counted" if rule.stock else ""
     return "\n".join(
         [
             "---", "language: en", "tags: [reasoning, math, code]", "---", "",

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from acereason.curate.adapters import Columns
-from acereason.curate.decontaminate import CODE_N, MATH_N, Boilerplate
+from acereason.curate.decontaminate import CODE_N, EVIDENCE_SHARE, MATH_N, Boilerplate
 from acereason.curate.rules import CodeRules, MathRules
 from acereason.curate.select import Band, Stage
 from acereason.curate.teach import Teacher
@@ -58,14 +58,28 @@ class BenchmarkSettings(Struct, frozen=True):
 
 class DecontaminationSettings(Struct, frozen=True):
     """How contamination is decided; see `decontaminate.py`. n: n-gram length by domain, `other`
-    elsewhere."""
+    elsewhere. rule: "evidence" leaves out n-grams of stock phrases and asks for a share of 0.3;
+    "paper" drops any hit; `min_share` and `boilerplate` change either."""
+
+    rule: Literal["evidence", "paper"] = "evidence"
 
     math: Positive = MATH_N
     code: Positive = CODE_N
     other: Positive = MATH_N
-    min_share: Share = 0.0
+    min_share: Share | None = None
     boilerplate: Boilerplate | None = None
     released_until: str | None = None
+
+    @property
+    def share(self) -> float:
+        """The least share of n-grams that makes a leak."""
+        default = EVIDENCE_SHARE if self.rule == "evidence" else 0.0
+        return default if self.min_share is None else self.min_share
+
+    @property
+    def stock(self) -> Boilerplate | None:
+        """Which n-grams are nobody's question."""
+        return self.boilerplate or (Boilerplate() if self.rule == "evidence" else None)
 
 
 class MixSettings(Struct, frozen=True):

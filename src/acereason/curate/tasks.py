@@ -22,9 +22,10 @@ from typing import Generic, Protocol, TypeVar
 
 import msgspec
 
-from acereason.config import Curate, Files, Tasks
+from acereason.config import Curate, Tasks
 from acereason.curate.bulk import decontaminate_file, dedup_file
 from acereason.curate.funnel import Funnel
+from acereason.curate.own import read_files, write_reports
 from acereason.draws import draw_seed
 from acereason.errors import DataError
 from acereason.files import Records, read_jsonl, write_jsonl
@@ -57,7 +58,8 @@ class Data:
 def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]:
     """Curate what the recipe asks for; reports go into `folder`. Deterministic in (settings, seed)."""
     if settings.files is not None:
-        return _shared(_from_files(settings.files), settings, seed), []
+        data, funnels = _from_files(settings, folder)
+        return _shared(data, settings, seed), funnels
     folder.mkdir(parents=True, exist_ok=True)
     parts = [_domain(name, tasks, settings, seed, folder) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
@@ -71,12 +73,11 @@ def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]
     return Data(sft, traces, rl, held_out), [f for part in parts for f in part[1]]
 
 
-def _from_files(files: Files) -> Data:
-    rl = list(read_jsonl(files.rl, Problem)) if isinstance(files.rl, str) else _by_stage(files.rl)
-    held_out = list(read_jsonl(files.held_out, Problem))
-    sft: Walked[Problem] = [] if files.sft is None else Records(Path(files.sft), Problem)
-    traces: Walked[Response] = [] if files.traces is None else Records(Path(files.traces), Response)
-    return Data(sft, traces, rl, held_out)
+def _from_files(settings: Curate, folder: Path) -> tuple[Data, list[Funnel]]:
+    assert settings.files is not None
+    own = read_files(settings.files, settings)
+    write_reports(own, folder)
+    return Data(own.sft, own.traces, own.rl, own.held_out), own.funnels
 
 
 def _shared(data: Data, settings: Curate, seed: int) -> Data:
@@ -105,17 +106,6 @@ class Chosen(Generic[Record]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-def _by_stage(files: Mapping[str, str]) -> list[Problem]:
-    """The problems of all stages once, each with the names of its stages in `meta`."""
-    found: dict[str, Problem] = {}
-    stages: dict[str, list[str]] = {}
-    for stage, path in files.items():
-        for problem in read_jsonl(path, Problem):
-            found.setdefault(problem.id, problem)
-            stages.setdefault(problem.id, []).append(stage)
-    return [msgspec.structs.replace(p, meta={**p.meta, "stages": stages[i]}) for i, p in found.items()]
 
 
 def of_stage(problems: Sequence[Problem], stage: str) -> list[Problem]:
@@ -166,7 +156,7 @@ def _cleaned(
             folder / f"contamination-{domain}.jsonl",
             {settings.split: sorted(questions)},
             settings.ngram_code if domain == "code" else settings.ngram,
-            settings.overlap_share,
+            settings.overlap_share or 0.0,
         )
     )
     kept = list(read_jsonl(clean, Problem))

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from acereason.chat import END_THINK, SYSTEM_1_1, THINK, Format, instruction, prompt
 from acereason.draws import draw_seed
 from acereason.problems import Problem, Response
+from acereason.prompts import END_THINK, FORMATS, THINK, Format
 from acereason.sample.servers.http import Garbled
 
 SAMPLES_BITS = 20  # a problem has at most 2**20 samples
@@ -58,12 +58,9 @@ def sample_seed(protocol: Protocol, problem: Problem, sample: int) -> int:
 
 def messages(protocol: Protocol, problem: Problem) -> list[dict[str, str]]:
     """The chat turns of a problem."""
-    turns = [{"role": "user", "content": instruction(problem)}]
-    if protocol.format == "chatml-1.1":
-        turns.insert(0, {"role": "system", "content": SYSTEM_1_1})
-    if protocol.format == "plain":
-        turns = [{"role": "user", "content": problem.question}]
-    return turns
+    asked = FORMATS[protocol.format]
+    system = [{"role": "system", "content": asked.system}] if asked.system else []
+    return [*system, {"role": "user", "content": asked.request(problem)}]
 
 
 def payload(protocol: Protocol, problem: Problem, sample: int) -> dict[str, Any]:
@@ -87,7 +84,7 @@ def payload(protocol: Protocol, problem: Problem, sample: int) -> dict[str, Any]
         }
     if protocol.mode == "chat":
         return body | {"messages": messages(protocol, problem)}
-    return body | {"prompt": prompt(problem, protocol.format)}
+    return body | {"prompt": FORMATS[protocol.format].text(problem)}
 
 
 def route(protocol: Protocol) -> str:

@@ -17,7 +17,7 @@ from acereason.config import Evaluation
 from acereason.evaluate import estimates
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
-from acereason.procedural import FAMILIES
+from acereason.procedural import find
 from acereason.sample.ask import Answer, Groups, How, Judging, ask
 from acereason.sample.protocol import Sampler
 
@@ -98,7 +98,7 @@ def _pass_at_k(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, float]:
 
 def mode(answer: Answer) -> str:
     """The way of answering that a procedural family sees in a response; "" for other problems."""
-    family = FAMILIES.get(str(answer.problem.meta.get("family")))
+    family = find(str(answer.problem.meta.get("family")))
     return family.mode(answer.problem, answer.text) if family else ""
 
 

@@ -2,9 +2,11 @@
 
 A library lives in a cache folder under a name that hashes its source, the compiler, the flags and
 the processor's features, so a copied home directory or a new compiler never loads a stale one.
-Nothing here raises: a machine without a compiler gets `None` and a reason, and the caller falls
-back to PyTorch. The folder is `$ACEREASON_CACHE`, else `$XDG_CACHE_HOME/acereason`, else
-`~/.cache/acereason`.
+What is loaded runs with the user's rights, so the cache is believed only where nobody else can have put
+it: a folder and files of this user that others cannot write, each with the hash it was made with beside
+it. A library that is torn, foreign or changed is compiled again. Nothing here raises: a machine without a
+compiler, or with such a folder, gets `None` and a reason, and the caller falls back to PyTorch. The
+folder is `$ACEREASON_CACHE`, else `$XDG_CACHE_HOME/acereason`, else `~/.cache/acereason`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import os
 import platform
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,13 +91,36 @@ def build(name: str, source: str, language: str, flags: tuple[str, ...]) -> Buil
     try:
         text = "\0".join((source, compiler, _version(compiler), *flags, processor()))
         digest = hashlib.sha256(text.encode()).hexdigest()[:20]
-        path = cache_folder() / f"{name}-{digest}.so"
-        if path.exists():
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = folder.resolve()
+        if not _own(folder, stat.S_ISDIR):
+            return Built(None, f"{folder} has to be this user's, and not writable by others (chmod go-w)")
+        path = folder / f"{name}-{digest}.so"
+        if _intact(path):
             return Built(path, "found in the cache")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return _compile(path, compiler, source, language, flags)
     except (OSError, subprocess.SubprocessError) as error:
         return Built(None, f"compiling {name} failed: {error}")
+
+
+def _own(path: Path, kind: Callable[[int], bool]) -> bool:
+    """Whether a path is what it should be, no link, and only this user can have written it."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return kind(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _sum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _intact(path: Path) -> bool:
+    """Whether a library is there, our own, and as it was compiled."""
+    own = all(_own(file, stat.S_ISREG) for file in (path, _sum_file(path)))
+    return own and _sum_file(path).read_text().strip() == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _compile(path: Path, compiler: str, source: str, language: str, flags: tuple[str, ...]) -> Built:
@@ -107,7 +134,11 @@ def _compile(path: Path, compiler: str, source: str, language: str, flags: tuple
         if result.returncode:
             first = next(iter(result.stderr.strip().splitlines()), "no message")
             return Built(None, f"{compiler} ended with status {result.returncode}: {first}")
+        made.chmod(0o700)
+        _sum_file(made).write_text(hashlib.sha256(made.read_bytes()).hexdigest())
+        _sum_file(made).chmod(0o600)
         made.replace(path)
+        _sum_file(made).replace(_sum_file(path))
     return Built(path, f"compiled by {compiler}")
 
 

@@ -70,10 +70,11 @@ static inline void score(const float* q, int D, const float* k, float* s, long l
         for (int b = 0; b < B; b++) store(s + g * lds + b * W, acc[g][b]);
 }
 
-// N vectors of the value-weighted sum for G heads; even and odd positions are two chains.
+// N vectors, of which D lanes count, of the value-weighted sum for G heads; even and odd positions are two
+// chains. Heads stand side by side in `out`, so the lanes past a head's end are not written.
 template <int G, int N>
 static inline void weigh(const float* p, long ldp, const float* v, int Dv, int T, const float* scale, float* out,
-                         int D, long ahead) {
+                         int D, int left, long ahead) {
     V even[G][N] = {}, odd[G][N] = {};
     int t = 0;
     for (; t + 2 <= T; t += 2, v += 2 * Dv) {
@@ -93,7 +94,7 @@ static inline void weigh(const float* p, long ldp, const float* v, int Dv, int T
         for (int n = 0; n < N; n++)
             for (int g = 0; g < G; g++) even[g][n] += p[g * ldp + t] * load(v + n * W);
     for (int g = 0; g < G; g++)
-        for (int n = 0; n < N; n++) store(out + g * D + n * W, (even[g][n] + odd[g][n]) * scale[g]);
+        for (int n = 0; n < N; n++) store(out + g * D + n * W, (even[g][n] + odd[g][n]) * scale[g], left - n * W);
 }
 
 // G query heads that share one key-value head, over positions 0 .. T-1. The values are fetched while the
@@ -109,8 +110,8 @@ static void attend(const float* q, int D, const float* k, const float* v, int T,
     float scale[G];
     for (int g = 0; g < G; g++) scale[g] = 1.f / soft(s + g * lds, T, (int)lds);
     int n = 0;
-    for (; n + 2 * W <= Dv; n += 2 * W) weigh<G, 2>(s, lds, v + n, Dv, T, scale, out + n, D, next - v);
-    if (n < Dv) weigh<G, 1>(s, lds, v + n, Dv, T, scale, out + n, D, next - v);
+    for (; n + 2 * W <= Dv; n += 2 * W) weigh<G, 2>(s, lds, v + n, Dv, T, scale, out + n, D, D - n, next - v);
+    if (n < Dv) weigh<G, 1>(s, lds, v + n, Dv, T, scale, out + n, D, D - n, next - v);
 }
 
 using Attend = void (*)(const float*, int, const float*, const float*, int, float*, float*, const float*);

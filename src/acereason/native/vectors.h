@@ -24,6 +24,11 @@ typedef double Wide __attribute__((vector_size(W * 8)));
 static inline V load(const float* p) { return *(const Unaligned*)p; }
 static inline void store(float* p, V v) { *(Unaligned*)p = v; }
 
+static inline void store(float* p, V v, int lanes) {  // the first `lanes`, which may be more than W
+    if (lanes >= W) store(p, v);
+    else memcpy(p, &v, lanes * sizeof(float));
+}
+
 // Into the second cache level: more of these can be under way than misses of the first.
 static inline void fetch(const float* p) { __builtin_prefetch(p, 0, 2); }
 

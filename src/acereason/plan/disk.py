@@ -25,10 +25,10 @@ def needed(recipe: Recipe, parameters: int, traces: int = 0) -> dict[str, int]:
     }
 
 
-def said(parts: dict[str, int], free: int) -> str:
-    """The parts and what is free, in words."""
-    each = ", ".join(f"{name} {_size(size)}" for name, size in parts.items() if size)
-    return f"on the disk: at most {_size(sum(parts.values()))} ({each}); free: {_size(free)}"
+def said(parts: dict[str, int]) -> str:
+    """The parts in words."""
+    each = ", ".join(f"{name} {said_size(size)}" for name, size in parts.items() if size)
+    return f"on the disk: at most {said_size(sum(parts.values()))} ({each})"
 
 
 def _responses(recipe: Recipe) -> int:
@@ -45,7 +45,7 @@ def _most(group: int | tuple[int, ...]) -> int:
     return group if isinstance(group, int) else max(group)
 
 
-def _size(size: float) -> str:
+def said_size(size: float) -> str:
     """1.5 GiB, 20 MiB."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024 or unit == "TiB":

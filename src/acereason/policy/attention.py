@@ -84,13 +84,13 @@ def packed_attention(
 
     Where sequences lie: `pack_blocks`; or `pack_ends` [S + 1] on CPU and on the device; or `pack_groups`,
     which share prompts; or in a `pack_cache`. Without them the batch is taken as plain sequences (causal, no
-    padding). Scores are computed in the keys' type, on CPU in float32 at least."""
+    padding). On CPU scores are computed in float32 also for bfloat16."""
     if named := [name for name in UNKNOWN if rest.get(name) is not None]:
         raise CheckpointError(
             f"{type(module).__name__} wants attention with {named[0]}, which packs cannot have"
         )
-    rule, kind = Rule(scaling, sliding_window, softcap), query.dtype
-    if query.device.type == "cpu" and kind in HALF:
+    rule, wanted = Rule(scaling, sliding_window, softcap), query.dtype
+    if query.device.type == "cpu" and value.dtype in HALF:
         query, key, value = query.float(), key.float(), value.float()
     if pack_cache is not None:
         out = pack_cache.attend(module.layer_idx, query, key, value, rule)
@@ -102,15 +102,14 @@ def packed_attention(
         out = torch.cat([_block(query, key, value, rule, block) for block in pack_blocks], 1)
     else:
         out = attend(query, key, value, rule).transpose(1, 2)
-    return out.to(kind), None
+    return out.to(wanted), None
 
 
 def _block(query: Tensor, key: Tensor, value: Tensor, rule: Rule, block: Block) -> Tensor:
-    """The block's part of [1, heads, N, D] → [1, count * length, heads, D]."""
+    """The block's places [1, count x length, heads, D], its sequences as an ordinary batch."""
     end = block.start + block.count * block.length
     q, k, v = (_rows(x, block.start, end, block) for x in (query, key, value))
-    out = attend(q, k, v, rule)  # [count, heads, length, D]
-    return out.transpose(1, 2).reshape(1, end - block.start, query.shape[1], -1)
+    return attend(q, k, v, rule).transpose(1, 2).flatten(0, 1)[None]
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]

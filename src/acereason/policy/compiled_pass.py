@@ -281,7 +281,7 @@ def logprobs(
 
 def available(model: Any) -> bool:
     """Whether compiled code can do this model's passes: not when its parameters are sharded over ranks."""
-    if any(
+    if getattr(model, "halved", False) or any(
         p.dtype != torch.float32 or p.device.type != "cpu" or isinstance(p, DTensor)
         for p in model.parameters()
     ):

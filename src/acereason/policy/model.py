@@ -17,10 +17,10 @@ import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers import logging as transformers_logging
 
-from acereason import ranks
+from acereason import ranks, weights
 from acereason.errors import CheckpointError
 from acereason.policy import attention, compiled_pass, proof, shards
 from acereason.policy.head import tempered_logprobs
@@ -36,7 +36,7 @@ Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder or hub id."""
     try:
-        return AutoTokenizer.from_pretrained(str(path), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(located(path)), trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
 
@@ -51,6 +51,7 @@ def load_model(
 
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
+    path = located(path)
     try:
         config = _config(path, rope_theta, context)
         with _quiet():
@@ -86,12 +87,34 @@ def empty_model(
 ) -> tuple[Model, Path]:
     """As `load_model`, with parameters that have no storage yet, and the folder to fill them from
     (`policy.shards.fill`) when they are sharded."""
+    path = located(path)
     try:
         folder = _folder(path)
         with _quiet():
             return shards.empty_model(_config(path, rope_theta, context), folder, dtype), folder
     except (OSError, ValueError) as error:
         raise CheckpointError(f"no causal language model is in {path}: {first_line(error)}") from error
+
+
+def located(path: str | Path) -> str | Path:
+    """Where the checkpoint is: of a GGUF file, or a package's model, the Hugging Face folder made from it;
+    else the path itself."""
+    if (packaged := weights.name_of(str(path))) is not None:
+        return weights.fetched(packaged)
+    if not is_gguf(path):
+        return path
+    from acereason.convert import converted  # late: it reads with this module's own parts
+
+    return converted(path)
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether a path is a GGUF file, by its first bytes."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(4) == b"GGUF"
 
 
 def _folder(path: str | Path) -> Path:
@@ -132,10 +155,21 @@ def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
     with _quiet():
         if any(isinstance(p, DTensor) for p in model.parameters()):
             shards.write(model, folder, compute_dtype(model))
-        else:
+        elif ranks.main():
             model.save_pretrained(folder)
     if tokenizer is not None and ranks.main():
         tokenizer.save_pretrained(folder)
+
+
+def save_ends(folder: Path, end_ids: Sequence[int]) -> None:
+    """Name all ends of a response in a saved model's generation config, for whoever serves it."""
+    try:
+        generation = GenerationConfig.from_pretrained(folder)
+    except OSError:
+        generation = GenerationConfig()
+    generation.eos_token_id = list(end_ids)
+    generation._from_model_config = False  # else transformers may read the ends of config.json again
+    generation.save_pretrained(folder)
 
 
 def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:

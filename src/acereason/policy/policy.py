@@ -11,24 +11,57 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from acereason import chat
+from acereason import ranks
+from acereason.errors import ConfigError
 from acereason.policy import model as models
+from acereason.policy import saved, vocabulary
 from acereason.policy.packing import Example
+from acereason.policy.prompter import Prompter
+from acereason.policy.templates import exported
 from acereason.problems import Problem, Response
+from acereason.prompts import Prompt
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What answers. The model's weights change while training; the rest does not."""
+    """What answers. The model's weights change while training; the rest does not.
+
+    `format` is a prompt format, or the name of one. ConfigError: it does not fit the tokenizer."""
 
     model: models.Model
     tokenizer: models.Tokenizer
-    format: chat.Format
+    format: str | Prompt
+    cut: tuple[str, list[int]] | None = None  # the base, and the ids of its vocabulary that were kept
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is not None:
+            self.prompter  # noqa: B018 (a format that does not fit fails here, not at the first prompt)
+
+    @cached_property
+    def prompter(self) -> Prompter:
+        """Renders problems in the format."""
+        asked = self.format
+        prompt = saved.choose(None, self.tokenizer, asked) if isinstance(asked, str) else asked
+        return Prompter(self.tokenizer, prompt)
+
+    @property
+    def prompt(self) -> Prompt:
+        """The prompt format."""
+        return self.prompter.prompt
 
     @cached_property
     def end_ids(self) -> list[int]:
-        """The token ids that end a response."""
-        return models.end_tokens(self.model, self.tokenizer)
+        """The token ids that end a response: the format's end of turn, and those the model names."""
+        own = self.prompter.end_id
+        return sorted({*models.end_tokens(self.model, self.tokenizer), *([] if own is None else [own])})
+
+    @cached_property
+    def end_id(self) -> int:
+        """The token that ends a response to be learned: the format's, else the tokenizer's."""
+        for end in (self.prompter.end_id, self.tokenizer.eos_token_id, *self.end_ids):
+            if end is not None:
+                return int(end)
+        raise ConfigError("nothing ends a response: format, tokenizer and generation config name no token")
 
     @property
     def context(self) -> int:
@@ -36,21 +69,40 @@ class Policy:
         return int(self.model.config.max_position_embeddings)
 
     def prompt_ids(self, problem: Problem) -> list[int]:
-        """The prompt's token ids, up to and including the opened `<think>\\n`."""
-        return models.encode(self.tokenizer, chat.prompt(problem, self.format))
+        """The prompt's token ids, BOS where the tokenizer puts it, up to and including the opened
+        `<think>\\n`."""
+        return self.prompter.ids(problem)
 
     def text(self, tokens: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
-        """The text of response tokens, the end token left out."""
+        """The text of response tokens, the end token left out, as the response to an opened thinking."""
         ids = np.asarray(tokens, np.int64)  # transformers walks over a list one by one
         if len(ids) and ids[-1] in self.end_ids:
             ids = ids[:-1]
-        return str(self.tokenizer.decode(ids, skip_special_tokens=False))
+        how = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return self.prompter.response_text(str(self.tokenizer.decode(ids, **how)))
 
     def example(self, problem: Problem, response: Response, index: int) -> Example:
-        """A trace to be learned: the response's text and the end of the turn."""
-        ids = models.encode(self.tokenizer, response.text)
-        return Example(self.prompt_ids(problem), [*ids, self.end_ids[-1]], index)
+        """A trace to be learned: the response's text and the end of the turn, once."""
+        ids = self.prompter.response_ids(response.text, self._ends)
+        return Example(self.prompt_ids(problem), [*ids, self.end_id], index)
+
+    @cached_property
+    def _ends(self) -> list[str]:
+        """The end tokens as text."""
+        return [str(t) for t in self.tokenizer.convert_ids_to_tokens(self.end_ids)]
 
     def save(self, folder: Path) -> None:
-        """Write an ordinary Hugging Face folder."""
+        """Write an ordinary Hugging Face folder that says how it is asked: in `prompt.json`, in its chat
+        template, and in the ends of its generation config."""
         models.save(self.model, self.tokenizer, folder)
+        if self.cut is not None and ranks.main():
+            vocabulary.write_kept(folder, *self.cut)
+        if ranks.main() and self.tokenizer is not None:
+            describe(self, folder)
+
+
+def describe(policy: Policy, folder: Path) -> None:
+    """Put the format into a saved model's folder, in our words and in those of transformers."""
+    saved.write(policy.prompter.settled(), folder)
+    (folder / "chat_template.jinja").write_text(exported(policy.prompter), encoding="utf-8")
+    models.save_ends(folder, policy.end_ids)

@@ -28,6 +28,7 @@ from acereason.procedural import (
     count,
     expression,
     gcd,
+    gym,
     lists,
     picks,
     ranges,
@@ -36,7 +37,7 @@ from acereason.procedural import (
 )
 from acereason.procedural.family import Family
 
-__all__ = ["FAMILIES", "Family", "Split", "family_of", "generate", "mode_of", "teach"]
+__all__ = ["FAMILIES", "Family", "Split", "family_of", "find", "generate", "mode_of", "teach"]
 
 Split = Literal["train", "dev", "test"]
 MISSES = 2000  # draws in a row without a new question: the family's level is used up
@@ -114,11 +115,20 @@ def split_of(question: str) -> Split:
     return "test" if tenth == 0 else "dev" if tenth == 1 else "train"
 
 
+def find(name: str) -> Family | None:
+    """The family of this name; None when there is none."""
+    return FAMILIES.get(name) or gym.family(name)
+
+
 def _known(names: Sequence[str]) -> list[Family]:
-    for name in names:
-        if name not in FAMILIES:
-            raise ConfigError(f"unknown family {name!r}; known: {', '.join(FAMILIES)}")
-    return [FAMILIES[name] for name in names]
+    found = [find(name) for name in names]
+    for name, family in zip(names, found, strict=True):
+        if family is None:
+            own = ", ".join((*FAMILIES, *gym.LEVELS))
+            raise ConfigError(
+                f"unknown family {name!r}; known: {own}, rg:NAME for a generator of reasoning-gym"
+            )
+    return [family for family in found if family is not None]
 
 
 def _levels(family: Family, levels: Sequence[int] | None) -> list[int]:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from acereason.chat import END_THINK
 from acereason.problems import Problem, Test
 
-Domain = Literal["math", "code"]
+Domain = Literal["math", "code", "reasoning-gym"]
 
 
 @dataclass(frozen=True)

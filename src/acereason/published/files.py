@@ -12,7 +12,7 @@ import io
 import lzma
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO
 
 from acereason.errors import DataError
 
@@ -21,10 +21,10 @@ PACKED = ("", ".gz", ".bz2", ".xz")
 SUFFIXES = tuple(kind + packed for kind in KINDS for packed in PACKED)
 ABOUT = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}  # of a hub's folder
 PEEK = 4096
-_OPENERS: dict[bytes, Callable[[BinaryIO], object]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ": lzma.LZMAFile,
+_OPENERS: dict[bytes, Callable[[Path], Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ": lzma.open,
 }
 _NOT_DATA = {
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`",
@@ -82,17 +82,24 @@ def _download(where: str, pattern: str, revision: str | None) -> Path:
 def opened(path: Path) -> tuple[BinaryIO, bytes]:
     """The unpacked bytes of a file from their beginning, and the first of them; UTF-16 becomes UTF-8, a mark
     of byte order is skipped. DataError for what holds no rows."""
-    file: BinaryIO = path.open("rb")
-    magic = file.read(8)
-    file.seek(0)
-    for start, opener in _OPENERS.items():
-        if magic.startswith(start):
-            file = cast(BinaryIO, opener(file))
+    with path.open("rb") as plain:
+        magic = plain.read(8)
+    opener = next((opener for start, opener in _OPENERS.items() if magic.startswith(start)), None)
+    file: BinaryIO = path.open("rb") if opener is None else opener(path)
+    try:
+        return _begun(path, file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _begun(path: Path, file: BinaryIO) -> tuple[BinaryIO, bytes]:
     head = file.read(PEEK)
     _refuse(path, head)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         file.seek(0)
-        file, head = io.BytesIO(file.read().decode("utf-16").encode()), b""
+        with file:
+            file = io.BytesIO(file.read().decode("utf-16").encode())
         head = file.read(PEEK)
     skip = 3 if head.startswith(b"\xef\xbb\xbf") else 0
     file.seek(skip)

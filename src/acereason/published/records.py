@@ -92,34 +92,34 @@ def told(faults: Iterable[tuple[str, str]]) -> str:
 def equal_ids(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, str]]:
     """Faults of problems that share an id with an earlier one."""
     seen: dict[str, str] = {}
-    out = []
-    for place, problem in problems:
-        first = seen.setdefault(problem.id, place)
-        if first != place:
-            out.append(
-                (place, f"the id {problem.id!r} is also that of {first}; give every problem one of its own")
-            )
-    return out
+    return [fault for place, problem in problems for fault in equal_id(problem.id, place, seen)]
+
+
+def equal_id(name: str, place: str, seen: dict[str, str]) -> list[tuple[str, str]]:
+    """The fault of an id that was `seen` at another place; remembers it."""
+    first = seen.setdefault(name, place)
+    if first == place:
+        return []
+    return [(place, f"the id {name!r} is also that of {first}; give every problem one of its own")]
 
 
 def unknown_domains(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, str]]:
     """Faults of problems of a domain that cannot be judged here, with the nearest known word."""
-    from acereason.verify.domains import (
-        domain,  # users' own are found there; imported late, it needs this room
-    )
+    known: dict[str, str] = {}
+    return [fault for place, p in problems for fault in unknown_domain(p.domain, place, known)]
 
-    reasons: dict[str, str] = {}
-    out = []
-    for place, problem in problems:
-        if problem.domain not in reasons:
-            try:
-                domain(problem.domain)
-                reasons[problem.domain] = ""
-            except ConfigError as error:
-                reasons[problem.domain] = str(error)
-        if reason := reasons[problem.domain]:
-            out.append((place, reason))
-    return out
+
+def unknown_domain(name: str, place: str, known: dict[str, str]) -> list[tuple[str, str]]:
+    """The fault of a domain that cannot be judged here; `known` remembers what was found of each."""
+    from acereason.verify.domains import domain  # users' own are found there; it needs this room
+
+    if name not in known:
+        try:
+            domain(name)
+            known[name] = ""
+        except ConfigError as error:
+            known[name] = str(error)
+    return [(place, known[name])] if known[name] else []
 
 
 def unanswered(problem: Problem) -> str:

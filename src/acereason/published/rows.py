@@ -169,8 +169,11 @@ def _csv(path: Path, file: BinaryIO) -> Iterator[Read]:
     start = file.tell()
     begin = file.readline().decode("utf-8", "replace")
     file.seek(start)
-    text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
-    rows = csv.reader(text, delimiter=max("\t;,", key=begin.count), strict=True)
+    with io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="") as text:
+        yield from _table(path, csv.reader(text, delimiter=max("\t;,", key=begin.count), strict=True))
+
+
+def _table(path: Path, rows: Any) -> Iterator[Read]:
     try:
         header = [name.strip() for name in next(rows)]
         if len(set(header)) < len(header):

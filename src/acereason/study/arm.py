@@ -61,7 +61,7 @@ def _run(job: Job, start: Path | None, work: Path, results: Results, keep: bool)
     if results.get(job.address) is None:  # else only its model was wanted
         results.put(record)
     if not keep:
-        for name in ("checkpoints", "responses", "data"):
+        for name in ("checkpoints", "responses", "data", "tokens"):
             shutil.rmtree(run.path / name, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,12 @@ Written by `acereason study report`; do not edit. The lab, the claims and their 
 [`studies/`](../studies/lab.toml): each file names, before any result, the smallest effect δ that matters,
 the seeds and the rule (*supported* when every deciding 95 % interval lies above its δ, *contradicted* when
 one lies below it, else *undecided*); its hash stands with the result. Intervals are of a two-level bootstrap,
-over seeds and in each seed over questions, paired where questions are shared. The model has 0.8M parameters
-and the problems are procedural: a verdict is about the claim *at this size*, not about the paper's models.
-Points are percent; how to run it again, on a model of one's own too: [studies.md](studies.md).
+over seeds and in each seed over questions, paired where questions are shared. {model}: a verdict is about the
+claim *on this model*, not about the paper's. Points are percent; how to run it again, on a model of one's own
+too: [studies.md](studies.md).
 """
+LAB = "The model has 0.8M parameters and the problems are procedural"
+OWN = "The model is `{}` and its problems are those that were given with it"
 
 
 def decide(studies: Sequence[Study], ground: Ground, results: Results) -> tuple[Plan, list[Verdict]]:
@@ -50,14 +53,15 @@ def write(studies: Sequence[Study], ground: Ground, results: Results, folder: Pa
             drawn[study.name] = f"findings/{path.name}"
     data = msgspec.json.format(msgspec.json.encode(verdicts), indent=1)
     write_atomic(folder / "findings.json", data + b"\n")
-    text = markdown(verdicts, drawn, _lab(planned, results))
+    head = HEAD.format(model=OWN.format(ground.own.model) if ground.own else LAB)
+    text = markdown(head, verdicts, drawn, _lab(planned, results))
     write_atomic(folder / "findings.md", text.encode())
     return verdicts
 
 
-def markdown(verdicts: Sequence[Verdict], drawn: Mapping[str, str], lab: str) -> str:
+def markdown(head: str, verdicts: Sequence[Verdict], drawn: Mapping[str, str], lab: str) -> str:
     """The whole document."""
-    parts = [HEAD, _summary(verdicts), table(verdicts), lab]
+    parts = [head, _summary(verdicts), table(verdicts), lab]
     parts += [_section(v, drawn.get(v.study)) for v in verdicts]
     return "\n".join(part for part in parts if part)
 
@@ -67,7 +71,7 @@ def table(verdicts: Sequence[Verdict]) -> str:
     lines = ["| claim | verdict | effect (95 %) | δ | seeds | after Holm |", "|---|---|---|---|---|---|"]
     for v in verdicts:
         first = next((e for e in v.effects if e.decides), None)
-        shown = f"{first.name}: {number(first)}" if first else v.why or "–"
+        shown = f"{first.name}: {number(first)}" if first else f"{v.done} of {v.arms} arms"
         delta = f"{first.delta:g}" if first else "–"
         lines.append(
             f"| {v.study} {v.title} | **{v.verdict}** | {shown} | {delta} | {len(v.seeds)} | {_holm(v)} |"
@@ -78,6 +82,8 @@ def table(verdicts: Sequence[Verdict]) -> str:
 def number(effect: Told) -> str:
     """A value with its interval and unit."""
     form = ".3f" if effect.unit in ("nats", "") else ".1f"
+    if math.isnan(effect.value):
+        return "none inside the range"
     text = f"{effect.value:+{form}} ({effect.low:+{form}} to {effect.high:+{form}})"
     return f"{text} {effect.unit}".strip()
 

@@ -147,7 +147,7 @@ def _recipe(row: ArmRow, seed: int, ground: Ground) -> dict[str, Any]:
     lab, scale, own = ground.lab, ground.scale, ground.own
     phase = lab.phase[row.phase]
     data = merged(lab.recipe, phase.recipe)
-    settings = [s.replace("{seed}", str(seed)) for s in (*row.set, *scale.set.get(row.phase, ()))]
+    settings = [s.replace("{seed}", str(seed)) for s in (*scale.set.get(row.phase, ()), *row.set)]
     if own is not None:
         own.set(data)
         settings = [_for_files(s) for s in settings if "curate.tasks." not in s]
@@ -177,6 +177,9 @@ def _scaled(data: dict[str, Any], scale: Scale) -> None:
     """The recipe at another size, in place."""
     for stage in data.get("stage", []):
         stage["steps"] = max(2, round(stage["steps"] * scale.steps))
+        stage["prompts"] = max(2, round(stage["prompts"] * scale.batch))
+        if not scale.calibrated:
+            stage["temperature"] = {"rule": "fixed", "value": 1.0}
         if "tokens" in stage.get("stop", {}):
             stage["stop"]["tokens"] = max(1, round(stage["stop"]["tokens"] * scale.steps))
     for tasks in data["curate"].get("tasks", {}).values():

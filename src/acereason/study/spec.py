@@ -111,15 +111,18 @@ class Study(Struct, frozen=True):
 
 
 class Scale(Struct, frozen=True):
-    """A size: seeds taken, factors on steps, questions, prompts and SFT epochs, assignments for a
-    phase's recipe, and the questions asked by default."""
+    """A size: seeds taken, factors on steps, prompts a step, questions, prompts in all and SFT epochs,
+    assignments for a phase's recipe (an arm's own come after), and the questions asked by default. Without
+    `calibrated` every temperature is 1: a model that learned nothing meets no target."""
 
     seeds: int
     split: Literal["dev", "test"] = "dev"
     steps: float = 1.0
+    batch: float = 1.0
     questions: float = 1.0
     prompts: float = 1.0
     epochs: float = 1.0
+    calibrated: bool = True
     set: dict[str, tuple[str, ...]] = {}
 
 

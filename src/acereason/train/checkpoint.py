@@ -106,9 +106,11 @@ class Writer:
             if is_sharded(model):
                 self._save_shards(temporary, _tensors(model, optimizers), now, number)
                 return
-            save_file(_weights(model), temporary / "weights.safetensors")
-            save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
-            _finish(run, temporary, now, number)
+            if ranks.main():  # the others hold the same
+                save_file(_weights(model), temporary / "weights.safetensors")
+                save_file(_optimizer_tensors(optimizers), temporary / "optimizer.safetensors")
+                _finish(run, temporary, now, number)
+            ranks.barrier()
 
     def save_best(self, model: Any, step: int, score: float) -> Best:
         """Write the weights alone, apart from the checkpoints. Collective."""

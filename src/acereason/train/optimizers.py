@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from acereason.config import Rl, Sft
+from acereason.policy import halves
 
 Optimizers = list[torch.optim.Optimizer]
 
@@ -84,5 +85,6 @@ def step(model: Any, optimizers: Sequence[torch.optim.Optimizer], clip: float) -
     if finite:
         for optimizer in optimizers:
             optimizer.step()
+        halves.refresh(model)
     model.zero_grad(set_to_none=True)
     return norm if finite else None

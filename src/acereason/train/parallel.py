@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import atexit
 import heapq
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -32,9 +33,11 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from acereason import ranks
 from acereason.config import Placement
 from acereason.errors import ConfigError
+from acereason.policy import halves
 from acereason.policy import model as models
 from acereason.policy.packing import Example, Pack, pack
 
+log = logging.getLogger(__name__)
 FILLER = Example([0], [0], -1)  # what a rank without examples computes along with
 
 
@@ -47,8 +50,10 @@ def device(placement: Placement) -> torch.device:
 
 
 def wanted(placement: Placement) -> bool:
-    """Whether the model has to be sharded: on several ranks, and where it computes in another type."""
-    return ranks.world() > 1 or placement.compute != "float32"
+    """Whether the model has to be sharded: on several ranks, unless each is to hold all of it, and on CUDA
+    where it computes in another type."""
+    several = ranks.world() > 1 and placement.parallel == "shard"
+    return several or (placement.compute != "float32" and device(placement).type == "cuda")
 
 
 def is_sharded(model: Any) -> bool:
@@ -86,7 +91,21 @@ def shard(model: Any, placement: Placement) -> None:
 
 
 def prepare(model: Any, placement: Placement) -> None:
-    """What is done to a model before it is sharded: fused kernels, activation checkpointing, compilation."""
+    """What is done to a model before it is sharded: fused kernels, activation checkpointing, compilation; and
+    where it is not, bfloat16 products on the processor.
+
+    ConfigError: a whole model on each of several CUDA ranks."""
+    if placement.parallel == "replicate" and ranks.world() > 1:
+        if device(placement).type == "cuda":
+            raise ConfigError(
+                'placement.parallel = "replicate" is for processors; use "shard" on CUDA devices'
+            )
+        model.replicated = getattr(torch, placement.reduce)
+    if placement.compute == "bfloat16" and device(placement).type == "cpu" and not wanted(placement):
+        if halves.available():
+            halves.halve(model)
+        else:
+            log.warning("this processor has no bfloat16 products; float32 is used in their place")
     if placement.kernels == "auto" and device(placement).type == "cuda" and find_spec("liger_kernel"):
         fuse(model)
     if placement.checkpoint_activations:
@@ -176,6 +195,19 @@ def _even_packs(model: Any, examples: Sequence[Example], budget: int) -> list[Pa
     groups += [[] for _ in range(count - len(groups))]
     waste = models.waste(model)
     return [pack([examples[i] for i in group] or [FILLER], waste) for group in groups]
+
+
+def reduce_gradients(model: Any) -> None:
+    """Add up the gradients of ranks that each hold the whole model, in place. Collective."""
+    dtype = getattr(model, "replicated", None)
+    if dtype is None:
+        return
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            summed = own if own.dtype == dtype else own.to(dtype)
+            dist.all_reduce(summed)
+            parameter.grad = own.copy_(summed)
 
 
 def is_filler(packed: Pack) -> bool:

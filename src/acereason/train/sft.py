@@ -27,7 +27,7 @@ from acereason.policy.model import logprobs
 from acereason.policy.packing import Example
 from acereason.train import optimizers
 from acereason.train.memory import LEARNING, enough_for
-from acereason.train.parallel import is_filler, micro_batches, share
+from acereason.train.parallel import is_filler, micro_batches, reduce_gradients, share
 
 Whole = npt.NDArray[np.int64]
 
@@ -105,6 +105,7 @@ def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
         part = -logprob.sum() / total * (not is_filler(pack))
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
+    reduce_gradients(model)
     return float(ranks.total(torch.tensor(loss, dtype=torch.float64)))
 
 

@@ -13,6 +13,7 @@ import msgspec
 from acereason.config import Filter, Stage, Stop
 from acereason.draws import draw_seed
 from acereason.problems import Problem
+from acereason.published.records import level_of
 
 
 def candidates(problems: Sequence[Problem], domain: str, rule: Filter, seed: int) -> list[Problem]:
@@ -20,7 +21,7 @@ def candidates(problems: Sequence[Problem], domain: str, rule: Filter, seed: int
     chosen = [p for p in problems if p.domain == domain]
     if rule.levels is not None:
         low, high = rule.levels
-        chosen = [p for p in chosen if low <= int(p.meta.get("level", 0)) <= high]
+        chosen = [p for p in chosen if low <= (level_of(p.meta.get("level")) or 0) <= high]
     return sorted(chosen, key=lambda p: draw_seed(seed, "candidates", p.id))
 
 

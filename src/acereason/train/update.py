@@ -32,7 +32,7 @@ from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
 from acereason.train import objective, optimizers
 from acereason.train.objective import Rollouts, Weights
-from acereason.train.parallel import is_filler, micro_batches
+from acereason.train.parallel import is_filler, micro_batches, reduce_gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,7 @@ class Update:
         self._check(k3 / count)
         norm = None
         if tokens:
+            reduce_gradients(self._policy.model)
             optimizers.scale(self._policy.model, scale)
             norm = optimizers.step(self._policy.model, optimizer, self._settings.clip_gradient)
         return Learned(loss * scale, norm, int(tokens), difference / count, largest, k3 / count)

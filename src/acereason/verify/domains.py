@@ -105,7 +105,7 @@ def _checked(name: str, loaded: object) -> Domain:
 
 
 def _math_at_once(problem: Problem, answer: str, mode: Mode) -> Verdict | None:
-    if problem.answer is None:
+    if problem.answer is None or not problem.answer.strip():
         return Verdict("unjudged", None, detail=f"problem {problem.id} has no reference answer")
     if len(answer) > LONGEST_ANSWER:
         return Verdict("wrong", 0, detail=f"longer than {LONGEST_ANSWER} characters")

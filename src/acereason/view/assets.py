@@ -17,6 +17,7 @@ COMMON = (
     "run.js",
     "overview.js",
     "compare.js",
+    "studies.js",
 )
 LIVE = (*COMMON, "live.js", "page.js")  # answers come from the server
 FILE = (*COMMON, "embedded.js", "page.js")  # answers stand in the file

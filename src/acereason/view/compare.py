@@ -19,6 +19,7 @@ import msgspec
 
 from acereason.errors import DataError
 from acereason.evaluate.estimates import Z95, paired_difference
+from acereason.files import read_file
 from acereason.view.tail import Row
 
 ENOUGH = 0.5  # of the questions that must be common for a paired difference
@@ -68,7 +69,7 @@ def _kept(folder: Path, stage: str) -> dict[str, Kept]:
     if Path(stage).name != stage:
         return {}
     try:
-        data = (folder / "evaluations" / f"{stage}.json").read_bytes()
+        data = read_file(folder / "evaluations" / f"{stage}.json")
         return msgspec.json.decode(data, type=dict[str, Kept])
     except (OSError, ValueError):
         return {}

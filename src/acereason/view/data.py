@@ -22,6 +22,7 @@ import numpy as np
 
 from acereason.errors import RunError
 from acereason.evaluate.decompose import Decomposition, decompose_shares
+from acereason.files import read_file
 from acereason.view.columns import Columns
 from acereason.view.tail import Row, Tail, decode
 
@@ -212,7 +213,7 @@ def _known(number: float) -> float | None:
 def read_object(path: Path, notes: list[str], optional: bool = False) -> Row | None:
     """The JSON object of a file; None when there is none, which is noted unless it is `optional`."""
     try:
-        value = decode(path.read_bytes())
+        value = decode(read_file(path))
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         if not (missing and optional):

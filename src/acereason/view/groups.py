@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from acereason.chat import END_THINK, final_part
+from acereason.files import open_file
 from acereason.view.data import read_rows
 from acereason.view.index import File, Filter, Index
 from acereason.view.tail import Row, decode
@@ -199,7 +200,7 @@ def _problems(path: Path, name: str) -> Iterator[Row]:
     quoted = msgspec.json.encode(name)
     needles = (b'"id":' + quoted, b'"id": ' + quoted)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             line = next((line for line in file if needles[0] in line or needles[1] in line), b"")
     except OSError:
         return

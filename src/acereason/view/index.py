@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from acereason.files import open_file, read_file
 from acereason.view.tail import Row, decode
 
 TEXTS = 4  # searches that are remembered
@@ -176,7 +177,7 @@ class Index:
     def read(self, file: File, row: int) -> Row:
         """One response, decoded; an empty object when it cannot be read any more."""
         try:
-            with (self.folder / file.name).open("rb") as data:
+            with open_file(self.folder / file.name) as data:
                 data.seek(int(file.starts[row]))
                 found = decode(data.read(int(file.lengths[row])))
         except OSError:
@@ -222,7 +223,7 @@ class Index:
         self._searches += 1
         hits = np.zeros(len(file), bool)
         try:
-            data = (self.folder / file.name).read_bytes()
+            data = read_file(self.folder / file.name)
         except OSError:
             return hits
         for needle in {msgspec.json.encode(text)[1:-1], json.dumps(text).encode()[1:-1]}:
@@ -246,7 +247,7 @@ class Index:
 
     def _index(self, name: str, stamp: tuple[int, int, int]) -> File | None:
         try:
-            data = (self.folder / name).read_bytes()
+            data = read_file(self.folder / name)
         except OSError:
             return None
         kept, starts, lengths, at, broken = [], [], [], 0, 0

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from acereason.view import health
+from acereason.view import liveness
 from acereason.view.data import Reader
 from acereason.view.index import Index
 from acereason.view.tail import Row
@@ -81,8 +81,8 @@ class RunsFolder:
             self._rows[name] = known
         row = known[1]
         now = time.time()
-        state = health.state(folder, now, row["torn"], row["step_seconds"])
-        return {**row, "state": state, "written": health.written(folder), "begun": health.begun(folder)}
+        state = liveness.state(folder, now, row["torn"], row["step_seconds"])
+        return {**row, "state": state, "written": liveness.written(folder), "begun": liveness.begun(folder)}
 
     def _follow(self, name: str, folder: Path) -> Followed:
         """The run's reader, made when first needed; those looked at longest ago are given up for it."""

@@ -4,7 +4,7 @@
     GET /api/runs            the overview      GET /api/run?run=NAME&version=V
     GET /api/responses?run=NAME&stage=…&step=…&outcome=…&truncated=…&family=…&text=…&start=…
     GET /api/group?run=NAME&file=F&problem=P   GET /api/text?run=…&file=…&problem=…&sample=…
-    GET /api/compare?first=NAME&second=NAME
+    GET /api/compare?first=NAME&second=NAME    GET /api/studies
 
 It reads and never writes. Only GET is known. What a web page elsewhere could do with a browser that reaches
 this server is refused: a Host header that is a foreign name (DNS rebinding), and every request that another
@@ -32,15 +32,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acereason.errors import ConfigError
-from acereason.view import assets, health
+from acereason.view import assets, liveness
 from acereason.view.compare import compare
 from acereason.view.groups import group, listing, whole
 from acereason.view.index import Filter
 from acereason.view.runs_folder import Followed, RunsFolder
+from acereason.view.studies import studies
 from acereason.view.tail import Row
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
+GRACE = 3  # seconds that open requests get when the server is told to end
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -67,6 +69,9 @@ def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
     def overview(_: Request) -> Response:
         return _json(runs.overview(PATIENCE))
 
+    def findings(_: Request) -> Response:
+        return _json(studies(runs.root))
+
     def of_run(answer: Answer) -> Callable[[Request], Response]:
         def endpoint(request: Request) -> Response:
             run = runs.get(request.query_params.get("run", ""))
@@ -86,7 +91,7 @@ def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
         return _json(compare(found[0].folder, found[1].folder, (pages_of[0], pages_of[1])))
 
     routes = [Route(path, page) for path in pages]
-    routes += [Route("/api/runs", overview), Route("/api/compare", both)]
+    routes += [Route("/api/runs", overview), Route("/api/compare", both), Route("/api/studies", findings)]
     answers = {"run": _run, "responses": _responses, "group": _group, "text": _text}
     routes += [Route(f"/api/{name}", of_run(answer)) for name, answer in answers.items()]
     return Guard(Starlette(routes=routes), host)
@@ -105,7 +110,11 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None] = lambd
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listener.getsockname()[1]}/")
         settings = uvicorn.Config(
-            application(root, host), log_level="warning", access_log=False, lifespan="off"
+            application(root, host),
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=GRACE,
         )
         uvicorn.Server(settings).run(sockets=[listener])
 
@@ -170,7 +179,7 @@ def _page(run: Followed) -> Row:
 def _run(run: Followed, request: Request) -> Row:
     known = request.query_params.get("version")
     run.reader.advance(4 * PATIENCE if known else PATIENCE)  # the first answer is to be drawn soon
-    state = health.state(run.folder, time.time(), run.reader.tail.torn, run.reader.step_seconds())
+    state = liveness.state(run.folder, time.time(), run.reader.tail.torn, run.reader.step_seconds())
     if known == run.reader.version():
         return {"same": True, "state": state}
     return {**run.reader.page(), "name": run.name, "state": state}

@@ -18,6 +18,8 @@ from typing import Any
 
 import msgspec
 
+from acereason.files import open_file
+
 Row = dict[str, Any]
 
 CHUNK = 1 << 20  # bytes decoded at once
@@ -66,7 +68,7 @@ class Tail:
         When `generation` has changed, the first batch is again the file's beginning."""
         end = time.monotonic() + seconds
         try:
-            file = self.path.open("rb")
+            file = open_file(self.path)
         except FileNotFoundError:
             self.missing = "is not there"
             if self.offset:

@@ -173,8 +173,9 @@ class EmbeddedSampler:
 
 def _engine(model: nn.Module, slots: int, threads: int | None, native: bool) -> Engine:
     device = next(model.parameters()).device
-    made = _faster(model, slots, threads, device) if native else None
-    return made or TorchEngine(model.config, slots, device)
+    half = bool(getattr(model, "halved", False))  # then the trainer's products are the sampler's
+    made = _faster(model, slots, threads, device) if native and not half else None
+    return made or TorchEngine(model.config, slots, device, half)
 
 
 def _faster(model: nn.Module, slots: int, threads: int | None, device: torch.device) -> Engine | None:

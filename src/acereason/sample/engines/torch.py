@@ -7,7 +7,8 @@ architectures without a faster one, for machines without a compiler, and for GPU
 not serve.
 
 Rows of the cache are kept dense: when a sixth of them are idle the last ones move down. Tokens are drawn as
-in the native engine. Rounding inside matrix products may depend on the size of the batch here.
+in the native engine. `half`: products in bfloat16, as `policy.halves` does in learning. Rounding inside
+matrix products may depend on the size of the batch here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from acereason.draws import uniforms
 from acereason.errors import SamplingError
-from acereason.policy import shards
+from acereason.policy import halves, shards
 from acereason.policy.output import float_logits, output_of
 from acereason.policy.state import full_tensors
 from acereason.sample.engines.cache import Cache
@@ -38,13 +39,15 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, config: Any, slots: int, device: torch.device) -> None:
+    def __init__(self, config: Any, slots: int, device: torch.device, half: bool = False) -> None:
         self._device, self._slots = device, slots
         self._row = list(range(slots + 1))  # row of the cache that holds each slot
         self._cache = Cache(slots + 1, device)
         self._model = shards.empty_model(config, Path(), torch.float32).eval()
         self._model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
         self._model.tie_weights()
+        if half:
+            halves.halve(self._model, keep_masters=False)
         self._output = output_of(self._model)
 
     @torch.no_grad()

@@ -18,9 +18,9 @@ from typing import Any, TypeVar, cast
 
 from transformers import GenerationConfig
 
-from acereason.chat import Format
 from acereason.errors import SamplingError
 from acereason.policy import model as models
+from acereason.policy import saved
 from acereason.policy.policy import Policy
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.servers.fleet import Fleet, Flight
@@ -76,15 +76,17 @@ class Served:
         """Refused: the servers are asked with the weights they have."""
         raise SamplingError("a served model is evaluated as it is; its weights cannot be updated from here")
 
-    def policy(self, tokenizer: str, format: Format) -> Policy:
-        """The face of the served model: its prompts, its ends, its texts, and no weights."""
+    def policy(self, tokenizer: str, format: str | None = None) -> Policy:
+        """The face of the served model: its prompts (in `format`, or as the tokenizer's folder says), its
+        ends, its texts, and no weights."""
         loaded = models.load_tokenizer(tokenizer)
         try:
             generation = GenerationConfig.from_pretrained(tokenizer)
         except OSError:
             generation = None
         config = SimpleNamespace(max_position_embeddings=self.limit)
-        policy = Policy(SimpleNamespace(config=config, generation_config=generation), loaded, format)
+        prompt = saved.choose(tokenizer, loaded, format)
+        policy = Policy(SimpleNamespace(config=config, generation_config=generation), loaded, prompt)
         self._end_ids = policy.end_ids
         return policy
 

@@ -10,6 +10,7 @@ ever executed, and nothing is decided by a floating-point tolerance.
     units.py      units, currencies and counting words, and what they measure
     texts.py      words, and times of day
     names.py      what may stand left of an equals sign
+    brackets.py   cutting a text outside of its brackets
     reading.py    cleaned text into shapes
     relations.py  equations, inequalities and the intervals they describe
     compare.py    are two shapes the same answer?

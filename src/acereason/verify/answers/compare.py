@@ -57,7 +57,7 @@ def _same(a: Shape, b: Shape) -> bool | None:
     if isinstance(a, Value) and isinstance(b, Value):
         return _values(a, b)
     if isinstance(a, Relation) and isinstance(b, Relation):
-        return relations_equal(a, b)
+        return _relations(a, b)
     if isinstance(a, Matrix) or isinstance(b, Matrix):
         return _matrices(a, b)
     united = _united(a, b)
@@ -108,12 +108,12 @@ def _clocks(a: Shape, b: Shape) -> bool:
     time, other = (a, b) if isinstance(a, Clock) else (b, a)
     if not isinstance(time, Clock):
         return False
+    face = (time.hour - 1) % 12 + 1
     if isinstance(other, Value):
-        other = Group("ratio", (other, Value(("num", Fraction(0)))))
+        return time.minute == 0 and other == Value(("num", Fraction(face)))
     if not isinstance(other, Group) or other.kind != "ratio" or len(other.items) != 2:
         return False
-    hours = {time.hour, (time.hour - 1) % 12 + 1}
-    shown = [Value(("num", Fraction(number))) for number in hours]
+    shown = [Value(("num", Fraction(number))) for number in (time.hour, face)]
     minute = Value(("num", Fraction(time.minute)))
     return any(same(hour, other.items[0]) for hour in shown) and bool(same(minute, other.items[1]))
 
@@ -123,7 +123,7 @@ def _as_values(shape: Shape, other: Shape, stated: bool = False) -> Shape:
     values."""
     if isinstance(shape, Relation) and not isinstance(other, Relation):
         value = assigned(shape, stated)
-        return shape if value is None else Value(value)
+        return shape if value is None else Value(value, shape.unit, shape.percent)
     if isinstance(shape, Group) and shape.kind == "set" and len(shape.items) == 1:
         member = isinstance(other, Value | Relation) or (isinstance(other, Group) and other.kind == "tuple")
         return shape.items[0] if member else shape
@@ -141,16 +141,15 @@ def _assignments(group: Group, other: Shape) -> Shape:
     """The values of one name in any order; those of several names in theirs, beside values alone."""
     relations = [item for item in group.items if isinstance(item, Relation)]
     names = [next(filter(None, relation.names), "") for relation in relations]
-    values = tuple(Value(assigned(relation) or ()) for relation in relations)
+    values = tuple(Value(assigned(relation) or (), relation.unit, relation.percent) for relation in relations)
     if isinstance(other, Group) and any(isinstance(item, Relation) for item in other.items):
         return group
     if len(set(names)) == 1:
         return Group("set" if group.kind == "either" else "list", values)
     if not isinstance(other, Group):
         return group
-    if other.kind in ("tuple", "list", "square", "set") and not any(
-        isinstance(i, Group) for i in other.items
-    ):
+    flat = not any(isinstance(item, Group) for item in other.items)
+    if flat and other.kind in ("tuple", "list", "square", "set"):
         return Group("ordered", values)
     return group
 
@@ -173,6 +172,16 @@ def _values(a: Value, b: Value) -> bool:
     if a.percent:
         return trees_equal(("div", a.tree, hundred), theirs)
     return trees_equal(a.tree, ("div", theirs, hundred))
+
+
+def _relations(a: Relation, b: Relation) -> bool | None:
+    """Two relations; with units on both sides, two names with values that are the same quantity."""
+    if (a.unit or a.percent) and (b.unit or b.percent):
+        values = assigned(a), assigned(b)
+        if a.names[0] != b.names[0] or values[0] is None or values[1] is None:
+            return relations_equal(a, b) if (a.unit, a.percent) == (b.unit, b.percent) else False
+        return _values(Value(values[0], a.unit, a.percent), Value(values[1], b.unit, b.percent))
+    return relations_equal(a, b)
 
 
 def _united(a: Shape, b: Shape) -> bool | None:
@@ -251,7 +260,7 @@ def _groups(a: Group, b: Group) -> bool | None:
         return _matched(list(a.items), list(b.items), same)
     if kinds & {"set", "either", "cases"} or (kinds & {"ratio", "case", *_NAMED} and len(kinds) > 1):
         return False
-    if "square" in kinds and kinds & {"tuple", "list"} and len(a.items) == 2:
+    if "square" in kinds and kinds & {"tuple", "list", "ordered"} and len(a.items) == 2:
         return False
     if len(a.items) != len(b.items):
         return False

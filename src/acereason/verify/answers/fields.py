@@ -103,10 +103,10 @@ def _points(names: list[str], small: frozenset[str]) -> Iterator[dict[str, Fract
 
 def _in_exponents(tree: Tree) -> frozenset[str]:
     """Variables that appear in exponents or in functions of whole numbers."""
-    found = frozenset().union(*(_in_exponents(p) for p in tree[1:] if isinstance(p, tuple)))
+    inside = frozenset().union(*(_in_exponents(p) for p in tree[1:] if isinstance(p, tuple)))
     if tree[0] == "pow":
-        found |= variables(tree[2])
-    return found | variables(tree) if tree[0] == "fn" else found
+        inside |= variables(tree[2])
+    return inside | variables(tree) if tree[0] == "fn" else inside
 
 
 def rationally_equal(a: Tree, b: Tree) -> bool:

@@ -352,3 +352,16 @@ def _number(text: str) -> Fraction:
     if exponent and abs(int(exponent)) > 5000:
         raise Unparsed("exponent too large")
     return Fraction(f"0{mantissa}") * Fraction(10) ** int(exponent or 0)
+
+
+def signs(tree: Tree) -> tuple[Tree, ...]:
+    """The tree for the upper and the lower of its ± signs; one tree when it has none."""
+    upper, lower = _signed(tree, 1), _signed(tree, -1)
+    return (upper,) if upper == lower else (upper, lower)
+
+
+def _signed(tree: Tree, sign: int) -> Tree:
+    if tree[0] == "pm":
+        inside = _signed(tree[2], sign)
+        return inside if tree[1] * sign > 0 else ("neg", inside)
+    return tuple(_signed(part, sign) if isinstance(part, tuple) else part for part in tree)

@@ -6,14 +6,14 @@ A unit is read off a value here; words that are no unit are not dropped, since "
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
+from acereason.verify.answers.brackets import split, unbalanced
 from acereason.verify.answers.clean import ROW, without_texts
 from acereason.verify.answers.evaluate import rounds_to
 from acereason.verify.answers.names import STATED, name_of
-from acereason.verify.answers.parse import MAX_DEPTH, Tree, parse
+from acereason.verify.answers.parse import MAX_DEPTH, Tree, parse, signs
 from acereason.verify.answers.rational import Irrational, TooLarge, Undefined, rational
 from acereason.verify.answers.shapes import (
     INFINITY,
@@ -35,7 +35,6 @@ from acereason.verify.answers.tokens import Unparsed
 from acereason.verify.answers.units import split_unit
 
 _AND, _OR = "\ue001", "\ue002"  # stand for the words
-_OPEN, _CLOSE = "([{", ")]}"
 _RELATIONS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!="}
 _RELATION = re.compile(r"\\(?:le|ge|ne)(?![A-Za-z])|[<>]=?|!=|=")
 _IN = re.compile(r"\\in(?![A-Za-z])")
@@ -79,7 +78,7 @@ def read(text: str, joined: bool = True, depth: int = 0) -> Shape:
         return Text(words)
     if "\\begin" in text and (tabular := _tabular(text, depth)) is not None:
         return tabular
-    if text[0] == "{" and text[-1] == "}" and not _unbalanced(text[1:-1]):
+    if text[0] == "{" and text[-1] == "}" and not unbalanced(text[1:-1]):
         return read(text[1:-1].strip(), joined, depth + 1)
     if joined and not any(mark in text for mark in ("(", "[", "\\{")):
         text = _THOUSANDS.sub(lambda m: m[0].replace(",", ""), text)
@@ -88,21 +87,6 @@ def read(text: str, joined: bool = True, depth: int = 0) -> Shape:
         if shape is not None:
             return shape
     return _value(text)
-
-
-def split(text: str, separator: Callable[[str, int], int]) -> list[str]:
-    """Cut outside of brackets. `separator(text, position)` gives the length of a separator or 0."""
-    parts, start, position, depth = [], 0, 0, 0
-    while position < len(text):
-        character = text[position]
-        depth += (character in _OPEN) - (character in _CLOSE)
-        length = separator(text, position) if depth == 0 else 0
-        if length:
-            parts.append(text[start:position])
-            start = position = position + length
-        else:
-            position += 1
-    return [*parts, text[start:]]
 
 
 def _member(text: str, depth: int) -> Shape | None:
@@ -191,8 +175,12 @@ def _named_alike(items: tuple[Shape, ...]) -> tuple[Shape, ...]:
         return items
     if not all(isinstance(item, Value) for item in rest):
         return items
-    sides = [(first.sides[0], item.tree) for item in rest if isinstance(item, Value)]
-    return (first, *(Relation(pair, (first.names[0], ""), ("=",)) for pair in sides))
+    values = [item for item in rest if isinstance(item, Value)]
+    names = (first.names[0], "")
+    return (
+        first,
+        *(Relation((first.sides[0], v.tree), names, ("=",), v.unit, v.percent) for v in values),
+    )
 
 
 def _relation(text: str, depth: int) -> Shape | None:
@@ -218,11 +206,12 @@ def _relation(text: str, depth: int) -> Shape | None:
     names = (*map(name_of, sides[:-1]), "" if last.startswith(STATED) else last)
     if operators == ["="] and names[0] and (whole := _named(sides, depth)) is not None:
         return whole
-    trees = [_side(s, n) for s, n in zip(sides, names, strict=True)]
+    values = [_side(s, n) for s, n in zip(sides, names, strict=True)]
+    measure = _measure(values)
     names = tuple(without_texts(name) for name in names)
     relations = tuple(
-        Relation(tuple(t[min(i, len(t) - 1)] for t in trees), names, tuple(operators))
-        for i in range(max(map(len, trees)))
+        Relation(tuple(v[min(i, len(v) - 1)].tree for v in values), names, tuple(operators), *measure)
+        for i in range(max(map(len, values)))
     )
     return relations[0] if len(relations) == 1 else Group("list", relations)
 
@@ -273,15 +262,23 @@ def _named(sides: list[str], depth: int) -> Shape | None:
     return Group("named", (Text(without_texts(sides[0])), inside))
 
 
-def _side(text: str, name: str) -> tuple[Tree, ...]:
-    """The tree of one side; two of them when there is a ± in it."""
+def _side(text: str, name: str) -> tuple[Value, ...]:
+    """The value of one side; two of them when there is a ± in it."""
     try:
         shape = _value(text)
     except Unparsed:
         if name:
-            return (("var", name),)
+            return (Value(("var", name)),)
         raise
-    return tuple(_single(item).tree for item in (shape.items if isinstance(shape, Group) else (shape,)))
+    return tuple(map(_single, shape.items if isinstance(shape, Group) else (shape,)))
+
+
+def _measure(sides: list[tuple[Value, ...]]) -> tuple[str, bool]:
+    """The one unit in which the sides of a relation are given, and whether that is percent."""
+    measures = {(side[0].unit, side[0].percent) for side in sides} - {("", False)}
+    if len(measures) > 1:
+        raise Unparsed("several units")
+    return measures.pop() if measures else ("", False)
 
 
 def _single(shape: Shape) -> Value:
@@ -307,7 +304,7 @@ def _contents(inside: str, opening: str, closing: str, kind: str, depth: int) ->
     if inside.endswith("\\"):  # "(…\}": the closing brace is an escaped one
         return None
     parts = [part.strip() for part in split(inside, lambda t, i: int(t[i] in ",;"))]
-    if not all(parts) or _unbalanced(inside):
+    if not all(parts) or unbalanced(inside):
         return None
     if not kind:
         if len(parts) != 2:
@@ -323,15 +320,6 @@ def _contents(inside: str, opening: str, closing: str, kind: str, depth: int) ->
 
 def _plain(inside: str) -> bool:
     return _RELATION.search(inside) is None and not inside.startswith(("(", "[", "\\{"))
-
-
-def _unbalanced(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += (character in _OPEN) - (character in _CLOSE)
-        if depth < 0:
-            return True
-    return depth != 0
 
 
 def _ratio(text: str, depth: int) -> Shape | None:
@@ -386,19 +374,6 @@ def _value(text: str) -> Shape:
         tree = ("mul", tree, ("num", Fraction(quantity.scale)))
     if tree[0] == "deg":
         tree = tree[1]
-    variants = _signs(tree)
+    variants = signs(tree)
     values = tuple(Value(t, quantity.unit, quantity.percent) for t in variants)
     return values[0] if len(values) == 1 else Group("list", values)
-
-
-def _signs(tree: Tree) -> tuple[Tree, ...]:
-    """The tree for the upper and the lower of its ± signs; one tree when it has none."""
-    upper, lower = _signed(tree, 1), _signed(tree, -1)
-    return (upper,) if upper == lower else (upper, lower)
-
-
-def _signed(tree: Tree, sign: int) -> Tree:
-    if tree[0] == "pm":
-        inside = _signed(tree[2], sign)
-        return inside if tree[1] * sign > 0 else ("neg", inside)
-    return tuple(_signed(part, sign) if isinstance(part, tuple) else part for part in tree)

@@ -50,11 +50,14 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A chain such as 1 < x ≤ 3. A side that only names something (x, f(x), Area) is its text."""
+    """A chain such as 1 < x ≤ 3. A side that only names something (x, f(x), Area) is its text; `unit` is
+    that of its values."""
 
     sides: tuple[Tree, ...]
     names: tuple[str, ...]
     operators: tuple[str, ...]
+    unit: str = ""
+    percent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ class Zygote:
         self._poll.register(self._channel, select.POLLIN)
         environment = {
             "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
+            "MALLOC_ARENA_MAX": "1",  # one a thread would take 64 MiB each of what a program may map
             "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
         }  # fmt: skip
         if "LD_LIBRARY_PATH" in os.environ:

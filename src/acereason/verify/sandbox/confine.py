@@ -94,6 +94,15 @@ def _mount(source: str, target: str, kind: str | None, flags: int, data: str | N
     _call(f"mount {target}", result)
 
 
+def need_descriptors(least: int) -> None:
+    """Raise the limit of open descriptors to at least this; OSError where it cannot be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < least:
+        if hard != resource.RLIM_INFINITY and hard < least:
+            raise OSError(f"{least} open descriptors (`ulimit -n` says {hard})")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, hard))
+
+
 def keep_only(descriptors: list[int], first: int) -> None:
     """Renumber these descriptors to `first`, … and close every other one from 3 on, whatever its number."""
     end = first + len(descriptors)

@@ -49,16 +49,18 @@ resource statistics string struct sys textwrap threading time traceback types ty
 """
 # where the library cannot be read after root is given up, what is not loaded now never will be
 REST = """
-abc argparse asyncio base64 binascii bz2 calendar codecs colorsys csv difflib dis email
-encodings.ascii encodings.idna encodings.latin_1 errno fcntl gc getpass glob gzip hashlib hmac html
-importlib inspect ipaddress keyword linecache locale logging lzma mmap multiprocessing pathlib pickle
-platform posixpath pprint sched secrets select selectors shlex shutil signal socket sqlite3 stat
-subprocess tempfile timeit unicodedata unittest urllib.parse urllib.request uuid warnings wave weakref
+abc argparse asyncio base64 binascii bz2 calendar codecs colorsys concurrent.futures.thread csv difflib dis
+email encodings.ascii encodings.idna encodings.latin_1 errno fcntl gc getpass glob graphlib gzip hashlib
+hmac html importlib inspect ipaddress keyword linecache locale logging lzma mmap multiprocessing
+multiprocessing.dummy multiprocessing.pool multiprocessing.queues multiprocessing.synchronize pathlib pickle
+platform posixpath pprint sched secrets select selectors shlex shutil signal socket sqlite3 stat subprocess
+tempfile timeit unicodedata unittest urllib.parse urllib.request uuid warnings wave weakref
 xml.etree.ElementTree zlib zoneinfo
 """
 KILL, LOOK = b"kill", b"look"
 THREADS = 512  # of one child
 SPARE_THREADS = 4096  # beyond those of the whole system, where the limit counts other work of the user too
+DESCRIPTORS = 32  # that the zygote and a child need
 COUNT_SECONDS = 0.05  # how often threads are counted there
 # 3 to 6 are free for a job's descriptors; the child keeps up to 7
 CHILDS = [runner.JOB, runner.OUTPUT, runner.FRAMES, runner.INPUT]
@@ -242,6 +244,7 @@ def main() -> None:
 def move_in(options: dict[str, Any]) -> dict[str, Any]:
     """Enter namespaces, load modules, change the root directory, drop root, prepare the
     confinement."""
+    confine.need_descriptors(DESCRIPTORS)
     instructions = filters.build()
     if instructions is None:
         raise OSError(f"no seccomp table for {os.uname().machine}")

@@ -12,6 +12,7 @@ async function get(path, parameters = {}) {
 const source = {
   live: true,
   overview: () => get("runs"),
+  studies: () => get("studies"),
   run: (run, version) => get("run", { run, version }),
   responses: (run, filter) => get("responses", { run, ...filter }),
   group: (run, file, problem) => get("group", { run, file, problem }),

@@ -2,7 +2,7 @@
 //
 //   #/                              the overview          #/run/NAME                 a run's curves
 //   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE
-//   #/compare?first=…&second=…      two runs
+//   #/compare?first=…&second=…      two runs             #/studies                  the claims
 "use strict";
 
 const EVERY = 1000; // milliseconds between two looks
@@ -32,19 +32,20 @@ function routeOf(hash) {
   const route = { query, rest, search: search ? `?${search}` : "", path };
   if (!source.live) return { ...route, run: source.held, view: what in RUN_VIEWS ? what : "" };
   if (where === "run" && run) return { ...route, run, view: what in RUN_VIEWS ? what : "" };
-  return where === "compare" ? { ...route, view: "compare" } : { ...route, view: "overview" };
+  return { ...route, view: Object.hasOwn(TOP_VIEWS, where) ? where : "overview" };
 }
 
+const TOP_VIEWS = { overview: overviewView, compare: compareView, studies: studiesView };
 const RUN_VIEWS = { "": curvesView, responses: listView, group: groupView };
 
 function viewOf(route) {
   if (route.run !== undefined) return RUN_VIEWS[route.view];
-  return route.view === "compare" ? compareView : overviewView;
+  return TOP_VIEWS[route.view];
 }
 
 /** The bar at the top: the way up, and the run's other views. */
 function bar(route) {
-  const tabs = route.run === undefined ? [] : [["", "curves"], ["responses", "responses"]];
+  const tabs = route.run === undefined ? [["overview", "runs"], ["studies", "studies"]] : [["", "curves"], ["responses", "responses"]];
   return el(
     "div",
     { class: "topbar" },
@@ -52,7 +53,7 @@ function bar(route) {
     route.run === undefined ? null : el("span", { class: "where" }, visible(route.run)),
     tabs.map(([view, name]) => {
       const here = (route.view || "") === view || (view === "responses" && route.view === "group");
-      const parts = view ? ["run", route.run, view] : ["run", route.run];
+      const parts = route.run === undefined ? [view] : view ? ["run", route.run, view] : ["run", route.run];
       return el("a", { href: address(...parts), class: "tab", "aria-current": here ? "page" : null }, name);
     }),
     el("span", { class: "alive", role: "status" }),

@@ -1,0 +1,61 @@
+"""`check`: everything that can be found wrong with a recipe before anything is paid for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from acereason import config
+from acereason.cli.common import RecipeFile, Settings, err, find_recipe, out
+from acereason.preflight import Finding, findings, refuse
+
+COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def check(
+    recipe: RecipeFile,
+    folder: Annotated[Path, typer.Option("--out", "-o", help="where the run would be")] = Path("runs/run"),
+    settings: Settings = None,
+) -> None:
+    """Read a recipe and everything it names, in seconds: files, rows, ids, formats, contexts, budgets,
+    servers, disk and memory.
+
+    Exits with 2 when something is wrong. `run`, `sft` and `rl` do the same before their first step; a file
+    with [[sources]] is checked as a curation."""
+    from acereason.cli.curate import curation_of
+
+    path = find_recipe(recipe)
+    if (curation := curation_of(path)) is not None:
+        from acereason.preflight.curation import findings as of_curation
+
+        found = of_curation(curation)
+    else:
+        found = findings(config.load(path, settings or []), folder)
+    show(found, out)
+    wrong = sum(finding.kind == "error" for finding in found)
+    if wrong:
+        out.print(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+        raise typer.Exit(2)
+    out.print("nothing is wrong")
+
+
+def show(found: Iterable[Finding], console: Console, softer: bool = False) -> None:
+    """Print findings, one a line; `softer` calls what is wrong a warning."""
+    for finding in found:
+        kind = "warning" if softer and finding.kind == "error" else finding.kind
+        line = Text.assemble((kind, COLOURS[kind]), f"  {finding.about}: {finding.text}")
+        console.print(line, soft_wrap=True)
+
+
+def before(recipe: config.Recipe, folder: Path) -> None:
+    """What every verb does before a run's folder is made: warnings are printed, errors raised."""
+    found = findings(recipe, folder)
+    for finding in found:
+        if finding.kind == "warning":
+            err.print(f"warning: {finding.about}: {finding.text}", markup=False, soft_wrap=True)
+    refuse(found)

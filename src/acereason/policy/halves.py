@@ -1,0 +1,145 @@
+"""bfloat16 products over float32 weights, on processors that compute them in hardware (AVX512-BF16, AMX).
+
+    if available(): halve(model)      matrices of the layers in bfloat16; norms in one pass
+    refresh(model)                    after the weights moved
+
+The float32 weights are the masters that the optimiser moves. Each matrix keeps a bfloat16 copy for the
+products of both passes; a weight's gradient is a bfloat16 product that is added up in float32. Everything
+else is float32: residual stream, norms, rotation, attention and head. Sampler and trainer use the same
+products, so they differ by the order of sums alone. oneDNN finds what the processor can do at run time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HALF = torch.bfloat16
+
+
+def available() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class _Product(torch.autograd.Function):
+    """x W^T in bfloat16; the gradient of W is added to its float32 sum at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, half: Tensor) -> Tensor:
+        x_half = x.to(HALF)
+        ctx.save_for_backward(x_half, half)
+        ctx.weight = weight
+        return F.linear(x_half, half)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, half = ctx.saved_tensors
+        g, weight = gradients[0].to(HALF), ctx.weight
+        if ctx.needs_input_grad[1]:
+            d = g.flatten(0, -2).t() @ x.flatten(0, -2)
+            weight.grad = d.float() if weight.grad is None else weight.grad.add_(d)
+        return g @ half if ctx.needs_input_grad[0] else None, None, None
+
+
+class HalfLinear(nn.Linear):
+    """A linear layer whose product is in bfloat16. `weight` may itself be bfloat16, where nothing is
+    learned."""
+
+    copied: Tensor | None
+    seen: tuple[int, int]
+
+    def copy_weight(self) -> Tensor:
+        """The bfloat16 copy, made anew when autograd knows of a change (see `refresh` for the others)."""
+        if self.weight.dtype == HALF:
+            return self.weight.detach()
+        now = (self.weight.data_ptr(), self.weight._version)
+        if self.copied is None or self.seen != now:
+            self.copied, self.seen = self.weight.detach().to(HALF), now
+        return self.copied
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] → [..., out] in bfloat16."""
+        out: Tensor = _Product.apply(x, self.weight, self.copy_weight())  # type: ignore[no-untyped-call]
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+
+class _Norm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, one: float) -> Tensor:
+        x = x.float()
+        scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + eps)
+        normed = x * scale
+        ctx.save_for_backward(normed, scale, weight)
+        ctx.one = one
+        return normed * (weight + one)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        normed, scale, weight = ctx.saved_tensors
+        g = gradients[0].float()
+        d_weight = (g * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        g = g * (weight + ctx.one)
+        return scale * (g - normed * (g * normed).mean(-1, keepdim=True)), d_weight, None, None
+
+
+class FusedNorm(nn.Module):
+    """A root-mean-square norm in few passes over memory; made from one by `_fuse`, which sets its numbers."""
+
+    weight: nn.Parameter
+    fused_eps: float
+    one: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., E] → [..., E] in float32."""
+        result: Tensor = _Norm.apply(x, self.weight, self.fused_eps, self.one)  # type: ignore[no-untyped-call]
+        return result
+
+
+def halve(model: Any, keep_masters: bool = True) -> None:
+    """Let a float32 model compute so, in place; parameters keep their names. Without masters, for sampling,
+    the matrices themselves become bfloat16."""
+    for module in model.base_model.modules():
+        if type(module) is nn.Linear:
+            _halve(module, keep_masters)
+        elif type(module).__name__.endswith("RMSNorm"):
+            _fuse(module)
+    model.halved = True
+
+
+def _halve(linear: Any, keep_masters: bool) -> None:
+    linear.__class__ = HalfLinear
+    linear.copied, linear.seen = None, (0, -1)
+    if not keep_masters:
+        linear.weight = nn.Parameter(linear.weight.detach().to(HALF), requires_grad=False)
+
+
+@torch.no_grad()
+def _fuse(norm: Any) -> None:
+    """Replace a norm's arithmetic by ours where it is x / rms · w or x / rms · (1 + w), found by trying."""
+    eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    if eps is None or getattr(norm, "weight", None) is None or norm.weight.ndim != 1:
+        return
+    own, size = norm.weight.data, len(norm.weight)
+    norm.weight.data = torch.linspace(0.5, 1.5, size)  # its own may hold nothing yet
+    x = torch.linspace(-2, 3, 3 * size).view(3, -1)
+    wanted = norm(x)
+    for one in (0.0, 1.0):
+        found = _Norm.apply(x, norm.weight, eps, one)  # type: ignore[no-untyped-call]
+        if torch.allclose(found, wanted, rtol=1e-5, atol=1e-6):
+            norm.fused_eps, norm.one, norm.__class__ = float(eps), one, FusedNorm
+            break
+    norm.weight.data = own
+
+
+@torch.no_grad()
+def refresh(model: Any) -> None:
+    """Copy the masters again: a fused optimiser moves weights without autograd knowing."""
+    if getattr(model, "halved", False):
+        for module in model.base_model.modules():
+            if isinstance(module, HalfLinear) and module.copied is not None:
+                module.copied.copy_(module.weight)
+                module.seen = (module.weight.data_ptr(), module.weight._version)

@@ -1,0 +1,116 @@
+"""The model of a recipe without its weights: is it there, and what fits into its context?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from acereason.config import Recipe
+from acereason.curate.fit import Length
+from acereason.errors import AceReasonError
+from acereason.preflight.finding import Finding
+
+WEIGHTS = ("*.safetensors",)
+
+
+def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
+    """The folder with its config and weights; or a hub id that is downloaded when the run begins."""
+    path = recipe.model.path
+    if path is None:
+        return
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        if looks_local(path):
+            yield Finding("error", "model", f"there is no folder {path}{_beside(folder)}")
+        else:
+            yield from _hub(path)
+        return
+    if not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
+        yield Finding(
+            "error", "model", f"{path} holds no *.safetensors; convert the weights, or fetch them whole"
+        )
+    if (config := of_folder(recipe)) is not None:
+        yield Finding("note", "model", f"{path}: {config.model_type}, context {context(recipe):,}")
+
+
+def looks_local(path: str) -> bool:
+    """Whether a path can be no hub id: it begins like a path, or has not exactly one slash."""
+    return path.startswith(("/", ".", "~")) or path.count("/") != 1
+
+
+def _beside(folder: Path) -> str:
+    near = [p.name for p in folder.parent.glob("*") if p.is_dir()] if folder.parent.is_dir() else []
+    return f"; beside it: {', '.join(sorted(near)[:6])}" if near else ""
+
+
+def _hub(path: str) -> Iterator[Finding]:
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(path, "config.json"), str)
+    if not cached and constants.HF_HUB_OFFLINE:
+        yield Finding(
+            "error", "model", f"{path} is no folder here, and as a hub id it is not in the cache while "
+            "HF_HUB_OFFLINE is set; name a folder, or unset it"
+        )  # fmt: skip
+    elif not cached:
+        yield Finding("warning", "model", f"{path} is no folder here; it is downloaded when the run begins")
+
+
+@lru_cache(maxsize=4)
+def _config(path: str, theta: float | None, wanted: int | None) -> Any:
+    from acereason.policy import model as models
+
+    return models._config(path, theta, wanted)
+
+
+def of_folder(recipe: Recipe) -> Any:
+    """The configuration of the model's folder with the recipe's changes; None when there is none here."""
+    path = recipe.model.path
+    if path is None or not (Path(path).expanduser() / "config.json").exists():
+        return None
+    return _config(str(Path(path).expanduser()), recipe.model.rope_theta, recipe.model.context)
+
+
+def context(recipe: Recipe) -> int | None:
+    """Most tokens of prompt and response together; None when it is not known without a download."""
+    if recipe.model.new is not None:
+        return recipe.model.new.max_position_embeddings
+    if recipe.model.context is not None:
+        return recipe.model.context
+    config = of_folder(recipe)
+    return None if config is None else int(config.max_position_embeddings)
+
+
+def prompt_length(recipe: Recipe) -> Length | None:
+    """Tokens of a problem's prompt; None when the tokenizer is not here yet."""
+    path = recipe.model.path
+    if path is None or not Path(path).expanduser().is_dir():
+        return None
+    from acereason.policy import model as models
+    from acereason.policy import saved
+    from acereason.policy.prompter import Prompter
+
+    folder = str(Path(path).expanduser())
+    tokenizer = models.load_tokenizer(folder)
+    prompt = saved.choose(folder, tokenizer, recipe.model.format, recipe.model.prompt)
+    prompter = Prompter(tokenizer, prompt)
+    return lambda problem: len(prompter.ids(problem))
+
+
+def budgets(recipe: Recipe, _: Path) -> Iterator[Finding]:
+    """No budget may be as long as the context, since a prompt comes before it."""
+    try:
+        room = context(recipe)
+    except AceReasonError:
+        return  # said by `model`
+    if room is None:
+        return
+    asked = [(f"stage.{s.name}.budget", s.budget) for s in recipe.stage]
+    for name, budget in [*asked, ("evaluation.budget", recipe.evaluation.budget)]:
+        if budget >= room:
+            yield Finding(
+                "error", name, f"{budget:,} tokens leave no room for a prompt in the context of {room:,}; "
+                "lower it, or raise model.context"
+            )  # fmt: skip

@@ -1,0 +1,242 @@
+"""Problems of reasoning-gym, the library of a hundred task generators: five families with worked solutions,
+and any generator without one.
+
+    rg-chain-sum, rg-leg-counting, rg-products, rg-linear, rg-gcd    integers, worked out, judged as math
+    rg:NAME                                                         the generator NAME, judged by its own
+    scorer
+
+The questions are reasoning-gym's own. A worked solution is what a pupil writes: one operation a line, each
+with its result, the answer in a box. The library is asked for when a family is first used: `pip install
+reasoning-gym`. Generators: https://github.com/open-thought/reasoning-gym (Stojanovski et al. 2025, arXiv
+2505.24760).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from acereason.errors import ConfigError, need
+from acereason.problems import Problem
+from acereason.procedural.family import Family, boxed, slipped
+
+Entry = Mapping[str, Any]  # question, answer, metadata, as reasoning-gym makes them
+Steps = list[tuple[str, int]]  # what is computed, and its result
+PREFIX = "rg:"
+_TERM = re.compile(r"([+-]?)(?:(\d+)\*)?([a-z])|([+-]?)(\d+)")
+
+
+def chain_sum(entry: Entry) -> Steps:
+    """Left to right: 4 - 1 = 3, 3 - 7 = -4, …"""
+    parts = entry["metadata"]["expression"].split()
+    total, steps = int(parts[0]), []
+    for sign, number in zip(parts[1::2], map(int, parts[2::2]), strict=True):
+        done = f"{total} {sign} {number}"
+        total = total + number if sign == "+" else total - number
+        steps.append((done, total))
+    return steps
+
+
+def leg_counting(entry: Entry) -> Steps:
+    """The legs of each kind of animal, then their running sum."""
+    legs = need("reasoning_gym.arithmetic.leg_counting", "base").ANIMALS
+    counts = entry["metadata"]["animals"].items()
+    steps = [
+        (f"{count} {animal}: {count} * {legs[animal]}", count * legs[animal]) for animal, count in counts
+    ]
+    total = steps[0][1]
+    for _, part in list(steps[1:]):
+        steps.append((f"{total} + {part}", total + part))
+        total += part
+    return steps
+
+
+def products(entry: Entry) -> Steps:
+    """The first factor digit by digit, then the sum of the parts."""
+    a, b = map(int, entry["metadata"]["expression"].split(" * "))
+    places = [int(digit) * 10**i for i, digit in enumerate(reversed(str(a)))][::-1]
+    steps = [(f"{part} * {b}", part * b) for part in places if part] or [(f"{a} * {b}", a * b)]
+    total = steps[0][1]
+    for _, part in list(steps[1:]):
+        steps.append((f"{total} + {part}", total + part))
+        total += part
+    return steps
+
+
+def linear(entry: Entry) -> Steps:
+    """a x + b = c: c - b, then divided by a."""
+    left, right = entry["metadata"]["equation"].replace(" ", "").split("=")
+    factor = constant = 0
+    for sign, times, variable, plain_sign, number in _TERM.findall(left):
+        if variable:
+            factor += int(f"{sign}{times or 1}")
+        else:
+            constant += int(f"{plain_sign}{number}")
+    x, rest = entry["metadata"]["variable"], int(right)
+    steps = []
+    if constant:
+        shown = f"{rest} {'-' if constant > 0 else '+'} {abs(constant)}"
+        rest -= constant
+        steps.append((f"{factor}*{x} = {shown}", rest))
+    return [*steps, (f"{x} = {rest} / {factor}", rest // factor)]
+
+
+def gcd(entry: Entry) -> Steps:
+    """Euclid: 147 = 8 * 18 + 3, 18 = 6 * 3 + 0; the result of a step is its remainder."""
+    b, a = sorted(entry["metadata"]["numbers"])
+    steps = []
+    while b:
+        steps.append((f"{a} = {a // b} * {b} +", a % b))
+        a, b = b, a % b
+    return steps
+
+
+LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...]]] = {
+    "rg-chain-sum": (
+        chain_sum,
+        "chain_sum",
+        (
+            {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 2},
+            {"min_terms": 4, "max_terms": 7, "min_digits": 2, "max_digits": 2},
+            {"min_terms": 4, "max_terms": 7, "min_digits": 2, "max_digits": 3},
+        ),
+    ),
+    "rg-leg-counting": (
+        leg_counting,
+        "leg_counting",
+        (
+            {"min_animals": 2, "max_animals": 3, "min_instances": 1, "max_instances": 9},
+            {"min_animals": 2, "max_animals": 4, "min_instances": 1, "max_instances": 15},
+            {"min_animals": 4, "max_animals": 6, "min_instances": 1, "max_instances": 15},
+        ),
+    ),
+    "rg-products": (
+        products,
+        "products",
+        (
+            {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
+            {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
+            {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 3},
+        ),
+    ),
+    "rg-linear": (
+        linear,
+        "simple_equations",
+        (
+            {"min_terms": 2, "max_terms": 3, "max_value": 10, "operators_weights": [0.5, 0.5, 0.0]},
+            {"min_terms": 2, "max_terms": 3, "max_value": 20, "operators_weights": [0.4, 0.4, 0.2]},
+            {"min_terms": 2, "max_terms": 4, "max_value": 50, "operators_weights": [0.4, 0.4, 0.2]},
+        ),
+    ),
+    "rg-gcd": (
+        gcd,
+        "gcd",
+        (
+            {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 60},
+            {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 150},
+            {"min_numbers": 2, "max_numbers": 2, "min_value": 10, "max_value": 999},
+        ),
+    ),
+}
+
+
+def family(name: str) -> Family | None:
+    """The family of a name above; None for a name that is none of these."""
+    if name in LEVELS:
+        _, dataset, levels = LEVELS[name]
+        problem = partial(_problem, name, dataset, levels)
+        return Family(name, "math", range(1, len(levels) + 1), problem, _respond, _mode)
+    if not name.startswith(PREFIX):
+        return None
+    dataset = name.removeprefix(PREFIX)
+    return Family(name, "reasoning-gym", range(1, 2), partial(_own, name, dataset), _no_teacher, _mode)
+
+
+def _check(dataset: str) -> None:
+    known = need("reasoning_gym.factory", "base").DATASETS
+    if dataset not in known:
+        raise ConfigError(f"reasoning-gym has no generator {dataset!r}; it has: {', '.join(sorted(known))}")
+
+
+def entry_of(dataset: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The one entry of a generator for a seed."""
+    made = need("reasoning_gym", "base").create_dataset(dataset, size=1, seed=seed, **settings)
+    found: dict[str, Any] = made[0]
+    return found
+
+
+def _identity(name: str, level: int, question: str) -> str:
+    return f"{name}-{level}-{hashlib.sha256(question.encode()).hexdigest()[:12]}"
+
+
+def _problem(
+    name: str, dataset: str, levels: tuple[dict[str, Any], ...], rng: random.Random, level: int
+) -> Problem:
+    entry = entry_of(dataset, levels[level - 1], rng.getrandbits(31))
+    question = entry["question"].strip()
+    return Problem(
+        id=_identity(name, level, question),
+        domain="math",
+        question=question,
+        answer=entry["answer"],
+        source="reasoning-gym",
+        meta={"family": name, "level": level, "metadata": _plain(entry["metadata"])},
+    )
+
+
+def _own(name: str, dataset: str, rng: random.Random, level: int) -> Problem:
+    """A problem that its generator judges; it may have no answer of its own (None)."""
+    _check(dataset)
+    entry = entry_of(dataset, {}, rng.getrandbits(31))
+    answer, question = entry.get("answer"), entry["question"].strip()
+    return Problem(
+        id=_identity(dataset, level, question),
+        domain="reasoning-gym",
+        question=question,
+        answer=None if answer is None else str(answer),
+        source="reasoning-gym",
+        meta={"family": name, "level": level, "dataset": dataset, "metadata": _plain(entry["metadata"])},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: what is no number, text, list or map becomes its text."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
+    """The worked solution; with `wrong` one step's result is off, and the answer with it where it is the
+    last."""
+    solve, _, _ = LEVELS[problem.meta["family"]]
+    steps = solve({"metadata": problem.meta["metadata"]})
+    answer = int(problem.answer or 0)
+    if wrong:
+        at = rng.randrange(len(steps))
+        steps = [*steps[:at], (steps[at][0], slipped(abs(steps[at][1]), rng)), *steps[at + 1 :]]
+        answer = slipped(abs(answer), rng)
+    return boxed("\n".join(_line(*step) for step in steps), answer)
+
+
+def _line(done: str, result: int) -> str:
+    return f"{done} {result}" if done.endswith("+") else f"{done} = {result}"
+
+
+def _no_teacher(problem: Problem, rng: random.Random, wrong: bool) -> str:
+    raise ConfigError(
+        f"{problem.meta['family']} has no worked solutions to fine-tune on; ask it in RL only "
+        f"(start from a fine-tuned model), or fine-tune on: {', '.join(LEVELS)}"
+    )
+
+
+def _mode(problem: Problem, text: str) -> str:
+    """Whether anything was worked out before the answer."""
+    thinking = text.partition("</think>")[0]
+    return "steps" if re.search(r"\d\s*[-+*/%]\s*\d", thinking) else "other"

@@ -1,0 +1,86 @@
+"""A run from a base model of a family of its own: cut vocabulary, bfloat16 products, resumed, exported
+whole."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+import tiny_run
+from acereason import config, program, runs
+from acereason.export import export
+from acereason.policy import vocabulary
+from acereason.procedural import generate
+from acereason.progress import Quiet
+from families import make_family
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random Gemma 3 with a tokenizer of 1,500 byte pairs."""
+    folder = tmp_path_factory.mktemp("base")
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    texts = [p.question for p in generate(["largest", "lists"], None, 400, 3, "train")]
+    texts += [f.read_text() for f in sorted(Path(vocabulary.__file__).parent.glob("*.py"))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500,
+        special_tokens=["<pad>", "<eos>", "<bos>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    made.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )
+    model = make_family("gemma3_text", vocab=1500, eos_token_id=1, pad_token_id=0, bos_token_id=2)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def recipe(base: Path, compute: str) -> config.Recipe:
+    data = copy.deepcopy(tiny_run.RECIPE)
+    data["model"] = {"path": str(base), "format": "plain", "vocabulary": "data"}
+    data["sft"] = {"epochs": 1, "batch_tokens": 800, "evaluate_prompts": 0}
+    data["placement"] = {"compute": compute, "parallel": "replicate"}
+    data["stage"] = [{**data["stage"][0], "steps": 2, "temperature": {}, "filter": {}}]
+    return config.parse(data)
+
+
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_a_run_and_its_export(
+    base: Path, tmp_path: Path, compute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary.cut, "__defaults__", (100,))
+    chosen = recipe(base, compute)
+    with tiny_run.coin(), runs.create(tmp_path / "run", chosen) as run:
+        program.run_all(run, Quiet(), until="sft")
+    with tiny_run.coin(), runs.resume(tmp_path / "run") as run:
+        program.run_all(run, Quiet())
+    check_export(base, tmp_path)
+
+
+def check_export(base: Path, folder: Path) -> None:
+    """Opens with transformers alone, has all the base's tokens, and says what the cut model says."""
+    own = folder / "run" / "models" / "math"
+    _, kept = vocabulary.read_kept(own) or ("", [])
+    out = export(folder / "run", folder / "out")
+    cut, whole, plain = (AutoModelForCausalLM.from_pretrained(f) for f in (own, out, base))
+    tokenizer: Any = AutoTokenizer.from_pretrained(out)
+    assert whole.config.vocab_size == 1500 > len(kept) == cut.config.vocab_size
+    assert tokenizer.get_vocab() == AutoTokenizer.from_pretrained(base).get_vocab()
+    ids = torch.tensor([[5, 3, 9, 40]])
+    rows = torch.tensor(kept)
+    assert torch.allclose(whole(rows[ids]).logits[..., rows], cut(ids).logits, atol=1e-5)
+    dropped = torch.tensor(sorted(set(range(1500)) - set(kept)))
+    same = torch.equal(
+        whole.get_input_embeddings().weight[dropped], plain.get_input_embeddings().weight[dropped]
+    )
+    assert same and not (out / vocabulary.FILE).exists()
