@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason.config import Temperature
-from acereason.sample.rules import RULES, Moment, Tracker, rule_of
-from acereason.sample.temperature import Calibration, Point
+from acereason.sample.rules import RULES, Moment, rule_of
+from acereason.sample.temperature import Calibration, Point, Tracker
 
 MET = Calibration(0.3, 0.85, Point(0.85, 0.3, 0.01), (), 1.9)
 

@@ -11,16 +11,11 @@ is a class here, its name in RULES and in `config.Temperature`; the loop knows n
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from acereason.config import Temperature
-from acereason.sample.temperature import T_MAX, T_MIN, Calibration
-
-log = logging.getLogger(__name__)
+from acereason.sample.temperature import Calibration, Tracker
 
 
 class Moment(NamedTuple):
@@ -97,28 +92,3 @@ RULES: dict[str, type[Rule]] = {
 def rule_of(settings: Temperature, state: Mapping[str, float]) -> Rule:
     """The rule that the settings name, as it stood."""
     return RULES[settings.rule](settings, state)
-
-
-@dataclass(slots=True)
-class Tracker:
-    """Holds H_T at `target`: after each step log T moves by `gain` times the correction that the curve's
-    elasticity says, log(target / H) / elasticity, and T by at most `max_factor`. Its state is `T` alone. With
-    a gain of 0, and where H is not a number, T stays what it is."""
-
-    T: float
-    target: float
-    gain: float
-    elasticity: float
-    max_factor: float = 1.1
-
-    def observe(self, H: float) -> None:
-        """Take one step's H_T, over all generated tokens of the batch, and move T."""
-        if self.gain == 0.0:
-            return
-        if not math.isfinite(H):
-            log.warning("a step's entropy is %s: the temperature stays at %.3f", H, self.T)
-            return
-        wanted = self.gain * math.log(self.target / max(H, 1e-6)) / self.elasticity
-        most = math.log(self.max_factor)
-        moved = self.T * math.exp(min(max(wanted, -most), most))
-        self.T = min(max(moved, min(T_MIN, self.T)), max(T_MAX, self.T))

@@ -11,11 +11,13 @@ truncated responses and groups without advantage included. Two ways to measure i
 
 `calibrate` measures H at some temperatures, widens them until they enclose the target, fits log H as a
 quadratic in log T to all that was measured, takes the T that the fit gives the target, measures there, and
-refines. What a stage does with it is a rule of `sample.rules`.
+refines. `Tracker` then keeps H_T at the target while the policy changes. Which of this a stage does is a rule
+of `sample.rules`.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -31,6 +33,7 @@ from acereason.problems import Problem
 from acereason.sample.ask import How, requests
 from acereason.sample.protocol import Completion, Request, Sampler
 
+log = logging.getLogger(__name__)
 Numbers = npt.NDArray[np.float64]
 T_MIN, T_MAX = 0.05, 5.0
 WIDER = 1.5  # factor beyond the measured temperatures
@@ -238,3 +241,28 @@ def calibrate_policy(
         return list(requests(policy, ranks.share(problems[: rule.prompts]), how))
 
     return calibrate(measure(sampler, at), rule.target, sorted(rule.candidates))
+
+
+@dataclass(slots=True)
+class Tracker:
+    """Holds H_T at `target`: after each step log T moves by `gain` times the correction that the curve's
+    elasticity says, log(target / H) / elasticity, and T by at most `max_factor`. Its state is `T` alone. With
+    a gain of 0, and where H is not a number, T stays what it is."""
+
+    T: float
+    target: float
+    gain: float
+    elasticity: float
+    max_factor: float = 1.1
+
+    def observe(self, H: float) -> None:
+        """Take one step's H_T, over all generated tokens of the batch, and move T."""
+        if self.gain == 0.0:
+            return
+        if not math.isfinite(H):
+            log.warning("a step's entropy is %s: the temperature stays at %.3f", H, self.T)
+            return
+        wanted = self.gain * math.log(self.target / max(H, 1e-6)) / self.elasticity
+        most = math.log(self.max_factor)
+        moved = self.T * math.exp(min(max(wanted, -most), most))
+        self.T = min(max(moved, min(T_MIN, self.T)), max(T_MAX, self.T))
