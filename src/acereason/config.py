@@ -238,7 +238,7 @@ class Stage(Struct, frozen=True):
     group: Group | Annotated[tuple[Group, ...], Meta(min_length=1)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
-    warmup: Count = 0
+    warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
     overlong: Literal["mask", "zero"] = "mask"
     filter: Filter = Filter()
@@ -280,7 +280,7 @@ class Rl(Struct, frozen=True):
     judges: Positive = 2
     overlap: bool = True  # accumulate the gradient of finished groups while the rest is being sampled
     importance_cap: Rate | None = None  # truncated importance weights, where sampler and trainer differ
-    max_k3: Rate | None = None  # stop when KL(sampler, trainer), estimated by k3, is above it in nats a token
+    max_k3: Rate | None = None  # most KL(sampler, trainer), nats a token, by k3; else `prepare.guarded` says
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
     false_positives: Share = 0.0
     false_negatives: Share = 0.0

@@ -27,6 +27,9 @@ from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Sampler
 from acereason.train import parallel
 
+K3_FLOAT32 = 1e-3  # nats a token: |difference| of 0.04, where rounding makes 1e-6
+K3_HALF = 0.05  # |difference| of 0.3, where bfloat16 makes 0.02
+
 
 def threads(recipe: Recipe) -> int:
     """How many threads this rank computes with."""
@@ -143,6 +146,17 @@ def _new(recipe: Recipe, data: Data) -> Policy:
     }
     model = models.new_model(architecture, recipe.seed, getattr(torch, recipe.model.dtype), **shape)
     return Policy(model, tokenizer, prompt)
+
+
+def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
+    """The recipe with an `rl.max_k3`, where it names none, that no rounding reaches: a sampler and a trainer
+    that are not the same model stop the run. Updates off the policy differ by design and are left alone."""
+    if recipe.rl.max_k3 is not None or recipe.rl.updates > 1:
+        return recipe
+    cpu = policy.model.device.type == "cpu" and not sampler.remote
+    exact = cpu and models.compute_dtype(policy.model) == torch.float32
+    rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if exact else K3_HALF)
+    return msgspec.structs.replace(recipe, rl=rl)
 
 
 def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:

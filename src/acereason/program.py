@@ -87,7 +87,7 @@ def _run_all(
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(workers=recipe.rl.judges))
         writer = stack.enter_context(checkpoint.Writer(run))
-        shop = Workshop(run, recipe, policy, sampler, judge, progress)
+        shop = Workshop(run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress)
         optimizer = _optimizer(shop, position)
         if found:
             checkpoint.load_optimizers(found[0], optimizer)

@@ -60,13 +60,61 @@ ROWS: dict[str, Callable[[int], Row]] = {
         "task_id": f"HumanEval/{i}", "prompt": "def f(x):\n    ...", "canonical_solution": "",
         "entry_point": "f", "test": "def check(candidate): pass",
     },
+    "agentica-project/rllm": lambda i: {
+        "problem": f"Q{i}", "solution": "s", "answer": f"{i:03d}", "year": 2024, "aime_number": 1 + i // 15,
+        "problem_number": 1 + i % 15, "difficulty": 2.0,
+    },
+    "MathArena/aime_2026": lambda i: {"problem_idx": i, "problem": f"Q{i}", "answer": i},
+    "math-ai/aime26": lambda i: {"problem": f"Q{i}", "answer": str(i), "id": str(i)},
+    "openai/gsm8k": lambda i: {"question": f"Q{i}", "answer": f"So <<1+{i}=2>>.\n#### 1,{i:03d}"},
+    "EleutherAI/hendrycks_math": lambda i: {
+        "problem": f"Q{i}", "level": "Level 5", "type": "Algebra", "solution": f"so $\\boxed{{x^{{{i}}}}}$",
+    },
+    "math-ai/amc23": lambda i: {"id": i, "question": f"Q{i}", "answer": float(i), "url": "u"},
+    "math-ai/minervamath": lambda i: {"question": f"Q{i}", "answer": f"{i} eV"},
+    "svc-huggingface/minerva-math": lambda i: {
+        "problem": f"Q{i}", "solution": f"so $\\boxed{{{i}}}$", "type": "Physics", "idx": i,
+    },
+    "math-ai/olympiadbench": lambda i: {
+        "id": i, "question": f"Q{i}", "final_answer": [f"{i}", f"{i + 1}"][: 1 + i % 2],
+        "subfield": "Algebra", "context": None, "image_1": None,
+    },
+    "ChenxinAn-fdu/POLARIS": lambda i: {
+        "data_source": "", "prompt": [{"role": "user", "content": f"Q{i}? Put it in \\boxed{{}}."}],
+        "ability": "math", "reward_model": {"ground_truth": [f"${i}$"], "style": "rule"},
+        "extra_info": {"index": i},
+    },
+    "Idavidrein/gpqa": lambda i: {
+        "Question": f"Q{i}", "Correct Answer": f"right {i}", "Incorrect Answer 1": f"a {i}",
+        "Incorrect Answer 2": f"b {i}", "Incorrect Answer 3": f"c {i}", "Record ID": f"rec{i}",
+        "Subdomain": "x",
+    },
+    "TIGER-Lab/MMLU-Pro": lambda i: {
+        "question_id": i, "question": f"Q{i}", "options": [f"o{k}" for k in range(9)] + ["N/A"],
+        "answer": "ABCDEFGHI"[i % 9], "answer_index": i % 9, "cot_content": "", "category": "law", "src": "s",
+    },
+    "openai/openai_humaneval": lambda i: {
+        "task_id": f"HumanEval/{i}", "prompt": "def f(x):\n    ...", "canonical_solution": "",
+        "entry_point": "f", "test": "def check(candidate): pass",
+    },
+    "google-research-datasets/mbpp": lambda i: {
+        "source_file": "", "task_id": i, "prompt": "Write f.", "code": "", "test_imports": [],
+        "test_list": ["assert f(1) == 2"],
+    },
+    "PRIME-RL/PRIME": lambda i: {
+        "source_file": "", "task_id": i, "prompt": "Write f.", "code": "", "test_imports": ["import math"],
+        "test_list": ["assert f(1) == 2"], "instruction": "Write f.",
+    },
     "evalplus/mbppplus": lambda i: {
         "task_id": i, "code": "", "prompt": "Write f.", "source_file": "", "test_imports": [],
         "test_list": ["assert f(1) == 2"], "test": "assert f(1) == 2",
     },
 }  # fmt: skip
 CASES = [
-    (b.name, layout.id, b.rows) for b in BENCHMARKS.values() if b.name != "lcb_v6" for layout in b.layouts
+    (b.name, layout.id, layout.rows or b.rows)
+    for b in BENCHMARKS.values()
+    if b.name != "lcb_v6"
+    for layout in b.layouts
 ]
 
 
@@ -95,7 +143,7 @@ def test_other_columns_or_numbers_are_refused_with_the_difference(
         load(name, str(short))
     assert f"instead of {rows}" in load(name, str(short), check_rows=False).about
     renamed = [{("Other" if k == next(iter(row)) else k): v for k, v in row.items()} for row in made]
-    with pytest.raises(DataError, match=rf"missing: {next(iter(made[0]))}; unexpected: Other"):
+    with pytest.raises(DataError, match=rf"missing: {next(iter(made[0]))}; unexpected: .*Other"):
         load(name, str(write(tmp_path / "test_renamed.jsonl", renamed)))
     with pytest.raises(DataError, match="some twice"):
         load(name, str(write(tmp_path / "test_twice.jsonl", [*made[:-1], made[0]])))
@@ -111,6 +159,11 @@ def test_answers_are_what_is_meant(tmp_path: Path) -> None:
     assert answers("aime24", "HuggingFaceH4/aime_2024", 30)[7] == "7"
     assert answers("aime24", "math-ai/aime24", 30)[7] == "7"
     assert answers("brumo25", "MathArena/brumo_2025", 30)[7] == "7"
+    assert answers("gsm8k", "openai/gsm8k", 1319)[7] == "1007"
+    assert answers("math", "EleutherAI/hendrycks_math", 5000)[7] == "x^{7}"
+    assert answers("amc23", "math-ai/amc23", 40)[7] == "7"
+    assert answers("olympiadbench", "math-ai/olympiadbench", 674)[7] == "7, 8"
+    assert answers("olympiadbench", "ChenxinAn-fdu/POLARIS", 675)[7] == "$7$"
     bad = [ROWS["math-ai/aime25"](i) | {"answer": "12 or so"} for i in range(30)]
     with pytest.raises(DataError, match=r"line 1: .*aime25/0.*integer.*'12 or so'"):
         load("aime25", str(write(tmp_path / "bad.jsonl", bad)))
@@ -223,3 +276,51 @@ def test_programs_of_assertions_judge(name: str, tmp_path: Path) -> None:
             response = Response(problem.id, 0, f"</think>\n```python\n{code}```\n")
             expected = "correct" if code in RIGHT else "wrong"
             assert judge.verify(problem, response).outcome == expected, code
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"), [("gpqa_diamond", "Idavidrein/gpqa"), ("mmlu_pro", "TIGER-Lab/MMLU-Pro")]
+)
+def test_choices_are_shown_under_letters_and_judged_by_the_letter(
+    name: str, layout: str, tmp_path: Path
+) -> None:
+    made = [ROWS[layout](i) for i in range(40)]
+    problems = load(name, str(write(tmp_path / "test_diamond.jsonl", made)), check_rows=False).problems
+    again = load(name, str(tmp_path / "test_diamond.jsonl"), check_rows=False).problems
+    assert problems == again and len({p.answer for p in problems}) >= 4
+    with Judge(1) as judge:
+        for problem, row in zip(problems, made, strict=True):
+            right, options = str(problem.answer), problem.meta["options"]
+            wanted = row.get("Correct Answer", f"o{row.get('answer_index')}")
+            assert options["ABCDEFGHIJ".index(right)] == wanted and "N/A" not in options
+            assert f"({right}) {wanted}\n" in prompt(problem, "chatml-1.1") + "\n"
+            other = "B" if right == "A" else "A"
+            for said, verdict in {
+                right: "correct", f"({right.lower()})": "correct", f"\\text{{{right}.}}": "correct",
+                f"{right}) {wanted}": "correct", f"\\textbf{{({right})}}": "correct", wanted: "correct",
+                other: "wrong", f"{right} or {other}": "wrong", "Z": "wrong", "42": "wrong",
+            }.items():  # fmt: skip
+                response = Response(problem.id, 0, f"so</think>\\boxed{{{said}}}")
+                assert judge.verify(problem, response).outcome == verdict, said
+
+
+def test_livecodebench_by_any_window(tmp_path: Path) -> None:
+    dates = ["2024-09-01", "2024-10-01", "2024-12-31", "2025-01-01"]
+    file = str(write(tmp_path / "test.jsonl", [lcb(i, date) for i, date in enumerate(dates)]))
+    found = load("lcb_2024-10-01_2025-01-01", file)
+    assert [p.released for p in found.problems] == dates[
+        1:3
+    ] and "2 questions, contests 2024-10-01" in found.about
+    with pytest.raises(DataError, match="found none"):
+        load("lcb_2023-01-01_2023-02-01", file)
+    with pytest.raises(ConfigError, match="first day before"):
+        load("lcb_2025-01-01_2024-10-01", file)
+
+
+def test_livecodebench_dates_may_be_timestamps(tmp_path: Path) -> None:
+    import datetime
+
+    rows = [lcb(1, "x") | {"contest_date": datetime.datetime(2024, 9, 1)}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "lcb.parquet")
+    found = load("lcb_v5", str(tmp_path / "lcb.parquet"), check_rows=False)
+    assert found.problems[0].released == "2024-09-01"

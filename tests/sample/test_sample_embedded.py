@@ -219,10 +219,10 @@ def test_without_a_compiler_pytorch_takes_over_and_says_so(
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
             patch.setenv(variable, value)
             patch.setenv("ACEREASON_CACHE", str(tmp_path))
-            native_engine.open_library.cache_clear()
+            native_engine._open.cache_clear()
             assert EmbeddedSampler(make("qwen3")).engine == "torch"
             assert message in caplog.records[-1].getMessage()
-    native_engine.open_library.cache_clear()
+    native_engine._open.cache_clear()
 
 
 def test_library_is_rebuilt_for_another_source_or_flag(tmp_path: Path, monkeypatch: Any) -> None:

@@ -36,6 +36,18 @@ def test_questions_that_arms_share_are_drawn_together() -> None:
     assert paired.se < 0.5 * estimate(GAIN, arms, [0]).se
 
 
+def test_questions_that_seeds_share_are_not_made_more_by_them() -> None:
+    own = drawn({"before": 0.4, "after": 0.5}, 8, 200)
+    same = {
+        (name, seed): record(name, seed, {"math": outcome(r.outcomes["rl"]["math"].right, 8, "the same")})
+        for (name, seed), r in ((key, own[key[0], 0]) for key in own)
+    }
+    one = estimate(GAIN, {key: r for key, r in same.items() if key[1] == 0}, [0])
+    eight = estimate(GAIN, same, range(8))
+    assert eight.se == pytest.approx(one.se * math.sqrt(8 / 7), rel=0.1)
+    assert estimate(GAIN, own, range(8)).se < 0.7 * one.se
+
+
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(3, 0.0), (3, 0.01), (5, 0.01), (8, 0.02)])
 def test_intervals_cover_the_truth(seeds: int, seed_sd: float) -> None:
     """True gain 10 points; 60 experiments; the interval should hold at least 95 % of the time."""

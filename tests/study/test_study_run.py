@@ -155,3 +155,19 @@ def test_killed_at_any_moment_the_same_command_goes_on(done: tuple[Path, list[st
         )
         assert whole["outcomes"] == killed["outcomes"] and whole["training"] == killed["training"]
     assert model_of(tmp_path / "out", record.stem)
+
+
+def test_an_arm_whose_process_is_killed_is_told_and_tried_again(tmp_path: Path) -> None:
+    _, jobs, _ = planned(tmp_path)
+    folders = runner.Folders(tmp_path / "runs", tmp_path / "results")
+    wanted = [job for job in runner.missing(jobs, folders) if job.phase == "base"][:1]
+    crew = runner.Crew(list(wanted), folders, 1, lambda _: None)
+    crew.begin()
+    process = next(iter(crew.going.values()))[0]
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    crew.end()
+    assert crew.failed == {wanted[0].address: "its process ended with status -9"}
+    assert "status -9" in str(Results(tmp_path / "results").failure(wanted[0].address))
+    assert runner.run(runner.missing(jobs, folders)[:1], folders, 1, lambda _: None) == {}
+    assert Results(tmp_path / "results").failure(wanted[0].address) is None

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from acereason.config import Filter, Stage, Stop, Temperature
 from acereason.problems import Problem
-from acereason.train.stages import PoolState, PromptPool, best, candidates, finished, warmed, within
+from acereason.train.stages import PoolState, PromptPool, best, candidates, finished, learning_rate, within
 
 
 def problems(n: int, domain: str = "math") -> list[Problem]:
@@ -91,6 +91,15 @@ def test_stop_rules() -> None:
     assert "truncated" in (finished(Stop(truncated_below=0.1), [(0.5, 0.05, 9)] * 5) or "")
     assert finished(Stop(patience=3), [(0.1, 0, 9)] * 3 + [(0.2, 0, 9)] * 3) is None
     assert "no gain" in (finished(Stop(patience=3), [(0.2, 0, 9)] * 6) or "")
+    assert finished(Stop(tokens=100), [(0.5, 0, 99)]) is None
+    assert "100 tokens" in (finished(Stop(tokens=100), [(0.5, 0, 99), (0.5, 0, 1)]) or "")
+
+
+def test_the_learning_rate_rises_over_its_warm_up() -> None:
+    stage = Stage("math", "math", budget=8, steps=9, learning_rate=1e-6, warmup=4)
+    rates = [learning_rate(stage, step) for step in range(6)]
+    assert rates == pytest.approx([0.25e-6, 0.5e-6, 0.75e-6, 1e-6, 1e-6, 1e-6])
+    assert learning_rate(Stage("math", "math", budget=8, steps=9), 0) == 1e-6
 
 
 def test_a_stage_stops_when_the_dev_split_gains_no_more() -> None:
@@ -99,12 +108,6 @@ def test_a_stage_stops_when_the_dev_split_gains_no_more() -> None:
     assert "that of step 10" in (finished(rule, [], [*dev, (30, 0.2)]) or "")
     assert finished(rule, [], [*dev, (30, 0.31)]) is None
     assert finished(Stop(), [], [*dev, (30, 0.2)]) is None
-
-
-def test_the_learning_rate_rises_over_the_warm_up() -> None:
-    stage = Stage("s", "math", budget=9, steps=9, learning_rate=8e-6, warmup=4)
-    assert [warmed(stage, step) for step in range(6)] == [2e-6, 4e-6, 6e-6, 8e-6, 8e-6, 8e-6]
-    assert warmed(Stage("s", "math", budget=9, steps=9, learning_rate=8e-6), 0) == 8e-6
 
 
 def test_settings_that_need_each_other_are_refused_apart() -> None:

@@ -56,7 +56,9 @@ def evaluate(
 ) -> None:
     """avg@k and pass@k on the paper's benchmarks or problems of one's own, with errors. Resumable in --out.
 
-    Known benchmarks: aime24 aime25 hmmt25 brumo25 math500 lcb_v5 lcb_v6 humaneval_plus mbpp_plus."""
+    Known benchmarks: aime24 aime25 aime26 hmmt25 brumo25 amc23 math500 math gsm8k minerva olympiadbench
+    gpqa_diamond mmlu_pro humaneval humaneval_plus mbpp mbpp_plus lcb_v5 lcb_v6, and lcb_FIRST_AFTER for any
+    window of LiveCodeBench, e.g. lcb_2024-10-01_2025-02-01."""
     if (model is None) == (responses is None):
         raise ConfigError("give a model or servers to ask, or --responses to grade, and not both")
     if (benchmarks is None) == (problems is None):

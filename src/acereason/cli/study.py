@@ -39,9 +39,9 @@ def list_() -> None:
     """The claims, with their seeds and what decides them."""
     for name in spec.shipped():
         study = spec.load(name)
-        out.print(f"{name:<4} {study.title}", markup=False)
+        out.print(f"{name:<8} {study.title}", markup=False)
         rules = "; ".join(f"{e.name} > {e.delta:g}" for e in study.effect if e.decides)
-        out.print(f"     {rules}; {len(study.seeds)} seeds", style="dim", markup=False)
+        out.print(f"         {rules}; {len(study.seeds)} seeds", style="dim", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -71,7 +71,7 @@ def run(
         for job in jobs:
             out.print(f"{job.address}  {job.study} {job.name}, seed {job.seed}", markup=False)
         return
-    failed = runner.run(jobs, folders, workers, lambda text: err.print(text, markup=False))
+    failed = runner.run(jobs, folders, workers, lambda text: err.print(text, markup=False, soft_wrap=True))
     _told(findings.write(studies, ground, Results(records), pages), pages)
     if failed:
         raise typer.Exit(1)
@@ -143,5 +143,5 @@ def _told(verdicts: list[Verdict], pages: Path) -> None:
     for v in verdicts:
         effect = next((e for e in v.effects if e.decides), None)
         shown = f": {effect.name} {findings.number(effect)}" if effect else f" ({v.done} of {v.arms} arms)"
-        out.print(f"{v.study:<4} {v.verdict:<13} {v.title}{shown}", markup=False)
+        out.print(f"{v.study:<8} {v.verdict:<13} {v.title}{shown}", markup=False, soft_wrap=True)
     out.print(f"{pages / 'findings.md'}", markup=False)

@@ -69,10 +69,17 @@ def native_source(name: str) -> str:
     return text.replace("#pragma once\n", "")
 
 
-NATIVE_FLAGS = (
-    *("-std=gnu++17", "-O3", "-march=native", "-ffp-contract=fast"),
-    *("-pthread", "-Wno-psabi", "-Wno-unused-function"),
-)
+def architecture() -> str:
+    """The processor that native code is compiled for: `$ACEREASON_NATIVE_ARCH`, as the compiler's -march
+    takes it (x86-64-v3 for AVX2, x86-64-v4 for AVX-512), or "portable"; else this machine's own."""
+    return os.environ.get("ACEREASON_NATIVE_ARCH") or "native"
+
+
+def build_native(name: str, architecture: str) -> Built:
+    """Compile `native/NAME.cpp` for an architecture; see `build`."""
+    march = () if architecture == "portable" else (f"-march={architecture}",)
+    flags = ("-std=gnu++17", "-O3", "-ffp-contract=fast", "-pthread", "-Wno-psabi", "-Wno-unused-function")
+    return build(name, native_source(f"{name}.cpp"), "c++", (*flags, *march))
 
 
 def find_compiler(language: str) -> str | None:

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from acereason.errors import SamplingError
-from acereason.native.build import NATIVE_FLAGS, build, load, native_source
+from acereason.native.build import architecture, build_native, load
 from acereason.policy import llama as decoder
 from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.packing import Pack
@@ -64,12 +64,15 @@ class _Batch(ctypes.Structure):
     _fields_ = [(name, _pointer) for name in ARRAYS]
 
 
-@functools.cache
 def open_library() -> ctypes.CDLL | None:
-    """The compiled library; tried once a process."""
-    if os.environ.get("ACEREASON_NATIVE") == "0":
-        return None
-    library = load(build("learn", native_source("learn.cpp"), "c++", NATIVE_FLAGS))
+    """The compiled library, unless ACEREASON_NATIVE=0."""
+    return None if os.environ.get("ACEREASON_NATIVE") == "0" else _open(architecture())
+
+
+@functools.cache
+def _open(architecture: str) -> ctypes.CDLL | None:
+    """Tried once a process."""
+    library = load(build_native("learn", architecture))
     if library is not None:
         library.acereason_tape.restype = _pointer
         library.acereason_free.argtypes = [_pointer]

@@ -44,26 +44,29 @@ class _TemperedHead(torch.autograd.Function):
         output = replace(form, weight=weight_VE, bias=bias_V)
         # room for all results first: small tensors kept between the chunks would pin the heap behind them,
         # and the C library's allocator would then never reuse a chunk's place
-        logprob_M, logsum_M, entropy_M = (torch.empty_like(scale_M) for _ in range(3))
+        results_4M = torch.empty(4, len(scale_M), dtype=scale_M.dtype, device=scale_M.device)
         for rows in _chunks(len(targets_M), chunk):
             logits_CV = float_logits(hidden_ME[rows], output)
-            found = _statistics(logits_CV, targets_M[rows], scale_M[rows])
-            logprob_M[rows], logsum_M[rows], entropy_M[rows] = found
-        ctx.save_for_backward(hidden_ME, weight_VE, bias_V, targets_M, scale_M, logsum_M)
+            for result, found in zip(
+                results_4M, _statistics(logits_CV, targets_M[rows], scale_M[rows]), strict=True
+            ):
+                result[rows] = found
+        logprob_M, top_M, logmass_M, entropy_M = results_4M.unbind()
+        ctx.save_for_backward(hidden_ME, weight_VE, bias_V, targets_M, scale_M, top_M, logmass_M)
         ctx.chunk, ctx.form = chunk, form
         ctx.mark_non_differentiable(entropy_M)
         return logprob_M, entropy_M
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden_ME, weight_VE, bias_V, targets_M, scale_M, logsum_M = ctx.saved_tensors
+        hidden_ME, weight_VE, bias_V, targets_M, scale_M, top_M, logmass_M = ctx.saved_tensors
         output = replace(ctx.form, weight=weight_VE, bias=bias_V)
         d_hidden = torch.empty_like(hidden_ME)
-        d_weight = torch.zeros_like(weight_VE, dtype=logsum_M.dtype)
-        d_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=logsum_M.dtype)
+        d_weight = torch.zeros_like(weight_VE, dtype=scale_M.dtype)
+        d_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=scale_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
             logits = float_logits(hidden_ME[rows], output)
-            here = (targets_M[rows], scale_M[rows], logsum_M[rows], gradients[0][rows])
+            here = (targets_M[rows], scale_M[rows], top_M[rows], logmass_M[rows], gradients[0][rows])
             d = output.slope(logits, _gradient(logits, *here, hidden_ME.dtype))
             d_hidden[rows] = d @ weight_VE
             _add_product(d_weight, d.t(), hidden_ME[rows])
@@ -95,24 +98,34 @@ def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def _statistics(logits: Tensor, targets: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """log π_T(target), logsumexp(z) and H_T of each row."""
+def _statistics(logits: Tensor, targets: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log π_T(target), the highest logit, log Σ exp(z) and H_T of each row; z = (logit - highest) / T, which
+    stays exact where T is next to nothing."""
     if logits.is_cuda and (kernels := _kernels()):
         return kernels.statistics(logits, targets, scale)  # type: ignore[no-any-return]
-    z = logits * scale[:, None]
-    logsum = torch.logsumexp(z, -1)
-    logprob = z.gather(1, targets[:, None]).squeeze(1) - logsum
-    entropy = logsum - (torch.exp(z - logsum[:, None]) * z).sum(-1)
-    return logprob, logsum, entropy
+    top = logits.amax(-1)
+    z = (logits - top[:, None]).mul_(scale[:, None])
+    p = z.exp()
+    mass = p.sum(-1)
+    chosen, logmass = z.gather(1, targets[:, None]).squeeze(1), mass.log()
+    return chosen - logmass, top, logmass, logmass - p.mul_(z).sum(-1) / mass
 
 
 def _gradient(
-    logits: Tensor, targets: Tensor, scale: Tensor, logsum: Tensor, weight: Tensor, dtype: torch.dtype
+    logits: Tensor,
+    targets: Tensor,
+    scale: Tensor,
+    top: Tensor,
+    logmass: Tensor,
+    weight: Tensor,
+    dtype: torch.dtype,
 ) -> Tensor:
     """d (Σ weight · log π_T(target)) / d logits; d log π(y) / dz = onehot(y) - softmax(z)."""
     if logits.is_cuda and (kernels := _kernels()):
-        return kernels.gradient(logits, targets, scale, logsum, weight, dtype)  # type: ignore[no-any-return]
-    d = torch.exp(logits * scale[:, None] - logsum[:, None]).neg_()
+        found: Tensor = kernels.gradient(logits, targets, scale, top, logmass, weight, dtype)
+        return found
+    z = (logits - top[:, None]).mul_(scale[:, None]).sub_(logmass[:, None])
+    d = z.exp_().neg_()
     d.scatter_add_(1, targets[:, None], torch.ones_like(d[:, :1]))
     return d.mul_((weight * scale)[:, None]).to(dtype)
 

@@ -16,53 +16,62 @@ BLOCK = 4096  # logits of a row at a time
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _statistics(logits, targets, scales, logprobs, logsums, entropies, V: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _statistics(  # type: ignore[no-untyped-def]
+    logits, targets, scales, logprobs, tops, logmasses, entropies, V: tl.constexpr, BLOCK: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     scale = tl.load(scales + row)
     top = tl.full((), float("-inf"), tl.float32)
-    mass = tl.zeros((), tl.float32)  # Σ exp(z - top)
-    weighted = tl.zeros((), tl.float32)  # Σ exp(z - top) z
+    mass = tl.zeros((), tl.float32)  # Σ exp(z), z = (logit - top) x scale
+    weighted = tl.zeros((), tl.float32)  # Σ exp(z) z
     for start in range(0, V, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        z = tl.load(logits + row * V + at, mask=at < V, other=float("-inf")) * scale
-        new = tl.maximum(top, tl.max(z, 0))
-        p = tl.exp(z - new)
-        shrink = tl.exp(top - new)
+        raw = tl.load(logits + row * V + at, mask=at < V, other=float("-inf"))
+        new = tl.maximum(top, tl.max(raw, 0))
+        z = tl.where(at < V, (raw - new) * scale, -1e30)
+        p = tl.exp(z)
+        moved = tl.where(mass > 0.0, (top - new) * scale, 0.0)
+        shrink = tl.exp(moved)
+        weighted = (weighted + mass * moved) * shrink + tl.sum(p * z, 0)
         mass = mass * shrink + tl.sum(p, 0)
-        weighted = weighted * shrink + tl.sum(p * tl.where(at < V, z, 0.0), 0)
         top = new
-    logsum = top + tl.log(mass)
-    chosen = tl.load(logits + row * V + tl.load(targets + row)) * scale
-    tl.store(logprobs + row, chosen - logsum)
-    tl.store(logsums + row, logsum)
-    tl.store(entropies + row, logsum - weighted / mass)
+    logmass = tl.log(mass)
+    chosen = (tl.load(logits + row * V + tl.load(targets + row)) - top) * scale
+    tl.store(logprobs + row, chosen - logmass)
+    tl.store(tops + row, top)
+    tl.store(logmasses + row, logmass)
+    tl.store(entropies + row, logmass - weighted / mass)
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gradient(logits, targets, scales, logsums, weights, out, V: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gradient(  # type: ignore[no-untyped-def]
+    logits, targets, scales, tops, logmasses, weights, out, V: tl.constexpr, BLOCK: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    scale, logsum = tl.load(scales + row), tl.load(logsums + row)
-    z = tl.load(logits + row * V + at, mask=at < V, other=float("-inf")) * scale
-    d = tl.where(at == tl.load(targets + row), 1.0, 0.0) - tl.exp(z - logsum)
+    scale, logmass = tl.load(scales + row), tl.load(logmasses + row)
+    raw = tl.load(logits + row * V + at, mask=at < V, other=float("-inf"))
+    z = (raw - tl.load(tops + row)) * scale
+    d = tl.where(at == tl.load(targets + row), 1.0, 0.0) - tl.exp(z - logmass)
     d *= tl.load(weights + row) * scale
     tl.store(out + row * V + at, d.to(out.dtype.element_ty), mask=at < V)
 
 
-def statistics(logits_CV: Tensor, targets_C: Tensor, scale_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """log π_T(target), logsumexp(z) and H_T of each row, z = logits x scale; all [C] float32."""
-    result = tuple(torch.empty_like(scale_C, dtype=torch.float32) for _ in range(3))
+def statistics(logits_CV: Tensor, targets_C: Tensor, scale_C: Tensor) -> tuple[Tensor, ...]:
+    """log π_T(target), the highest logit, log Σ exp(z) and H_T of each row, z = (logit - highest) x scale;
+    all [C] float32."""
+    result = tuple(torch.empty_like(scale_C, dtype=torch.float32) for _ in range(4))
     rows, V = logits_CV.shape
     _statistics[(rows,)](logits_CV, targets_C, scale_C.contiguous(), *result, V, BLOCK=BLOCK, num_warps=8)
-    logprob_C, logsum_C, entropy_C = result
-    return logprob_C, logsum_C, entropy_C
+    return result
 
 
 def gradient(
     logits_CV: Tensor,
     targets_C: Tensor,
     scale_C: Tensor,
-    logsum_C: Tensor,
+    top_C: Tensor,
+    logmass_C: Tensor,
     weight_C: Tensor,
     dtype: torch.dtype,
 ) -> Tensor:
@@ -70,6 +79,6 @@ def gradient(
     out = torch.empty_like(logits_CV, dtype=dtype)
     rows, V = logits_CV.shape
     grid = (rows, triton.cdiv(V, BLOCK))
-    small = (x.contiguous() for x in (scale_C, logsum_C, weight_C))
+    small = (x.contiguous() for x in (scale_C, top_C, logmass_C, weight_C))
     _gradient[grid](logits_CV, targets_C, *small, out, V, BLOCK=BLOCK, num_warps=8)
     return out

@@ -78,8 +78,19 @@ def load_model(
             f"the weights in {path} are not those of a {type(model).__name__}: {len(wrong)} tensors are "
             f"missing, unexpected or of another shape, e.g. {wrong[0]}"
         )
+    _check_tying(model, path)
     proof.check(model)
     return model.train()
+
+
+def _check_tying(model: Model, path: str | Path) -> None:
+    """One matrix where the configuration says so; CheckpointError when the file holds two that differ."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not model.config.get_text_config().tie_word_embeddings or head.weight is embedding.weight:
+        return
+    if not torch.equal(head.weight, embedding.weight):
+        raise CheckpointError(shards.TWO_HEADS.format(path=path))
+    head.weight = embedding.weight
 
 
 def empty_model(

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+ROWS = 4096  # of the matrix, made wide at a time where the processor has no such product
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -49,7 +51,18 @@ def float_logits(hidden: Tensor, output: Output) -> Tensor:
     """Logits with float32 sums of the products, also from bfloat16: a rounded logit would move log π by 0.1
     nat."""
     weight = output.weight
-    if hidden.is_cuda and hidden.dtype in (torch.bfloat16, torch.float16):
-        return output.finished(torch.mm(hidden, weight.t(), out_dtype=torch.float32))
+    if hidden.dtype in (torch.bfloat16, torch.float16):
+        if hidden.is_cuda:
+            return output.finished(torch.mm(hidden, weight.t(), out_dtype=torch.float32))
+        return output.finished(_widened(hidden.float(), weight))
     z = hidden @ weight.t()
     return output.finished(z if z.dtype == torch.float64 else z.float())
+
+
+def _widened(hidden: Tensor, weight: Tensor) -> Tensor:
+    """h Wᵀ in float32 from a matrix of halves, of which so many rows at a time are made wide."""
+    z = hidden.new_empty(len(hidden), len(weight))
+    for start in range(0, len(weight), ROWS):
+        part = weight[start : start + ROWS].float()
+        torch.mm(hidden, part.t(), out=z[:, start : start + ROWS])
+    return z

@@ -21,6 +21,8 @@ from acereason.policy.templates import exported
 from acereason.problems import Problem, Response
 from acereason.prompts import Prompt
 
+NO_TOKEN = "\ufffd"
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -74,12 +76,23 @@ class Policy:
         return self.prompter.ids(problem)
 
     def text(self, tokens: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
-        """The text of response tokens, the end token left out, as the response to an opened thinking."""
+        """The text of response tokens, the end token left out, as the response to an opened thinking; U+FFFD
+        stands for an id without a token."""
         ids = np.asarray(tokens, np.int64)  # transformers walks over a list one by one
         if len(ids) and ids[-1] in self.end_ids:
             ids = ids[:-1]
+        if len(ids) and ids.max() >= len(self.tokenizer):
+            return self.prompter.response_text(NO_TOKEN.join(map(self._decoded, self._between(ids))))
+        return self.prompter.response_text(self._decoded(ids))
+
+    def _decoded(self, ids: npt.NDArray[np.int64]) -> str:
         how = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-        return self.prompter.response_text(str(self.tokenizer.decode(ids, **how)))
+        return str(self.tokenizer.decode(ids, **how)) if len(ids) else ""
+
+    def _between(self, ids: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """What stands between ids that have no token: rows of a padded vocabulary can be drawn, too."""
+        holes = np.flatnonzero(ids >= len(self.tokenizer))
+        return [part[part < len(self.tokenizer)] for part in np.split(ids, holes)]
 
     def example(self, problem: Problem, response: Response, index: int) -> Example:
         """A trace to be learned: the response's text and the end of the turn, once."""

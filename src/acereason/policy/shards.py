@@ -28,7 +28,12 @@ from acereason.policy import attention
 from acereason.policy.state import full_tensors
 
 FILE_BYTES = 5 << 30  # of one file that `write` writes
+ROWS = 8192  # of two matrices, compared at a time
 INDEX = "model.safetensors.index.json"
+TWO_HEADS = (
+    "config.json in {path} says that output head and embeddings are tied, but the file holds a head of its "
+    "own; write tie_word_embeddings = false there, or take the head out of the file"
+)
 
 
 def empty_model(config: Any, folder: Path, dtype: torch.dtype) -> Any:
@@ -62,6 +67,7 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
 
     Raises CheckpointError when a tensor is missing, unexpected, of another shape or cannot be read."""
     files = _files(folder)
+    _check_tying(model, files, folder)
     model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
     own = dict(model.named_parameters())
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own.keys()
@@ -78,6 +84,22 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
                     _copy(own[name].detach(), stored.get_slice(name), f"{name} in {file}")
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"cannot read the weights in {file}: {error}") from error
+
+
+def _check_tying(model: Any, files: dict[str, Path], folder: Path) -> None:
+    """CheckpointError when head and embeddings are tied, and yet both are stored and differ."""
+    names = {id(module): f"{name}.weight" for name, module in model.named_modules()}
+    head, table = (names[id(m)] for m in (model.get_output_embeddings(), model.get_input_embeddings()))
+    if not model.config.get_text_config().tie_word_embeddings or not {head, table} <= files.keys():
+        return
+    with safe_open(files[head], framework="pt") as one, safe_open(files[table], framework="pt") as two:
+        a, b = one.get_slice(head), two.get_slice(table)
+        rows = a.get_shape()[0]
+        same = a.get_shape() == b.get_shape() and all(
+            torch.equal(a[start : start + ROWS], b[start : start + ROWS]) for start in range(0, rows, ROWS)
+        )
+    if not same:
+        raise CheckpointError(TWO_HEADS.format(path=folder))
 
 
 def _files(folder: Path) -> dict[str, Path]:

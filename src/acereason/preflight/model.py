@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from acereason import weights
 from acereason.config import Recipe
 from acereason.curate.fit import Length
 from acereason.errors import AceReasonError
@@ -19,6 +20,9 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """The folder with its config and weights; or a hub id that is downloaded when the run begins."""
     path = recipe.model.path
     if path is None:
+        return
+    if weights.name_of(path) is not None or Path(path).expanduser().suffix == ".gguf":
+        yield from _made(path)
         return
     folder = Path(path).expanduser()
     if not folder.is_dir():
@@ -33,6 +37,15 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         )
     if (config := of_folder(recipe)) is not None:
         yield Finding("note", "model", f"{path}: {config.model_type}, context {context(recipe):,}")
+
+
+def _made(path: str) -> Iterator[Finding]:
+    """A model that is converted on first use: out of a package, or a GGUF file."""
+    name = weights.name_of(path)
+    if name is not None and not (weights.folder_of(name) / "config.json").exists():
+        yield Finding("warning", "model", f"{path} is fetched when the run begins")
+    elif name is None and not Path(path).expanduser().is_file():
+        yield Finding("error", "model", f"there is no file {path}")
 
 
 def looks_local(path: str) -> bool:

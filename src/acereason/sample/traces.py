@@ -21,6 +21,7 @@ from acereason.sample.protocol import Completion
 
 STEPS = 32.0  # per nat
 _MOST = 255
+NO_TOKEN = b"\xef\xbf\xbd"
 
 
 def trace(tokenizer: Any, completion: Completion, text: str) -> dict[str, str] | None:
@@ -41,11 +42,12 @@ def trace(tokenizer: Any, completion: Completion, text: str) -> dict[str, str] |
 
 
 def piece_lengths(tokenizer: Any, tokens: list[int]) -> list[int]:
-    """Bytes per token: a character of a byte-level token is a byte, an added token is its own text."""
+    """Bytes per token: a character of a byte-level token is a byte, an added token is its own text, and an id
+    without a token (a vocabulary may be padded) is written as U+FFFD."""
     added = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items()}
     names = tokenizer.convert_ids_to_tokens(tokens)
     return [
-        len(added[token].encode()) if token in added else len(name)
+        len(added[token].encode()) if token in added else len(name or NO_TOKEN)
         for token, name in zip(tokens, names, strict=True)
     ]
 

@@ -145,8 +145,14 @@ def _thinned(values: Sequence[float]) -> list[float]:
 
 def _version(run: Run) -> str:
     manifest = json.loads((run.path / "manifest.json").read_text())
-    packages = manifest["packages"]
-    return f"acereason {packages['acereason']}, torch {packages['torch']}, {manifest['machine']['processor']}"
+    packages, machine = manifest["packages"], manifest["machine"]["processor"]
+    return f"acereason {packages['acereason']} ({_code()}), torch {packages['torch']}, {machine}"
+
+
+def _code() -> str:
+    """A hash of this package's source, since versions change more slowly than code."""
+    root = Path(runs.__file__).parent
+    return fingerprint([p.read_text() for p in sorted(root.rglob("*")) if p.suffix in (".py", ".cpp", ".h")])
 
 
 def _processor() -> float:

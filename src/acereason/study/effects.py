@@ -4,7 +4,8 @@
     mean:      each column over the drawn questions, then over the drawn seeds
     statistic: contrast, slope, fit, vertex or solved, of those means
 
-Columns over the same questions are drawn together, so arms that share questions are paired. A bootstrap over
+Columns over the same questions are drawn together, so arms that share questions are paired, and seeds that
+share them (data of one's own) do not count them twice. A bootstrap over
 S seeds shows (S - 1)/S of the variance between them, so deviations are widened by √(S/(S - 1)). In simulation
 (normal errors, S from 3 to 8) the interval covers 97–99 % while seeds vary no more than questions do, and
 92–95 % when they vary twice as much. With one seed only questions are resampled; nothing is decided then.
@@ -13,6 +14,7 @@ S seeds shows (S - 1)/S of the variance between them, so deviations are widened 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -116,30 +118,30 @@ def _plain(columns: Sequence[Sequence[Column]]) -> Floats:
 
 
 def _drawn(columns: Sequence[Sequence[Column]], resamples: int) -> Floats:
-    """[B, C] means of resampled seeds and questions."""
+    """[B, C] means of resampled seeds and questions. Questions that several seeds share are drawn once for
+    all of them: more seeds do not make them more."""
     random = np.random.default_rng(0)
     seeds = len(columns)
+    sizes = {c.questions: len(c.values) for row in columns for c in row if c.questions}
+    used = Counter(questions for row in columns for questions in {c.questions for c in row})
+    shared = {q: _weights(sizes[q], resamples, random) for q in sorted(sizes) if used[q] > 1}
     chosen = random.integers(0, seeds, (resamples, seeds))
     total = np.zeros((resamples, len(columns[0])))
     for slot in range(seeds):
         for seed, row in enumerate(columns):
             at = np.flatnonzero(chosen[:, slot] == seed)
-            total[at] += _resampled(row, len(at), random)
+            for questions in sorted({c.questions for c in row}):
+                which = [i for i, c in enumerate(row) if c.questions == questions]
+                table = np.stack([row[i].values for i in which])
+                size = table.shape[1]
+                weights = shared[questions][at] if questions in shared else _weights(size, len(at), random)
+                total[at[:, None], which] += weights @ table.T
     return total / seeds
 
 
-def _resampled(row: Sequence[Column], count: int, random: np.random.Generator) -> Floats:
-    """[count, C] means of the columns over drawn questions, the same draw for equal questions."""
-    found = np.empty((count, len(row)))
-    for questions in {c.questions for c in row}:
-        which = [i for i, c in enumerate(row) if c.questions == questions]
-        table = np.stack([row[i].values for i in which])
-        if not questions:
-            found[:, which] = table[:, 0]
-            continue
-        weights = random.multinomial(table.shape[1], np.full(table.shape[1], 1 / table.shape[1]), count)
-        found[:, which] = weights @ table.T / table.shape[1]
-    return found
+def _weights(questions: int, count: int, random: np.random.Generator) -> Floats:
+    """[count, questions] how much each question weighs in a resample."""
+    return random.multinomial(questions, np.full(questions, 1 / questions), count) / questions
 
 
 def _statistic(effect: Effect, means: Floats) -> Floats:

@@ -74,16 +74,19 @@ class Results:
         return self._known[address]
 
     def put(self, record: Record) -> None:
-        """Keep a record; its failures are forgotten."""
+        """Keep a record."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.folder / f"{record.address}.json", _encoded(record))
-        self._failed(record.address).unlink(missing_ok=True)
 
     def fail(self, job: Job, error: str) -> None:
         """Keep why an arm failed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         row = {"address": job.address, "study": job.study, "name": job.name, "seed": job.seed, "error": error}
         write_atomic(self._failed(job.address), json.dumps(row, indent=1).encode() + b"\n")
+
+    def forget(self, job: Job) -> None:
+        """An arm is tried again: what was said of it before does not count."""
+        self._failed(job.address).unlink(missing_ok=True)
 
     def failure(self, address: str) -> str | None:
         """Why an arm failed the last time, or None."""

@@ -36,24 +36,6 @@ class Folders:
         return self.own.get(address) or model_of(self.work, address)
 
 
-@dataclass
-class Progress:
-    """How far it is: the processor seconds of done work per unit of expected work give the time left."""
-
-    total: float
-    workers: int
-    done: float = 0.0
-    begun: float = field(default_factory=time.monotonic)
-
-    def left(self) -> str:
-        """The time left as people say it."""
-        if not self.done:
-            return "time left not known yet"
-        seconds = (time.monotonic() - self.begun) / self.done * (self.total - self.done)
-        hours, minutes = divmod(round(seconds / 60), 60)
-        return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"
-
-
 def missing(plan: Plan, folders: Folders) -> list[Job]:
     """The jobs to run, starts before what starts from them."""
     results = Results(folders.results)
@@ -73,47 +55,77 @@ def missing(plan: Plan, folders: Folders) -> list[Job]:
 
 def run(jobs: Sequence[Job], folders: Folders, workers: int, say: Say) -> dict[str, str]:
     """Run the jobs; returns why each that failed or could not be run did not end, by address."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["acereason.study.arm"])
-    progress = Progress(sum(map(work_of, jobs)), workers)
-    waiting, going, failed = list(jobs), dict[int, tuple[BaseProcess, Job, float]](), dict[str, str]()
+    crew = Crew(list(jobs), folders, workers, say)
     try:
-        while waiting or going:
-            _begin(waiting, going, failed, context, folders, workers, say)
-            ended = wait([p.sentinel for p, _, _ in going.values()]) if going else []
-            for sentinel in [s for s in going if s in ended]:
-                process, job, begun = going.pop(sentinel)
-                process.join()
-                _ended(job, process.exitcode, time.monotonic() - begun, failed, folders, progress, say)
+        while crew.waiting or crew.going:
+            crew.begin()
+            crew.end()
     finally:
-        for process, _, _ in going.values():
+        crew.stop()
+    return crew.failed
+
+
+class Crew:
+    """The arms that wait, those that are going on (by what tells their end), and those that failed."""
+
+    def __init__(self, jobs: list[Job], folders: Folders, workers: int, say: Say) -> None:
+        self.waiting, self.folders, self.workers, self.say = jobs, folders, workers, say
+        self.going: dict[int, tuple[BaseProcess, Job, float]] = {}
+        self.failed: dict[str, str] = {}
+        self._results = Results(folders.results)
+        self._total, self._done, self._begun = sum(map(work_of, jobs)), 0.0, time.monotonic()
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["acereason.study.arm"])
+
+    def begin(self) -> None:
+        """Start what can be started; set aside what never can."""
+        unended = {j.address for j in self.waiting} | {j.address for _, j, _ in self.going.values()}
+        for job in list(self.waiting):
+            if job.start in self.failed:
+                self.waiting.remove(job)
+                why = self.failed[str(job.start)].strip().splitlines()[-1]
+                self.failed[job.address] = f"not run: its start failed ({why})"
+            elif len(self.going) < self.workers and job.start not in unended:
+                self.waiting.remove(job)
+                self._start(job)
+
+    def _start(self, job: Job) -> None:
+        self._results.forget(job)
+        start = self.folders.model(job.start) if job.start else None
+        folders = (self.folders.work, self.folders.results, self.folders.keep)
+        process = self._context.Process(target=_arm, args=(job, start, *folders))
+        process.start()
+        self.going[process.sentinel] = process, job, time.monotonic()
+
+    def end(self) -> None:
+        """Wait until an arm ends, and say how it went."""
+        ended = wait(list(self.going)) if self.going else []
+        for sentinel in [s for s in self.going if s in ended]:
+            process, job, begun = self.going.pop(sentinel)
+            process.join()
+            self._done += work_of(job)
+            told = self._told(job, process.exitcode, time.monotonic() - begun)
+            self.say(f"{self._done / self._total:4.0%}  {job.study} {job.name}, seed {job.seed}: {told}")
+
+    def _told(self, job: Job, status: int | None, seconds: float) -> str:
+        if status == 0:
+            return f"{seconds:.0f} s{_scores(self._results.get(job.address))}; {self._left()}"
+        if self._results.failure(job.address) is None:  # it could not say so itself
+            self._results.fail(job, f"its process ended with status {status}")
+        self.failed[job.address] = str(self._results.failure(job.address))
+        return f"FAILED: {self.failed[job.address].strip().splitlines()[-1]}"
+
+    def _left(self) -> str:
+        """The time left as people say it."""
+        seconds = (time.monotonic() - self._begun) / self._done * (self._total - self._done)
+        hours, minutes = divmod(round(seconds / 60), 60)
+        return f"{hours} h {minutes:02d} min left" if hours else f"{minutes} min left"
+
+    def stop(self) -> None:
+        """End what is still going on; it is gone on with the next time."""
+        for process, _, _ in self.going.values():
             process.terminate()
             process.join()
-    return failed
-
-
-def _begin(
-    waiting: list[Job],
-    going: dict[int, tuple[BaseProcess, Job, float]],
-    failed: dict[str, str],
-    context: multiprocessing.context.ForkServerContext,
-    folders: Folders,
-    workers: int,
-    say: Say,
-) -> None:
-    """Start what can be started; set aside what never can."""
-    unended = {j.address for j in waiting} | {j.address for _, j, _ in going.values()}
-    for job in list(waiting):
-        if job.start in failed:
-            waiting.remove(job)
-            failed[job.address] = f"not run: its start failed ({failed[str(job.start)].splitlines()[0]})"
-        elif len(going) < workers and job.start not in unended:
-            waiting.remove(job)
-            start = folders.model(job.start) if job.start else None
-            target = (job, start, folders.work, folders.results, folders.keep)
-            process = context.Process(target=_arm, args=target)
-            process.start()
-            going[process.sentinel] = process, job, time.monotonic()
 
 
 def _arm(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> None:
@@ -121,27 +133,6 @@ def _arm(job: Job, start: Path | None, work: Path, results: Path, keep: bool) ->
     from acereason.study import arm  # imports torch, which this process does without
 
     arm.run(job, start, work, results, keep)
-
-
-def _ended(
-    job: Job,
-    status: int | None,
-    seconds: float,
-    failed: dict[str, str],
-    folders: Folders,
-    progress: Progress,
-    say: Say,
-) -> None:
-    progress.done += work_of(job)
-    name = f"{job.study} {job.name}, seed {job.seed}"
-    share = f"{progress.done / progress.total:4.0%}"
-    if status == 0:
-        record = Results(folders.results).get(job.address)
-        say(f"{share}  {name}: {seconds:.0f} s{_scores(record)}; {progress.left()}")
-        return
-    why = Results(folders.results).failure(job.address) or f"its process ended with status {status}"
-    failed[job.address] = why
-    say(f"{share}  {name}: FAILED: {why.strip().splitlines()[-1]}")
 
 
 def _scores(record: Record | None) -> str:

@@ -140,7 +140,7 @@ def _step(training: Training) -> dict[str, Any]:
     pool, rule = training.pool, training.rule
     begun, step = time.perf_counter(), position.step + 1
     now = Moment(position.stage_step, stage.steps, pool.epoch)
-    T, group, rate = rule.temperature(now), stage.group_in(now.epoch), stages.warmed(stage, now.step)
+    T, group, rate = rule.temperature(now), stage.group_in(now.epoch), stages.learning_rate(stage, now.step)
     how = How(
         samples=group, budget=stage.budget, temperature=T, label=(shop.recipe.of_draws, stage.name, step)
     )

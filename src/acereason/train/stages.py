@@ -126,6 +126,7 @@ def finished(
     return None
 
 
-def warmed(stage: Stage, step: int) -> float:
-    """The learning rate of the stage's `step` (from 0): it rises linearly over `warmup` steps."""
+def learning_rate(stage: Stage, step: int) -> float:
+    """The learning rate of a stage's step (0 = first): it rises over `warmup` steps, while Adam's averages of
+    squared gradients are still those of a few noisy batches."""
     return stage.learning_rate * min(1.0, (step + 1) / max(1, stage.warmup))

@@ -105,7 +105,7 @@ class Update:
         Raises TrainingError, with nothing moved, when sampler and trainer differ by more than rl.max_k3."""
         loss, difference, k3, tokens = ranks.total(self._sums).tolist()
         largest, count = float(ranks.largest(self._largest)), max(tokens, 1.0)
-        self._check(k3 / count)
+        self._check(k3 / count, difference / count, largest)
         norm = None
         if tokens:
             reduce_gradients(self._policy.model)
@@ -113,13 +113,14 @@ class Update:
             norm = optimizers.step(self._policy.model, optimizer, self._settings.clip_gradient)
         return Learned(loss * scale, norm, int(tokens), difference / count, largest, k3 / count)
 
-    def _check(self, k3: float) -> None:
+    def _check(self, k3: float, mean: float, largest: float) -> None:
         most = self._settings.max_k3
         if most is not None and not k3 <= most:
             raise TrainingError(
                 f"the sampler's and the trainer's log-probabilities differ by a KL divergence (k3) of "
-                f"{k3:.3g} nats a token; rl.max_k3 allows {most:.3g}. Nothing was learned from this step: "
-                "check that the sampler has the present weights and the same precision, or raise rl.max_k3"
+                f"{k3:.3g} nats a token; rl.max_k3 allows {most:.3g} (mean difference {mean:.3g}, largest "
+                f"{largest:.3g}). Nothing was learned from this step: check that the sampler has the present "
+                "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
     def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor) -> None:

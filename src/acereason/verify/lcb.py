@@ -16,6 +16,7 @@ import msgspec
 from acereason.verify.compare import Piece, piece, same_text
 
 SECONDS = 13.0  # of processor time: its alarm rings at 6, after which a program may go on as long again
+WALL_SECONDS = 20.0  # of which its alarm leaves a sleeper 6
 MEBIBYTES = 4096  # it means to set a limit and sets none
 ONE = "\0one"  # an array of one element: equal to the element, and to lists of it
 LONGER = 1 << 20  # bytes by which an answer may be longer than the expected text before nobody looks at it

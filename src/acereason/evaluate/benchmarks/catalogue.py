@@ -15,6 +15,7 @@ used for both windows together by others, so window and number are always shown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -39,12 +40,14 @@ LCB = "livecodebench/code_generation_lite"
 
 
 class Layout(NamedTuple):
-    """A published file: its hub id, its columns, and how a row becomes a problem."""
+    """A published file: its hub id (or repository), its columns, and how a row becomes a problem."""
 
     id: str
     columns: frozenset[str]
     adapt: Callable[[Row], Problem]
     optional: frozenset[str] = frozenset()
+    rows: int | None = None  # where this file has another number than the benchmark
+    open: bool = False  # whether other columns are of no concern
 
 
 class Benchmark(NamedTuple):
@@ -52,7 +55,7 @@ class Benchmark(NamedTuple):
 
     name: str
     title: str
-    rows: int
+    rows: int | None
     k: int
     layouts: tuple[Layout, ...]
     window: tuple[str, str] | None = None
@@ -98,13 +101,59 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         Benchmark("aime24", "AIME24", 30, 64, (
             _layout("HuggingFaceH4/aime_2024", "id problem solution answer url year", formats.aime_2024),
             _layout("math-ai/aime24", "id problem solution url", formats.aime24),
+            _layout("agentica-project/rllm",
+                    "problem solution answer year aime_number problem_number difficulty",
+                    partial(formats.aime_files, "aime24")),
         )),
         Benchmark("aime25", "AIME25", 30, 64, (
-            _layout("math-ai/aime25", "problem answer id", formats.aime25),
+            _layout("math-ai/aime25", "problem answer id", partial(formats.aime_numbers, "aime25")),
             _layout("opencompass/AIME2025", "question answer", formats.aime2025),
         )),
         Benchmark("hmmt25", "HMMT Feb-25", 30, 64, (_arena("hmmt25", "MathArena/hmmt_feb_2025"),)),
         Benchmark("brumo25", "BRUMO-25", 30, 64, (_arena("brumo25", "MathArena/brumo_2025"),)),
+        Benchmark("aime26", "AIME26", 30, 64, (
+            _layout("MathArena/aime_2026", "problem_idx problem answer",
+                    partial(formats.math_arena, "aime26"), "problem_type source"),
+            _layout("math-ai/aime26", "problem answer id", partial(formats.aime_numbers, "aime26")),
+        )),
+        Benchmark("gsm8k", "GSM8K", 1319, 1, (
+            _layout("openai/gsm8k", "question answer", formats.gsm8k),
+        ), files="main/test*"),
+        Benchmark("math", "MATH", 5000, 1, (
+            _layout("EleutherAI/hendrycks_math", "problem level type solution", formats.hendrycks),
+        ), files="*test*"),
+        Benchmark("amc23", "AMC23", 40, 64, (
+            _layout("math-ai/amc23", "id question answer url", formats.amc23),
+        )),
+        Benchmark("minerva", "Minerva", 272, 4, (
+            _layout("math-ai/minervamath", "question answer", formats.minerva),
+            _layout("svc-huggingface/minerva-math", "problem solution type idx", formats.minerva_solutions),
+        )),
+        Benchmark("olympiadbench", "OlympiadBench", 674, 4, (
+            _layout("math-ai/olympiadbench", "id question final_answer subfield", formats.olympiad)
+            ._replace(open=True),
+            _layout("ChenxinAn-fdu/POLARIS", "data_source prompt ability reward_model extra_info",
+                    partial(formats.verl, "olympiadbench"))._replace(rows=675),
+        )),
+        Benchmark("gpqa_diamond", "GPQA-diamond", 198, 16, (
+            Layout("Idavidrein/gpqa", frozenset(("Question", *formats.GPQA_OPTIONS)), formats.gpqa,
+                   open=True),
+        ), files="*diamond*"),
+        Benchmark("mmlu_pro", "MMLU-Pro", 12_032, 1, (
+            _layout("TIGER-Lab/MMLU-Pro",
+                    "question_id question options answer answer_index category", formats.mmlu_pro,
+                    "cot_content src"),
+        ), files="test*"),
+        Benchmark("humaneval", "HumanEval", 164, 4, (
+            _layout("openai/openai_humaneval", "task_id prompt canonical_solution entry_point test",
+                    formats.humaneval),
+        )),
+        Benchmark("mbpp", "MBPP", 257, 4, (
+            _layout("google-research-datasets/mbpp",
+                    "source_file task_id prompt code test_imports test_list", formats.mbpp),
+            _layout("PRIME-RL/PRIME", "source_file task_id prompt code test_imports test_list instruction",
+                    formats.mbpp)._replace(rows=399),
+        ), files="sanitized/test*"),
         Benchmark("math500", "MATH-500", 500, 4, (
             _layout("HuggingFaceH4/MATH-500", "problem solution answer subject level unique_id",
                     formats.math500),
@@ -130,43 +179,71 @@ def load(name: str, where: str | None = None, check_rows: bool = True) -> Loaded
 
     check_rows False accepts another number of questions, which `about` then says.
     DataError: other columns or another number of rows; ConfigError: a name that is not known."""
-    found = BENCHMARKS.get(name)
+    found = BENCHMARKS.get(name) or _window(name)
     if found is None:
         return own(name, where)
-    problems = list(_problems(found, where or found.layouts[0].id))
+    problems, layout = _read(found, where or found.layouts[0].id)
+    if layout.rows is not None:
+        found = found._replace(rows=layout.rows)
     ids = {problem.id for problem in problems}
     if len(ids) < len(problems):
-        raise DataError(f"{name}: expected {found.rows} different questions, found {len(ids)}, some twice")
-    if check_rows and len(problems) != found.rows:
+        raise DataError(f"{name}: expected {len(problems)} different questions, found {len(ids)}, some twice")
+    if check_rows and found.rows is not None and len(problems) != found.rows:
         raise DataError(_wrong_number(found, problems, where))
     unsound = frozenset(p.id for p in problems if _unsound(p))
     return Loaded(name, found.title, found.k, problems, _about(found, problems, unsound), found.mode, unsound)
+
+
+def _window(name: str) -> Benchmark | None:
+    """LiveCodeBench by any window of contest dates: lcb_FIRST_AFTER, the last day not included."""
+    found = re.fullmatch(r"lcb_(\d{4}-\d\d-\d\d)_(\d{4}-\d\d-\d\d)", name)
+    if found is None:
+        return None
+    if found[1] >= found[2]:
+        raise ConfigError(f"{name}: expected the first day before the day after the last")
+    window = (found[1], found[2])
+    return Benchmark(
+        name, f"LiveCodeBench {' – '.join(window)}", None, 8, (_CODE,), window, "test*.jsonl", "lcb"
+    )
 
 
 def own(name: str, where: str | None) -> Loaded:
     """Problems of one's own, eight samples each."""
     if where is None:
         raise ConfigError(
-            f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}. Problems of your own: NAME=FILE"
+            f"unknown benchmark {name!r}; known: {', '.join(BENCHMARKS)}, lcb_FIRST_AFTER for another window "
+            "of LiveCodeBench, e.g. lcb_2024-10-01_2025-02-01. Problems of your own: NAME=FILE"
         )
     problems = read_problems(where)
     return Loaded(name, name, 8, problems, f"{len(problems)} questions of {where}")
 
 
-def _problems(benchmark: Benchmark, where: str) -> Iterator[Problem]:
+def _read(benchmark: Benchmark, where: str) -> tuple[list[Problem], Layout]:
+    """The problems, and the layout of the last file."""
+    problems: list[Problem] = []
+    layout = benchmark.layouts[0]
     for path in find_files(where, benchmark.files):
-        layout: Layout | None = None
-        for _, row, reason, _, place in raw_rows(path):
-            if row is None:
-                raise DataError(f"{path}, {place}: {reason}")
-            layout = layout or _fitting(benchmark, set(row), path)
-            if _outside(benchmark, row):
-                continue
-            try:
-                yield layout.adapt(row)
-            except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-                kind = "" if isinstance(error, DataError) else f"{type(error).__name__} "
-                raise DataError(f"{path}, {place}: {kind}{error}") from error
+        part = list(_problems(benchmark, path))
+        problems += [problem for problem, _ in part]
+        layout = part[-1][1] if part else layout
+    if not problems:
+        raise DataError(f"{where}: expected questions of {benchmark.title}, found none")
+    return problems, layout
+
+
+def _problems(benchmark: Benchmark, path: Path) -> Iterator[tuple[Problem, Layout]]:
+    layout: Layout | None = None
+    for _, row, reason, _, place in raw_rows(path):
+        if row is None:
+            raise DataError(f"{path}, {place}: {reason}")
+        layout = layout or _fitting(benchmark, set(row), path)
+        if _outside(benchmark, row):
+            continue
+        try:
+            yield layout.adapt(row), layout
+        except (DataError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            kind = "" if isinstance(error, DataError) else f"{type(error).__name__} "
+            raise DataError(f"{path}, {place}: {kind}{error}") from error
 
 
 def _outside(benchmark: Benchmark, row: Row) -> bool:
@@ -179,7 +256,7 @@ def _outside(benchmark: Benchmark, row: Row) -> bool:
 def _fitting(benchmark: Benchmark, columns: set[str], path: Path) -> Layout:
     """The layout whose columns these are; DataError with the difference from the nearest."""
     for layout in benchmark.layouts:
-        if layout.columns <= columns <= layout.columns | layout.optional:
+        if layout.columns <= columns and (layout.open or columns <= layout.columns | layout.optional):
             return layout
     nearest = min(benchmark.layouts, key=lambda layout: len(layout.columns ^ columns))
     missing, extra = nearest.columns - columns, columns - nearest.columns - nearest.optional
@@ -199,8 +276,8 @@ def _wrong_number(benchmark: Benchmark, problems: list[Problem], where: str | No
         shown = f", dated {dates[0]} to {dates[-1]}" if dates else ""
     return (
         f"{where or benchmark.layouts[0].id}: expected the {benchmark.rows} questions of {benchmark.title}"
-        f"{window}, found {len(problems)} ({len(problems) - benchmark.rows:+}){shown}. Give all files of the "
-        "benchmark in its published revision, or accept another number (--any-count)"
+        f"{window}, found {len(problems)} ({len(problems) - (benchmark.rows or 0):+}){shown}. Give all files "
+        "of the benchmark in its published revision, or accept another number (--any-count)"
     )
 
 
@@ -211,7 +288,7 @@ def _unsound(problem: Problem) -> bool:
 
 def _about(benchmark: Benchmark, problems: list[Problem], unsound: frozenset[str]) -> str:
     parts = [f"{len(problems)} questions"]
-    if len(problems) != benchmark.rows:
+    if benchmark.rows is not None and len(problems) != benchmark.rows:
         parts[0] += f" instead of {benchmark.rows}"
     if benchmark.window:
         dates = sorted(p.released for p in problems if p.released)

@@ -5,6 +5,8 @@
 | math-ai/aime24 | no answer column: the answer is the box in the solution |
 | AIME | answers such as "073" are integers |
 | LiveCodeBench | tests packed as base64 of zlib of a pickle: read, never loaded (`unpack`) |
+| GSM8K, MATH | the answer stands behind `####`, or in the solution's box |
+| GPQA | columns of options, the right one first: shown in a fixed order of their hashes |
 | HumanEval+, MBPP+ | tests are programs that hold the expected results (`verify.assertions`) |
 
 A row that does not fit raises DataError or KeyError: a benchmark with a row left out is another benchmark.
@@ -21,14 +23,14 @@ import msgspec
 from acereason.chat import boxed_answer
 from acereason.errors import DataError
 from acereason.problems import Problem
-from acereason.published import assertions
+from acereason.published import assertions, fields
+from acereason.published.packed import plain
+from acereason.published.records import level_of
 from acereason.published.tests import private_tests, tests
+from acereason.verify import choices
 
 Row = Mapping[str, Any]
-SCRIPT_REQUEST = (
-    "Please provide a self-contained Python script that solves the following problem in a markdown code "
-    "block:"
-)
+GPQA_OPTIONS = ("Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 
 
 def question_id(text: str) -> str:
@@ -63,9 +65,9 @@ def aime24(row: Row) -> Problem:
     return _integer("aime24", str(row["id"]), row["problem"], boxed, url=row["url"])
 
 
-def aime25(row: Row) -> Problem:
-    """math-ai/aime25."""
-    return _integer("aime25", str(row["id"]), row["problem"], row["answer"])
+def aime_numbers(source: str, row: Row) -> Problem:
+    """math-ai/aime25 and math-ai/aime26."""
+    return _integer(source, str(row["id"]), row["problem"], row["answer"])
 
 
 def aime2025(row: Row) -> Problem:
@@ -75,7 +77,7 @@ def aime2025(row: Row) -> Problem:
 
 def math_arena(source: str, row: Row) -> Problem:
     """MathArena: answers are LaTeX, and in some versions numbers."""
-    return _math(source, str(row["problem_idx"]), row["problem"], row["answer"], type=row["problem_type"])
+    return _math(source, str(row["problem_idx"]), row["problem"], row["answer"], type=row.get("problem_type"))
 
 
 def math500(row: Row) -> Problem:
@@ -83,6 +85,86 @@ def math500(row: Row) -> Problem:
     return _math(
         "math500", str(row["unique_id"]), row["problem"], row["answer"],
         subject=row["subject"], level=row["level"],
+    )  # fmt: skip
+
+
+def gsm8k(row: Row) -> Problem:
+    """openai/gsm8k: the answer stands behind `####`."""
+    name, answer = question_id(row["question"]), str(row["answer"]).rpartition("####")[2].strip()
+    return _math("gsm8k", name, row["question"], answer.replace(",", "") if "####" in row["answer"] else None)
+
+
+def hendrycks(row: Row) -> Problem:
+    """EleutherAI/hendrycks_math, a folder a subject: the answer is the solution's box."""
+    name = question_id(f"{row['type']}\n{row['problem']}\n{row['solution']}")
+    return _math(
+        "math", name, row["problem"], fields.boxed(row["solution"]), subject=row["type"],
+        level=level_of(row["level"]),
+    )  # fmt: skip
+
+
+def amc23(row: Row) -> Problem:
+    """math-ai/amc23: numbers, in some versions as floats."""
+    return _math("amc23", str(row["id"]), row["question"], fields.stated(row["answer"]))
+
+
+def minerva_solutions(row: Row) -> Problem:
+    """Copies of Minerva's problems with the answer in the solution's box."""
+    return _math("minerva", str(row["idx"]), row["problem"], fields.boxed(row["solution"]), type=row["type"])
+
+
+def minerva(row: Row) -> Problem:
+    """math-ai/minervamath: the column `answer`, and in other copies the solution's box."""
+    return _math("minerva", question_id(row["question"]), row["question"], fields.answer_of(row))
+
+
+def olympiad(row: Row) -> Problem:
+    """OlympiadBench, text only, open ended, English mathematics: several values are one list."""
+    question = f"{row['context']}\n{row['question']}" if row.get("context") else row["question"]
+    answers = plain(row["final_answer"])
+    answer = ", ".join(map(str, answers)) if isinstance(answers, list) else answers
+    return _math("olympiadbench", str(row["id"]), question, answer, subject=row["subfield"])
+
+
+def verl(source: str, row: Row) -> Problem:
+    """verl's layout, as POLARIS gives its benchmarks: a message and `reward_model.ground_truth`."""
+    question = fields.question_of(row) or ""
+    return _math(source, question_id(question), question, fields.answer_of(row))
+
+
+def aime_files(source: str, row: Row) -> Problem:
+    """rllm's files: year and number of the contest and the problem."""
+    name = f"{row['year']}-{row['aime_number']}-{row['problem_number']}"
+    return _integer(source, name, row["problem"], row["answer"])
+
+
+def gpqa(row: Row) -> Problem:
+    """Idavidrein/gpqa, gpqa_diamond.csv: the options in an order hashed from the question, so always one."""
+    options = [str(row[name]).strip() for name in GPQA_OPTIONS]
+    order = sorted(range(4), key=lambda i: question_id(f"{row['Question']}\n{options[i]}\n{i}"))
+    name = str(row.get("Record ID") or question_id(row["Question"]))
+    return choice("gpqa", name, row["Question"], [options[i] for i in order], order.index(0))
+
+
+def mmlu_pro(row: Row) -> Problem:
+    """TIGER-Lab/MMLU-Pro: up to ten options, some filled up with "N/A"."""
+    options = [str(option).strip() for option in plain(row["options"])]
+    while options and options[-1].upper() == "N/A":
+        options.pop()
+    name, number = str(row["question_id"]), int(row["answer_index"])
+    problem = choice("mmlu_pro", name, row["question"], options, number, subject=row["category"])
+    if problem.answer != str(row["answer"]).strip():
+        raise DataError(f"{problem.id}: expected answer and answer_index to agree, found {row['answer']!r}")
+    return problem
+
+
+def choice(source: str, name: str, question: str, options: list[str], right: int, **meta: Any) -> Problem:
+    """A question with options; `right` counts from 0."""
+    if not 0 <= right < len(options) or not all(options):
+        raise DataError(f"{source}/{name}: expected options and the number of the right one")
+    return Problem(
+        f"{source}/{name}", choices.DOMAIN, question.strip(), choices.LETTERS[right], source=source,
+        meta={"options": options, **meta},
     )  # fmt: skip
 
 
@@ -95,7 +177,8 @@ def livecodebench(row: Row) -> Problem:
         raise DataError(f"{row['question_id']}: functional tests and metadata.func_name belong together")
     return Problem(
         str(row["question_id"]), "code", row["question_content"].strip(), tests=found, function=function,
-        starter_code=row["starter_code"] or None, source="livecodebench", released=row["contest_date"][:10],
+        starter_code=row["starter_code"] or None, source="livecodebench",
+        released=str(row["contest_date"])[:10],
         meta={name: row[name] for name in ("question_title", "platform", "contest_id", "difficulty")},
     )  # fmt: skip
 
@@ -106,6 +189,19 @@ def humaneval_plus(row: Row) -> Problem:
     return _asserted("humaneval_plus", str(row["task_id"]), row["prompt"], program)
 
 
+def humaneval(row: Row) -> Problem:
+    """openai/openai_humaneval, also as HumanEval.jsonl.gz."""
+    program = f"{row['test']}\ncheck({row['entry_point']})"
+    return _asserted("humaneval", str(row["task_id"]), row["prompt"], program)
+
+
+def mbpp(row: Row) -> Problem:
+    """MBPP, sanitized or as EvalPlus cleaned it: the first of `test_list` names the function."""
+    imports, tests = list(row["test_imports"] or []), list(row["test_list"])
+    question = f'"""\n{row["prompt"].strip()}\n{tests[0]}\n"""\n'
+    return _asserted("mbpp", f"Mbpp/{row['task_id']}", question, "\n".join([*imports, *tests]))
+
+
 def mbpp_plus(row: Row) -> Problem:
     """evalplus/mbppplus: the prompt is a sentence; the first of `test_list` names the function."""
     imports, shown = list(row["test_imports"] or []), list(row["test_list"])
@@ -114,5 +210,5 @@ def mbpp_plus(row: Row) -> Problem:
 
 
 def _asserted(source: str, name: str, prompt: str, program: str) -> Problem:
-    asked = f"{SCRIPT_REQUEST}\n```python\n{prompt.strip()}\n```"
+    asked = fields.as_script(prompt)
     return Problem(id=name, question=asked, source=source, **assertions.fields(name, program))

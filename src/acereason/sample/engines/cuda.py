@@ -33,6 +33,7 @@ from acereason.sample.engines.slots import Ints, Slots
 from acereason.sample.engines.weights import Layer, Weights
 
 PREFILL = 4096  # prompt tokens at once
+HEAD_SIZES = (16, 32, 64, 128, 256)  # powers of two, as Triton's tiles are
 STEPS = 64  # most steps between two looks at what ended
 
 
@@ -56,7 +57,9 @@ class _Flight:
 
 
 class CudaEngine:
-    """See `slots.Engine`. `graphs=False` runs the same step eagerly, on any device that Triton serves."""
+    """See `slots.Engine`. `graphs=False` runs the same step eagerly, on any device that Triton serves.
+
+    SamplingError: heads of a size that it does not decode."""
 
     name = "cuda"
 
@@ -69,6 +72,9 @@ class CudaEngine:
         dtype: torch.dtype = torch.bfloat16,
         graphs: bool = True,
     ) -> None:
+        if shape.head_dim not in HEAD_SIZES:
+            known = ", ".join(map(str, HEAD_SIZES))
+            raise SamplingError(f"the CUDA engine decodes heads of {known} numbers, not of {shape.head_dim}")
         self._shape, self._rotation, self._device, self._dtype = shape, rotation, device, dtype
         self._slots, self._length, self._graphs = slots, 0, graphs
         self._weights = Weights(shape, dtype, device)

@@ -131,13 +131,13 @@ def _gate(gate_up, out, N: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[n
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _mass_above(row_logits, scale, logsum, least, V: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Probability of the tokens whose scaled logit is at least `least`."""
+def _mass_above(row_logits, top, scale, logmass, least, V: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Probability of the tokens whose z = (logit - top) x scale is at least `least`."""
     total = tl.zeros([BLOCK], tl.float32)
     for start in range(0, V, BLOCK):
         at = start + tl.arange(0, BLOCK)
-        z = tl.load(row_logits + at, mask=at < V, other=float("-inf")) * scale
-        total += tl.where(z >= least, tl.exp(z - logsum), 0.0)
+        z = (tl.load(row_logits + at, mask=at < V, other=float("-inf")) - top) * scale
+        total += tl.where(z >= least, tl.exp(z - logmass), 0.0)
     return tl.sum(total, 0)
 
 
@@ -149,37 +149,40 @@ def _draw(  # type: ignore[no-untyped-def]
     scale = 1.0 / tl.load(settings + row)
     share, u = tl.load(settings + R + row), tl.load(settings + 2 * R + row)
     here = logits + row * V
-    top = tl.full((), float("-inf"), tl.float32)  # of the unscaled logits
-    mass, weighted, mass_1, weighted_1 = 0.0, 0.0, 0.0, 0.0
+    top = tl.full((), float("-inf"), tl.float32)
+    mass, weighted, mass_1, weighted_1 = 0.0, 0.0, 0.0, 0.0  # Σ exp(z) and Σ exp(z) (logit - top)
     for start in range(0, V, BLOCK):
         at = start + tl.arange(0, BLOCK)
         raw = tl.load(here + at, mask=at < V, other=float("-inf"))
         new = tl.maximum(top, tl.max(raw, 0))
-        shrink, shrink_1 = tl.exp((top - new) * scale), tl.exp(top - new)
-        p, p_1 = tl.exp((raw - new) * scale), tl.exp(raw - new)
-        finite = tl.where(at < V, raw, 0.0)
-        mass, weighted = mass * shrink + tl.sum(p, 0), weighted * shrink + tl.sum(p * finite, 0)
+        moved = tl.where(mass > 0.0, top - new, 0.0)
+        shrink, shrink_1 = tl.exp(moved * scale), tl.exp(moved)
+        below = tl.where(at < V, raw - new, 0.0)
+        p = tl.where(at < V, tl.exp(below * scale), 0.0)
+        p_1 = tl.where(at < V, tl.exp(below), 0.0)
+        weighted = (weighted + mass * moved) * shrink + tl.sum(p * below, 0)
+        weighted_1 = (weighted_1 + mass_1 * moved) * shrink_1 + tl.sum(p_1 * below, 0)
+        mass = mass * shrink + tl.sum(p, 0)
         mass_1 = mass_1 * shrink_1 + tl.sum(p_1, 0)
-        weighted_1 = weighted_1 * shrink_1 + tl.sum(p_1 * finite, 0)
         top = new
-    logsum, logsum_1 = top * scale + tl.log(mass), top + tl.log(mass_1)
+    logmass = tl.log(mass)
 
-    kept, least = 1.0, top * scale - RANGE
+    kept, least = 1.0, -RANGE
     if share < 1.0:  # the largest `least` above which there is still `share` of the mass
-        above = top * scale
+        above = 0.0
         for _ in range(HALVINGS):
             middle = (least + above) * 0.5
-            enough = _mass_above(here, scale, logsum, middle, V, BLOCK) >= share
+            enough = _mass_above(here, top, scale, logmass, middle, V, BLOCK) >= share
             least, above = tl.where(enough, middle, least), tl.where(enough, above, middle)
-        kept = _mass_above(here, scale, logsum, least, V, BLOCK)
+        kept = _mass_above(here, top, scale, logmass, least, V, BLOCK)
 
     target, before = u * kept, 0.0
     token, found = 0, 0
     for start in range(0, V, BLOCK):
         if found == 0:
             at = start + tl.arange(0, BLOCK)
-            z = tl.load(here + at, mask=at < V, other=float("-inf")) * scale
-            p = tl.where(z >= least, tl.exp(z - logsum), 0.0)
+            z = (tl.load(here + at, mask=at < V, other=float("-inf")) - top) * scale
+            p = tl.where(z >= least, tl.exp(z - logmass), 0.0)
             block = tl.sum(p, 0)
             reached = before + tl.cumsum(p, 0)
             first = tl.min(tl.where((reached > target) & (p > 0.0), at, V), 0)
@@ -188,9 +191,9 @@ def _draw(  # type: ignore[no-untyped-def]
             found = tl.where(first < V, 1, 0)
             before += block
     tl.store(tokens + row, token)
-    tl.store(results + row, tl.load(here + token) * scale - logsum)
-    tl.store(results + R + row, logsum - weighted / mass * scale)
-    tl.store(results + 2 * R + row, logsum_1 - weighted_1 / mass_1)
+    tl.store(results + row, (tl.load(here + token) - top) * scale - logmass)
+    tl.store(results + R + row, logmass - weighted / mass * scale)
+    tl.store(results + 2 * R + row, tl.log(mass_1) - weighted_1 / mass_1)
 
 
 def store(

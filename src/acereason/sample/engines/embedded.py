@@ -26,12 +26,13 @@ import torch
 from torch import nn
 
 from acereason.errors import SamplingError
-from acereason.policy.llama import Rotation, read_shape
+from acereason.policy.llama import Rotation, Shape, read_shape
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
 from acereason.sample.engines.torch import TorchEngine
 from acereason.sample.protocol import Completion, Request
 
+LEAST_T = 1e-30  # logits divided by it are still float32
 log = logging.getLogger(__name__)
 
 
@@ -186,9 +187,7 @@ def _faster(model: nn.Module, slots: int, threads: int | None, device: torch.dev
         log.info("sampling goes by PyTorch: %s", error)
         return None
     if device.type == "cuda" and find_spec("triton"):
-        from acereason.sample.engines.cuda import CudaEngine
-
-        return CudaEngine(shape, rotation, slots, device)
+        return _cuda(shape, rotation, slots, device)
     if device.type != "cpu":
         return None
     library, reason = open_library()
@@ -196,6 +195,16 @@ def _faster(model: nn.Module, slots: int, threads: int | None, device: torch.dev
         return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
     log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
     return None
+
+
+def _cuda(shape: Shape, rotation: Rotation, slots: int, device: torch.device) -> Engine | None:
+    from acereason.sample.engines.cuda import CudaEngine
+
+    try:
+        return CudaEngine(shape, rotation, slots, device)
+    except SamplingError as error:
+        log.info("sampling goes by PyTorch: %s", error)
+        return None
 
 
 def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
@@ -221,8 +230,11 @@ def _check(request: Request, limits: Limits) -> None:
             f" model's context of {limits.context}; lower the budget or raise"
             " max_position_embeddings"
         )
-    if not 0 < request.temperature < float("inf"):
-        raise SamplingError(f"the temperature is {request.temperature}; a number above 0 was expected")
+    if not LEAST_T <= request.temperature < float("inf"):
+        raise SamplingError(
+            f"the temperature is {request.temperature}; a number from {LEAST_T:g}, which always takes the "
+            "likeliest token, upwards was expected"
+        )
     if not 0 < request.top_p <= 1:
         raise SamplingError(f"top_p is {request.top_p}; a number in (0, 1] was expected")
     if min(request.prompt) < 0 or max(request.prompt) >= limits.vocab:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from acereason.errors import SamplingError
-from acereason.native.build import NATIVE_FLAGS, build, load, native_source
+from acereason.native.build import architecture, build_native, load
 from acereason.policy.llama import Rotation, Shape, joined, pack, panels, read_weights
 from acereason.sample.engines.slots import Ints, Slots
 
@@ -62,12 +62,17 @@ class _Slots(ctypes.Structure):
     ]
 
 
-@functools.cache
 def open_library() -> tuple[ctypes.CDLL | None, str]:
-    """The compiled library, or None and the reason; tried once a process."""
+    """The compiled library, or None and the reason."""
     if os.environ.get("ACEREASON_NATIVE") == "0":
         return None, "ACEREASON_NATIVE=0"
-    built = build("decode", native_source("decode.cpp"), "c++", NATIVE_FLAGS)
+    return _open(architecture())
+
+
+@functools.cache
+def _open(architecture: str) -> tuple[ctypes.CDLL | None, str]:
+    """Tried once a process."""
+    built = build_native("decode", architecture)
     library = load(built)
     if library is None:
         return None, built.reason if built.path is None else f"{built.path} cannot be loaded"

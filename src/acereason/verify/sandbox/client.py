@@ -147,8 +147,7 @@ class Zygote:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._jobs = 0
-        self._poll = select.poll()  # `select.select` knows no descriptor above 1023
-        self._poll.register(self._channel, select.POLLIN)
+        self._watch_channel()
         environment = {
             "LANG": "C.UTF-8", "PYTHONHASHSEED": "0",
             "MALLOC_ARENA_MAX": "1",  # one a thread would take 64 MiB each of what a program may map
@@ -184,6 +183,10 @@ class Zygote:
             )
         return str(greeting["tier"])
 
+    def _watch_channel(self) -> None:
+        self._poll = select.poll()  # `select.select` knows no descriptor above 1023
+        self._poll.register(self._channel, select.POLLIN)
+
     def _readable(self, seconds: float) -> bool:
         return bool(self._poll.poll(seconds * 1000))
 
@@ -198,8 +201,8 @@ class Zygote:
         self, job: bytes, tests: int, limits: Limits, total: float | None = None, file: int = 0
     ) -> Iterator[Child]:
         """A fresh child that runs this job. `total` is the limit of its wall time, `Limits.total` when
-        absent; `file` the bytes that its inputs take, if that is more than its output may. Whatever is
-        raised inside ends the zygote, and comes out as Lost."""
+        absent; `file` the bytes that its inputs or frames take, if that is more than its output may.
+        Whatever is raised inside ends the zygote, and comes out as Lost."""
         files: list[int] = []
         try:
             files.extend(os.memfd_create(name, os.MFD_CLOEXEC) for name in ("job", "output", "frames"))
@@ -246,6 +249,7 @@ class Answers:
 
     def __init__(self, output: int, frames: int, limit: int) -> None:
         self._output, self._frames, self._limit = output, frames, limit
+        self._ahead, self._ahead_at = b"", 0
 
     @property
     def size(self) -> int:
@@ -256,8 +260,15 @@ class Answers:
         """Bytes of output from a place within `size`; fewer at its end."""
         return os.pread(self._output, count, start)
 
+    def read_ahead(self, start: int, end: int) -> None:
+        """Read what the next answers take at once, if it is little."""
+        self._ahead, self._ahead_at = self.read(start, min(end - start, CHUNK)), start
+
     def piece(self, start: int, end: int) -> bytes | Piece:
         """An answer: at once if it is small."""
+        place = start - self._ahead_at
+        if 0 <= place <= end - self._ahead_at <= len(self._ahead):
+            return self._ahead[place : end - self._ahead_at]
         if end - start <= CHUNK:
             return self.read(start, end - start)
         return Piece(lambda place, count: self.read(start + place, count), end - start)

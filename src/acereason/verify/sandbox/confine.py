@@ -254,6 +254,8 @@ def install_filter(instructions: bytes) -> None:
 
 
 def _limit(kind: int, soft: int, hard: int) -> None:
+    if soft < 0:  # which would mean without end
+        raise ValueError(f"a limit of {soft}")
     ceiling = resource.getrlimit(kind)[1]
     if ceiling != resource.RLIM_INFINITY:
         soft, hard = min(soft, ceiling), min(hard, ceiling)

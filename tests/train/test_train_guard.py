@@ -1,0 +1,62 @@
+"""A sampler that is not the trainer's model stops a run, without being asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+import tiny_run
+from acereason import config, prepare, program, runs
+from acereason.config import Rl
+from acereason.errors import TrainingError
+from acereason.policy.model import new_model
+from acereason.policy.policy import Policy
+from acereason.progress import Quiet
+from acereason.sample.engines.embedded import EmbeddedSampler
+
+MODEL = new_model("qwen3", 1, vocab_size=61, hidden_size=8, num_hidden_layers=1, intermediate_size=8)
+
+
+@pytest.mark.parametrize(
+    ("rl", "remote", "dtype", "limit"),
+    [
+        (Rl(), False, torch.float32, prepare.K3_FLOAT32),
+        (Rl(), True, torch.float32, prepare.K3_HALF),
+        (Rl(), False, torch.bfloat16, prepare.K3_HALF),
+        (Rl(max_k3=0.3), False, torch.float32, 0.3),
+        (Rl(updates=2), False, torch.float32, None),
+    ],
+)
+def test_the_limit_is_what_rounding_cannot_reach(
+    rl: Rl, remote: bool, dtype: torch.dtype, limit: float | None
+) -> None:
+    recipe = config.parse({**tiny_run.RECIPE, "rl": rl})
+    policy = Policy(MODEL.to(dtype), None, "plain")
+    sampler: Any = SimpleNamespace(remote=remote)
+    assert prepare.guarded(recipe, policy, sampler).rl.max_k3 == limit
+
+
+def test_a_run_with_another_sampler_stops_with_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = EmbeddedSampler.sample
+
+    def off(self: EmbeddedSampler, requests: Any) -> Iterator[Any]:
+        for made in plain(self, requests):
+            yield replace(made, logprobs=made.logprobs - 0.2)
+
+    monkeypatch.setattr(EmbeddedSampler, "sample", off)
+    with (
+        tiny_run.coin(),
+        runs.create(tmp_path / "run", config.parse(tiny_run.RECIPE)) as run,
+        pytest.raises(
+            TrainingError, match=r"k3\) of 0\.02\d+ nats a token.*mean difference 0\.2, largest 0\.2"
+        ),
+    ):
+        program.run_all(run, Quiet())
