@@ -221,6 +221,7 @@ class Stage(Struct, frozen=True):
     group: Annotated[int, Meta(ge=2)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
+    warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
     overlong: Literal["mask", "zero"] = "mask"
     filter: Filter = Filter()

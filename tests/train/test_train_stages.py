@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from acereason.config import Filter, Stop
+from acereason.config import Filter, Stage, Stop
 from acereason.problems import Problem
-from acereason.train.stages import PoolState, PromptPool, candidates, finished, within
+from acereason.train.stages import PoolState, PromptPool, candidates, finished, learning_rate, within
 
 
 def problems(n: int, domain: str = "math") -> list[Problem]:
@@ -65,3 +66,10 @@ def test_stop_rules() -> None:
     assert "no gain" in (finished(Stop(patience=3), [(0.2, 0, 9)] * 6) or "")
     assert finished(Stop(tokens=100), [(0.5, 0, 99)]) is None
     assert "100 tokens" in (finished(Stop(tokens=100), [(0.5, 0, 99), (0.5, 0, 1)]) or "")
+
+
+def test_the_learning_rate_rises_over_its_warm_up() -> None:
+    stage = Stage("math", "math", budget=8, steps=9, learning_rate=1e-6, warmup=4)
+    rates = [learning_rate(stage, step) for step in range(6)]
+    assert rates == pytest.approx([0.25e-6, 0.5e-6, 0.75e-6, 1e-6, 1e-6, 1e-6])
+    assert learning_rate(Stage("math", "math", budget=8, steps=9), 0) == 1e-6

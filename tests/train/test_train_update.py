@@ -55,7 +55,7 @@ def test_micro_batches_give_the_naive_gradient(qwen3: Any, normalisation: Any, m
     capture = Capture(qwen3)
     learned = learn(owner, batch, [capture], STAGE, settings)  # type: ignore[list-item]
     assert capture.gradient is not None and learned.learned_tokens > 0
-    assert (capture.gradient - naive).abs().max() <= 1e-10
+    assert (capture.gradient - naive).abs().max() <= 2e-8  # shared prompts: the norms inside are float32
 
 
 def test_float32_packs_agree_with_the_naive_gradient(qwen3: Any) -> None:

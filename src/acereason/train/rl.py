@@ -66,10 +66,10 @@ def train_stage(
     state, seed = position.state, shop.recipe.seed
     pool = PromptPool(problems, state.pool, stage.name, seed, stage.filter.drop_solved)
     tracker = Tracker.of(stage.temperature, state.temperature)
-    set_rates(optimizer, [stage.learning_rate])
     reason = stages.finished(stage.stop, state.history)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
+            set_rates(optimizer, [stages.learning_rate(stage, position.stage_step)])
             row = _step(shop, stage, pool, tracker, optimizer, position)
             state.history.append((row["reward"], row["truncated"], row["tokens"]))
             state.temperature = tracker.state()
@@ -175,7 +175,7 @@ def _step(
         "T": T,
         "H_target": None if rule.rule == "fixed" else rule.target,
         **numbers,
-        **metrics.learning(result.learned, stage.learning_rate),
+        **metrics.learning(result.learned, stages.learning_rate(stage, position.stage_step - 1)),
         **metrics.times(result, published - learned, written - published, written - begun),
         **metrics.utilisation(shop.policy.model, result),
     }

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from acereason.config import Filter, Stop
+from acereason.config import Filter, Stage, Stop
 from acereason.draws import draw_seed
 from acereason.problems import Problem
 from acereason.published.records import level_of
@@ -107,3 +107,9 @@ def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | N
         if last <= before:
             return f"no gain over {n} steps ({before:.3f} → {last:.3f})"
     return None
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """The learning rate of a stage's step (0 = first): it rises over `warmup` steps, while Adam's averages of
+    squared gradients are still those of a few noisy batches."""
+    return stage.learning_rate * min(1.0, (step + 1) / max(1, stage.warmup))
