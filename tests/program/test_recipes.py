@@ -156,7 +156,9 @@ def one_step(folder: Path, shape: dict[str, int], stages: list[str]) -> list[str
     traces = [Response(f"p{i}", 0, f" {i + 4}.</think>\\boxed{{{i + 4}}}") for i in range(4)]
     write_jsonl(folder / "traces.jsonl", traces)
     own = str(folder / "problems.jsonl")
-    files: dict[str, Any] = {"sft": own, "held_out": own, "traces": str(folder / "traces.jsonl")}
+    held_out = folder / "held_out.jsonl"
+    write_jsonl(held_out, [problem(f"h{i}", f"What is {i} + 5?", str(i + 5)) for i in range(4)])
+    files: dict[str, Any] = {"sft": own, "held_out": str(held_out), "traces": str(folder / "traces.jsonl")}
     inline = ", ".join(f"{k}={json.dumps(v)}" for k, v in files.items())
     rl = ", ".join(f"{name}={json.dumps(own)}" for name in stages)
     return [
