@@ -291,7 +291,8 @@ def generic(columns: Columns, row: Row, _: Any) -> Item:
     problem = make(
         "generic", columns.domain, question, fields.answer_of({"answer": get(columns.answer)}),
         checks=read_tests(get(columns.tests) or "", get(columns.function) or None, question),
-        starter_code=get(columns.starter_code) or None, released=str(get(columns.released) or "")[:10] or None,
+        starter_code=get(columns.starter_code) or None,
+        released=str(get(columns.released) or "")[:10] or None,
         difficulty=None if rate is None else float(rate),
         meta={"solutions": _packed(get(columns.solutions)), "url": get(columns.url)},
     )  # fmt: skip
