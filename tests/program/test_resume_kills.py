@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,27 @@ KILLS = 100
 NEVER = 10**9
 
 
-def die(folder: Path, at: int) -> int:
-    """The run with a death at this event; its exit status."""
-    command = [sys.executable, str(HERE / "die.py"), str(folder), str(at), json.dumps(CHANGES)]
-    return subprocess.run(command, timeout=600).returncode
+Die = Callable[[Path, int], int]
+
+
+@pytest.fixture(scope="module")
+def die() -> Iterator[Die]:
+    """The run in this folder with a death at this event; its exit status."""
+    command = [sys.executable, str(HERE / "die.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def told(folder: Path, at: int) -> int:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(json.dumps([str(folder), at, CHANGES]) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield told
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_a_hundred_kills_at_random_events_end_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_hundred_kills_at_random_events_end_with_the_same_bytes(die: Die, tmp_path: Path) -> None:
     """Among them are deaths right after mkdir and right after a stop rule has ended a stage."""
     reference = tmp_path / "reference"
     assert die(reference, NEVER) == 0
@@ -59,7 +72,7 @@ def _moment(rng: random.Random) -> int:
 
 
 @pytest.mark.slow
-def test_killed_after_mkdir_and_after_a_stop_rule_it_ends_the_same(tmp_path: Path) -> None:
+def test_killed_after_mkdir_and_after_a_stop_rule_it_ends_the_same(die: Die, tmp_path: Path) -> None:
     assert die(tmp_path / "whole", NEVER) == 0
     for at in (2, 9, -2):
         assert die(tmp_path / "run", at) == -signal.SIGKILL

@@ -75,3 +75,12 @@ def test_a_figure_is_a_picture_of_finite_numbers() -> None:
 
 def study(figure: Figure | None) -> Study:
     return Study("X", "t", "c", "p", (1, 2, 3), (Effect("e", "contrast"),), figure=figure)
+
+
+def test_effects_are_drawn_on_one_axis() -> None:
+    nothing = msgspec.structs.replace(told(1, 2), value=math.nan, low=math.nan, high=math.nan)
+    other = msgspec.structs.replace(told(100, 200), unit="s")
+    text = figures.intervals([told(3, 5), told(-1, 1, decides=False), nothing, other], "<title>")
+    root = ElementTree.fromstring(text)
+    assert sum(e.tag.endswith("circle") for e in root.iter()) == 2 and "&lt;title&gt;" in text
+    assert figures.intervals([nothing], "t") == ""

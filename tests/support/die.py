@@ -1,7 +1,9 @@
-"""A run that dies at its Nth durable event: `python die.py FOLDER N CHANGES`.
+"""Runs that die at their Nth durable event, one fork a run: lines of [folder, N, changes] on standard input.
 
 Events are what a run does to its folder: make a folder, sync, rename, append a row. It dies as SIGKILL would
-have it, before the event; a negative N means the -Nth time that a stage is about to be marked as finished."""
+have it, before the event; a negative N means the -Nth time that a stage is about to be marked as finished.
+The answer is the exit status, -9 for a death. One process imports and forks: imports take longer than runs.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +15,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # no threads before a fork
+
 import tiny_run
+from acereason import config, program, runs
+from acereason.train.checkpoint import Saver
 
-left = int(sys.argv[2])
+assert program
 
 
-def die_at(owner: Any, name: str) -> None:
-    """Count calls of a function as events."""
-    real: Callable[..., Any] = getattr(owner, name)
+def die_at_event(number: int) -> None:
+    """Count the events of this process, and die."""
+    left = number
 
-    def counted(*arguments: Any, **named: Any) -> Any:
-        global left
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **named)
+    def counting(real: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*arguments: Any, **named: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **named)
 
-    setattr(owner, name, counted)
+        return counted
+
+    for name in ("fsync", "rename", "replace", "mkdir"):
+        setattr(os, name, counting(getattr(os, name)))
+    runs.Run.record = counting(runs.Run.record)  # type: ignore[method-assign]
 
 
 def die_at_the_end_of_a_stage(times: int) -> None:
     """Die when the checkpoint is due that says that a stage is finished."""
-    from acereason.train.checkpoint import Saver
-
     save, seen = Saver.__call__, 0
 
     def counted(self: Saver) -> None:
@@ -48,20 +57,27 @@ def die_at_the_end_of_a_stage(times: int) -> None:
     Saver.__call__ = counted  # type: ignore[method-assign]
 
 
-def main() -> None:
-    from acereason import config, runs
-
-    folder, recipe = Path(sys.argv[1]), {**tiny_run.RECIPE, **json.loads(sys.argv[3])}
-    if left < 0:
-        die_at_the_end_of_a_stage(-left)
-    else:
-        for owner, name in ((os, "fsync"), (os, "rename"), (os, "replace"), (os, "mkdir")):
-            die_at(owner, name)
-        die_at(runs.Run, "record")
+def run(folder: Path, number: int, changes: dict[str, Any]) -> None:
+    """Begin the run in the folder, or go on with it, up to the event."""
+    die_at_event(number) if number > 0 else die_at_the_end_of_a_stage(-number)
     resume = folder.is_dir()
     if resume and not (folder / "recipe.json").exists():
-        runs.resume(folder, config.parse(recipe)).close()
-    tiny_run.main(folder, resume, json.loads(sys.argv[3]))
+        runs.resume(folder, config.parse({**tiny_run.RECIPE, **changes})).close()
+    tiny_run.main(folder, resume, changes)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        folder, number, changes = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            try:
+                run(Path(folder), number, changes)
+                os._exit(0)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                os._exit(1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
 from acereason.files import read_jsonl, replacing, write_atomic
 from acereason.problems import Problem, Response, Verdict
+from acereason.published import fields
 from acereason.published.records import problems_in
 from acereason.published.rows import commit_of, find_files, raw_rows
 
@@ -206,11 +207,13 @@ def _dedup(settings: Curation, steps: Steps, gathered: Done) -> Done:
     return steps.run("dedup", [gathered.key, settings.duplicates], make)
 
 
-def questions(benchmark: BenchmarkSettings, column: str) -> Iterator[str]:
-    """One column of a benchmark's files, rows without it left out."""
+def questions(benchmark: BenchmarkSettings, column: str | None) -> Iterator[str]:
+    """One column of a benchmark's files, or its questions whatever their column; rows without left out."""
     for file in find_files(benchmark.path, revision=benchmark.revision):
         for _, row, *_ in raw_rows(file):
-            if row and isinstance(row.get(column), str):
+            if row and column is None and (found := fields.question_of(fields.normal(row))):
+                yield found
+            elif row and column is not None and isinstance(row.get(column), str):
                 yield row[column]
 
 
@@ -220,7 +223,7 @@ def _decontaminate(settings: Curation, steps: Steps, unique: Done, origins: list
     def make(folder: Path) -> list[Funnel]:
         asked = {b.name: list(questions(b, b.column)) for b in settings.benchmarks}
         if empty := [name for name, texts in asked.items() if not texts]:
-            raise DataError(f"benchmark {empty[0]}: no question in its column; name it by `column`")
+            raise DataError(f"benchmark {empty[0]}: no question in its rows; name their column by `column`")
         urls = [u for b in settings.benchmarks if b.url_column for u in questions(b, b.url_column)]
         report: list[Overlap] = []
 

@@ -46,13 +46,13 @@ class SourceSettings(Struct, frozen=True):
 
 
 class BenchmarkSettings(Struct, frozen=True):
-    """Questions that no training prompt may share text with: a JSON Lines or Parquet file, folder
-    or hub id. domains: the domains of training prompts that are compared with it; empty: all."""
+    """Questions that no training prompt may share text with: a file, folder or hub id. column: where
+    they stand; without it, under one of the usual names (`published.fields`)."""
 
     name: str
     path: str
     revision: str | None = None
-    column: str = "problem"
+    column: str | None = None
     url_column: str | None = None
 
 

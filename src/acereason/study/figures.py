@@ -1,4 +1,4 @@
-"""A study's figure: lines with 95 % bars, as an SVG that needs nothing to be shown."""
+"""A study's figure as an SVG that needs nothing to be shown: lines with 95 % bars, or its effects as bars."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from html import escape
 from acereason.study.effects import interval
 from acereason.study.spec import Figure, Line, Study
 from acereason.study.tables import Arms, column, outcome_of
+from acereason.study.verdicts import Told
 
 PLOT, HEIGHT, LEFT, TOP, BOTTOM = 480, 320, 56, 28, 44
 LETTER = 7.5  # pixels of a letter, rather more than most take
@@ -79,9 +80,7 @@ def _svg(lines: dict[str, list[Point]], figure: Figure, title: str) -> str:
     for number, (label, line) in enumerate(lines.items()):
         body.append(_line(line, label, COLOURS[number % len(COLOURS)], number, x, y))
     width = LEFT + PLOT + 30 + LETTER * max(map(len, lines))
-    box = f'viewBox="0 0 {width:.0f} {HEIGHT}" width="{width:.0f}" role="img"'
-    head = f"<title>{escape(title)}</title><style>{STYLE}</style>"
-    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {box}>', head, *body, "</svg>", ""])
+    return _page(width, HEIGHT, title, body)
 
 
 def _line(points: Sequence[Point], label: str, colour: str, number: int, x: At, y: At) -> str:
@@ -107,7 +106,9 @@ def _axes(ticks: Sequence[float], places: Sequence[float], x: At, y: At, figure:
     for place in places:
         if x(place) - last >= 34:  # else its number would lie on the one before
             last = x(place)
-            lines.append(f'<text x="{last:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{place:.3g}</text>')
+            lines.append(
+                f'<text x="{last:.1f}" y="{HEIGHT - 24}" text-anchor="middle">{_short(place)}</text>'
+            )
     middle = LEFT + PLOT / 2
     return [*lines, f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(figure.x)}</text>']
 
@@ -119,3 +120,51 @@ def _ticks(low: float, high: float) -> list[float]:
     step = next(size * m for m in (1, 2, 5, 10) if span / (size * m) <= 6)
     first = math.floor(low / step)
     return [step * n for n in range(first, max(math.ceil(high / step), first + 1) + 1)]
+
+
+def intervals(effects: Sequence[Told], title: str) -> str:
+    """The SVG of effects as bars one below the other, each with its δ as a tick; "" where none is a number.
+
+    Effects of other units than the first are left out: they do not share its axis."""
+    shown = [e for e in effects if e.unit == effects[0].unit and math.isfinite(e.value)]
+    if not shown:
+        return ""
+    ticks = _ticks(min(0, *(e.low for e in shown)), max(0, *(e.high for e in shown)))
+    height = TOP + 28 * len(shown) + BOTTOM
+
+    def x(value: float) -> float:
+        return LEFT + PLOT * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+    body = []
+    for tick in ticks:
+        body.append(f'<path class="tick" d="M{x(tick):.1f},{TOP}V{height - BOTTOM}"/>')
+        body.append(f'<text x="{x(tick):.1f}" y="{height - 24}" text-anchor="middle">{tick:g}</text>')
+    for number, effect in enumerate(shown):
+        body.append(_bar(effect, TOP + 28 * number + 14, x))
+    body.append(
+        f'<text x="{LEFT + PLOT / 2}" y="{height - 6}" text-anchor="middle">{escape(shown[0].unit)}</text>'
+    )
+    width = LEFT + PLOT + 30 + LETTER * max(len(e.name) for e in shown)
+    return _page(width, height, title, body)
+
+
+def _bar(effect: Told, at: float, x: At) -> str:
+    colour = COLOURS[0] if effect.decides else COLOURS[-1]
+    parts = [
+        f'<path style="stroke:{colour}" d="M{x(effect.low):.1f},{at}H{x(effect.high):.1f}"/>',
+        f'<circle cx="{x(effect.value):.1f}" cy="{at}" r="4" fill="{colour}"/>',
+        f'<text x="{LEFT + PLOT + 12}" y="{at + 4}">{escape(effect.name)}</text>',
+    ]
+    if effect.decides:
+        parts.append(f'<path style="stroke:{COLOURS[1]}" d="M{x(effect.delta):.1f},{at - 8}V{at + 8}"/>')
+    return "".join(parts)
+
+
+def _page(width: float, height: float, title: str, body: Sequence[str]) -> str:
+    box = f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img"'
+    head = f"<title>{escape(title)}</title><style>{STYLE}</style>"
+    return "\n".join([f'<svg xmlns="http://www.w3.org/2000/svg" {box}>', head, *body, "</svg>", ""])
+
+
+def _short(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"

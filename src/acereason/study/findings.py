@@ -11,7 +11,7 @@ import msgspec
 
 from acereason.errors import DataError
 from acereason.files import write_atomic
-from acereason.study.figures import draw
+from acereason.study.figures import draw, intervals
 from acereason.study.plan import Ground, Plan, plan, seeds
 from acereason.study.records import Record, Results
 from acereason.study.spec import Study
@@ -46,7 +46,7 @@ def write(studies: Sequence[Study], ground: Ground, results: Results, folder: Pa
     drawn = {}
     for study, told in zip(studies, verdicts, strict=True):
         path = folder / "findings" / f"{study.name}.svg"
-        picture = _picture(study, planned, ground, results) if told.verdict != "not run yet" else ""
+        picture = _picture(study, told, planned, ground, results)
         path.unlink(missing_ok=True)
         if picture:
             write_atomic(path, picture.encode())
@@ -130,7 +130,12 @@ def _row(e: Told) -> str:
     return f"| {e.name} | {number(e)} | {f'{e.delta:g}' if e.decides else 'told only'} | {seeds_} |"
 
 
-def _picture(study: Study, planned: Plan, ground: Ground, results: Results) -> str:
+def _picture(study: Study, told: Verdict, planned: Plan, ground: Ground, results: Results) -> str:
+    """The study's own figure, or its effects where it has none; "" while arms are missing."""
+    if told.verdict == "not run yet":
+        return ""
+    if study.figure is None:
+        return intervals(told.effects, f"{study.name}: {study.title}")
     try:
         return draw(study, arms_of(study.name, planned, results), seeds(study, ground))
     except (DataError, KeyError):

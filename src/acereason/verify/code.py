@@ -35,7 +35,19 @@ LEAST_SECONDS = 0.01  # what less could be meant by?
 DEFAULT_MEBIBYTES = 1024
 LEAST_MEBIBYTES = 64  # for what the interpreter needs to run anything at all
 REMEMBERED = 10_000  # problems whose telling tests are kept in mind
+LIBRARIES = ("numpy", "sortedcontainers", "more_itertools")  # as contest sites have them, where installed
 CONTROL = job_bytes("print(int(input()) * 2)", ["21"], None)
+
+
+def libraries(code: str) -> tuple[str, ...]:
+    """The contest libraries that a program names; the sandbox loads those that are installed here."""
+    return tuple(name for name in LIBRARIES if name in code)
+
+
+def _hint(detail: str) -> str:
+    """What to install when a program failed for want of such a library."""
+    lacks = next((n for n in LIBRARIES if f"No module named '{n}'" in detail), None)
+    return f" (not installed on this machine: pip install {lacks.replace('_', '-')})" if lacks else ""
 
 
 class Starved(Exception):
@@ -43,7 +55,7 @@ class Starved(Exception):
 
 
 class Examiner:
-    """Judges programs one at a time; owns up to two zygotes (with and without numpy)."""
+    """Judges programs one at a time; owns a zygote for each set of LIBRARIES that programs asked for."""
 
     def __init__(self, namespaces: bool = True) -> None:
         self._namespaces = namespaces
@@ -93,7 +105,7 @@ class Examiner:
             if failed is not None:
                 index, failure = failed
                 seen[index] += 1
-                detail = f"test {index + 1} of {total}: {failure.detail}"
+                detail = f"test {index + 1} of {total}: {failure.detail}{_hint(failure.detail)}"
                 return Verdict(failure.kind, 0, detail=detail)
         return Verdict("correct", 1, detail=f"{total} tests passed")
 
@@ -108,7 +120,7 @@ class _Trial:
     """One program, from its first child to its last."""
 
     def __init__(self, examiner: Examiner, problem: Problem, code: str, lenient: bool) -> None:
-        self._zygote = examiner.zygote(("numpy",) if "numpy" in code else ())
+        self._zygote = examiner.zygote(libraries(code))
         self._problem, self._code, self._lenient = problem, code, lenient
         cpu = lcb.SECONDS if lenient else problem.time_limit or DEFAULT_SECONDS
         memory = lcb.MEBIBYTES if lenient else problem.memory_limit or DEFAULT_MEBIBYTES
@@ -149,8 +161,9 @@ class _Trial:
         marking, watch = Marking(tests, limits, self._lenient), Watch(limits, total)
         with self._zygote.started(job, len(tests), limits, total, longest) as child:
             while not child.ended(watch.pause()):
-                decided = marking.mark(child.answers) or marking.passed == len(tests)
-                reason = "judge" if decided else watch.overrun(marking.passed, child.time())
+                reason = "judge" if marking.mark(child.answers) or marking.passed == len(tests) else ""
+                if not reason and watch.due():
+                    reason = watch.overrun(marking.passed, child.time())
                 if reason:
                     child.kill(reason)
                     break
