@@ -56,7 +56,7 @@ SHAPE = {
     "eos_token_id": 1,
 }
 STATE = StageState(
-    pool=PoolState(ids=["a", "b"], order=["b", "a"]), temperature={"T": 0.9}, history=[(0.5, 0.1)]
+    pool=PoolState(ids=["a", "b"], order=["b", "a"]), temperature={"T": 0.9}, history=[(0.5, 0.1, 40)]
 )
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=5)
 
