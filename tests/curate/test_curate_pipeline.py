@@ -22,7 +22,7 @@ from acereason.curate.decontaminate import Boilerplate, decontaminate
 from acereason.curate.dedup import exact, near
 from acereason.curate.funnel import Funnel
 from acereason.curate.pipeline import check, curate
-from acereason.curate.settings import Curation
+from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
 from acereason.curate.stream import in_order
 from acereason.curate.tables import read_table, write_table
 from acereason.errors import ConfigError, DataError, RunError, need
@@ -177,7 +177,7 @@ import sys
 from pathlib import Path
 import msgspec
 from acereason.curate.pipeline import check, curate
-from acereason.curate.settings import Curation
+from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
 curate(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Curation), Path(sys.argv[2]))
 """
 
@@ -231,7 +231,7 @@ def test_settings_that_cannot_be_meant(tmp_path: Path, change: Any, message: str
 def test_a_benchmark_without_questions_is_an_error(tmp_path: Path) -> None:
     settings = msgspec.to_builtins(build(tmp_path / "in", 2))
     settings["benchmarks"][0]["column"] = "question"
-    with pytest.raises(DataError, match="no question in its column"):
+    with pytest.raises(DataError, match="no question in its rows"):
         curate(msgspec.convert(settings, Curation), tmp_path / "out")
 
 
@@ -358,3 +358,34 @@ def test_the_documented_example_can_be_meant() -> None:
     text = (Path(__file__).parents[2] / "docs" / "curation.md").read_text()
     example = text.split("```toml\n")[1].split("```")[0]
     check(msgspec.convert(tomllib.loads(example), Curation))
+
+
+def test_a_name_and_a_path_are_enough(tmp_path: Path) -> None:
+    """Columns are recognised, what stays is published, and leaks are reported with their evidence."""
+    questions = [
+        f"A shop sells {n} pens and {n + 3} books. How many things does it sell?" for n in range(20, 30)
+    ]
+    rows = [{"Problem": q, "solution": f"So \\boxed{{{i}}}."} for i, q in enumerate(questions)]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "held.json").write_text(json.dumps([{"question": questions[3]}]))
+    settings = Curation(
+        sources=(SourceSettings("mine", str(tmp_path / "rows.json")),),
+        benchmarks=(BenchmarkSettings("held", str(tmp_path / "held.json")),), workers=1, format="jsonl",
+    )  # fmt: skip
+    curate(settings, tmp_path / "out")
+    kept = [json.loads(line) for line in (tmp_path / "out/rl/all.jsonl").read_text().splitlines()]
+    assert [p["answer"] for p in kept] == [str(i) for i in range(10) if i != 3]
+    (report,) = (tmp_path / "out/reports/contamination.jsonl").read_text().splitlines()
+    assert json.loads(report)["question"] == questions[3] and json.loads(report)["share"] == 1.0
+
+
+def test_an_empty_result_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([{"title": "x"}, {"title": "y"}]))
+    source = SourceSettings("mine", str(tmp_path / "rows.json"))
+    with pytest.raises(
+        DataError, match=r"expected rows that can be used, found none: 2 no question in the columns"
+    ):
+        curate(Curation(sources=(source,), workers=1), tmp_path / "out")
+    (tmp_path / "rows.json").write_text(json.dumps([{"question": "What is this about?", "anwser": 1}]))
+    with pytest.raises(DataError, match=r"stage 'all' has no prompts"):
+        curate(Curation(sources=(source,), workers=1), tmp_path / "out")

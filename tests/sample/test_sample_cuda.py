@@ -3,6 +3,7 @@ Triton is installed at all, which CPU builds of torch do not do)."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -10,10 +11,13 @@ from importlib.util import find_spec
 import pytest
 import torch
 
+from acereason.errors import SamplingError
+from sample_models import make
+
 SCRIPT = """
 import sys
 import numpy as np, torch
-from acereason.policy.llama import Rotation
+from acereason.policy.llama import Rotation, read_shape
 from acereason.policy.model import new_model
 from acereason.sample.engines.cuda import CudaEngine
 from acereason.sample.engines.embedded import EmbeddedSampler
@@ -35,15 +39,16 @@ with torch.no_grad():
 model.to(device)
 longest = 12 if device.type == "cpu" else 1500
 requests = [
-    Request([5, 6, 7 + i // 3] * (1 + i // 3), 2 + i * longest // count, 0.7 + 0.8 * i / count,
-        draw_seed(1, i), 1.0 if i % 2 else 0.9, key=i)
+    Request([5, 6, 7 + i // 3] * (1 + i // 3), 2 + i * longest // count,
+        0.7 + 0.8 * i / count if i else 1e-30, draw_seed(1, i), 1.0 if i % 2 else 0.9, key=i)
     for i in range(count)
 ]
 plain = EmbeddedSampler(model, slots=3 + count // 3, native=False)
 wanted = {c.request.key: c for c in plain.sample(requests)}
 ours = EmbeddedSampler(model, slots=3 + count // 3, native=False)
 graphs = device.type == "cuda"
-ours._engine = CudaEngine(ours.shape, Rotation(model), 3 + count // 3, device, torch.float32, graphs)
+shape = read_shape(model.config)
+ours._engine = CudaEngine(shape, Rotation(model), 3 + count // 3, device, torch.float32, graphs)
 ours.update(model)
 found = {c.request.key: c for c in ours.sample(requests)}
 assert found.keys() == wanted.keys()
@@ -64,7 +69,8 @@ print(same, count)
 
 def run(device: str, kind: str, count: int, **environment: str) -> None:
     command = [sys.executable, "-c", SCRIPT, device, kind, str(count)]
-    done = subprocess.run(command, env=environment or None, capture_output=True, text=True, timeout=280)
+    whole = {**os.environ, **environment}
+    done = subprocess.run(command, env=whole, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
 
 
@@ -74,6 +80,21 @@ def run(device: str, kind: str, count: int, **environment: str) -> None:
 @pytest.mark.parametrize("kind", ["qwen2", "qwen3", "llama"])
 def test_step_in_the_interpreter(kind: str) -> None:
     run("cpu", kind, 3, TRITON_INTERPRET="1")
+
+
+@pytest.mark.skipif(
+    find_spec("triton") is None, reason="Triton is not installed (it comes with CUDA's torch)"
+)
+@pytest.mark.parametrize("dim", [2, 8, 24, 40, 96, 100])
+def test_head_sizes_that_triton_has_no_tile_for_go_by_pytorch(dim: int) -> None:
+    from acereason.policy.llama import Rotation, read_shape
+    from acereason.sample.engines import cuda, embedded
+
+    model = make("qwen3", head_dim=dim)
+    shape, rotation = read_shape(model.config), Rotation(model)
+    with pytest.raises(SamplingError, match=f"not of {dim}"):
+        cuda.CudaEngine(shape, rotation, 3, torch.device("cpu"))
+    assert embedded._cuda(shape, rotation, 3, torch.device("cpu")) is None
 
 
 @pytest.mark.gpu

@@ -20,6 +20,9 @@ def curate(
 ) -> None:
     """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why.
 
+    A source needs a name and a path: [[sources]] name = "mine", path = "rows.json". Without stages and mixes
+    everything that stays is published as rl/all.
+
     A file with [[sources]] runs the whole pipeline over published sets; see docs/curation.md."""
     path = find_recipe(recipe)
     if published := curation_of(path):

@@ -16,6 +16,7 @@ from acereason.curate.select import Stage, length_balance, stage_set
 from acereason.curate.settings import Curation, MixSettings
 from acereason.curate.steps import Done, file_key, key_of
 from acereason.curate.tables import write_table
+from acereason.errors import DataError
 from acereason.files import read_jsonl, replacing, write_atomic
 from acereason.problems import Problem, Response
 
@@ -60,7 +61,7 @@ def publish(
     lengths = mean_tokens(counted)
     writer = _Writer(settings.format, out)
     funnels = list(funnels)
-    for stage in settings.rl.stages:
+    for stage in settings.rl.stages or ([] if settings.sft.mixes else [Stage("all")]):
         funnels.append(_stage(settings, stage, chosen / "problems.jsonl", lengths, writer))
     if settings.sft.mixes:
         usable, lines = _usable(settings, clean / "problems.jsonl", counted, lengths)
@@ -153,6 +154,12 @@ class _Writer:
         self.files[name] = File(rows, path.stat().st_size, file_key(path))
 
 
+def _reasons(funnel: Funnel) -> str:
+    """Why nothing is left, in words."""
+    said = ", ".join(f"{count:,} {reason}" for reason, count in funnel.reasons.items())
+    return said or f"{funnel.before:,} came in"
+
+
 def _light(path: Path) -> Iterator[Problem]:
     """Problems without what is heavy: enough to choose by."""
     for p in read_jsonl(path, Problem):
@@ -163,6 +170,8 @@ def _stage(
     settings: Curation, stage: Stage, path: Path, lengths: Mapping[str, float], writer: _Writer
 ) -> Funnel:
     kept, funnel = stage_set(_light(path), stage, lengths, settings.seed)
+    if not kept:
+        raise DataError(f"RL stage {stage.name!r} has no prompts: {_reasons(funnel)}")
     ids = {problem.id for problem in kept}
     problems = (p for p in read_jsonl(path, Problem) if p.id in ids)
     writer.records(f"rl/{stage.name}", problems, Problem)
@@ -206,6 +215,10 @@ def _mix(
 ) -> Funnel:
     thin = [Problem(name, "", "") for name in usable]
     rows, manifest = mix(thin, usable, wanted.prompts, wanted.per_prompt, settings.seed)
+    if not rows:
+        raise DataError(
+            f"mix {wanted.name!r} has no responses: none of the sources' or the teacher's is left"
+        )
     chosen = {(row.problem_id, row.sample) for row in rows}
     ids = set(manifest.ids)
     problems = (p for p in read_jsonl(clean / "problems.jsonl", Problem) if p.id in ids)
