@@ -15,6 +15,7 @@ from acereason.cli import (
     check,
     convert,
     curate,
+    docs,
     evaluate,
     export,
     plan,
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
-    convert.convert,
+    *(convert.convert, docs.docs),
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)
