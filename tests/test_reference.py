@@ -24,7 +24,7 @@ def test_stages_and_sections_are_found_by_name() -> None:
     assert [e.key for e in reference.find("stage.math-long.budget")] == ["stage.budget"]
     assert [e.key for e in reference.find("curate.tasks.math.families")] == ["curate.tasks.families"]
     assert {e.key for e in reference.find("keep")} == {"keep.checkpoints", "keep.responses"}
-    with pytest.raises(ConfigError, match="sft.epochs"):
+    with pytest.raises(ConfigError, match=r"sft\.epochs"):
         reference.find("sft.epoch")
 
 
