@@ -174,19 +174,27 @@ class Sft(Struct, frozen=True):
 
 
 class Temperature(Struct, frozen=True):
-    """How a stage gets its sampling temperature (recipe §3).
+    """How a stage gets its sampling temperature (recipe §3; the rules are classes of `sample.rules`).
 
     fixed      `value`
+    epochs     `values`, one for each epoch of the stage's prompts; the last one holds
     calibrate  at the stage's start sample its prompts at `candidates`, take the T whose H_T is `target`
-    track      calibrate, then hold H_T at the target while training
+    track      calibrate, then hold H_T at the target while training: T moves by `gain` times the correction,
+               at most by `max_factor` a step
     """
 
-    rule: Literal["fixed", "calibrate", "track"] = "fixed"
+    rule: Literal["fixed", "epochs", "calibrate", "track"] = "fixed"
     value: Rate = 1.0
+    values: tuple[Rate, ...] = ()
     target: Rate = 0.3
-    candidates: Annotated[tuple[float, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
+    candidates: Annotated[tuple[Rate, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
     prompts: Positive = 128
     gain: Annotated[float, Meta(gt=0, le=1)] = 0.3
+    max_factor: Annotated[float, Meta(gt=1)] = 1.1
+
+    def __post_init__(self) -> None:
+        if bool(self.values) != (self.rule == "epochs"):
+            raise ValueError('temperature.values belong to rule = "epochs", which needs at least one')
 
 
 class Filter(Struct, frozen=True):
@@ -204,38 +212,65 @@ class Filter(Struct, frozen=True):
 
 class Stop(Struct, frozen=True):
     """When a stage ends before its steps: the truncated share falls below a value, the mean reward of the
-    last `patience` steps is no better than that of the `patience` before, or so many `tokens` are sampled."""
+    last `patience` steps is no better than that of the `patience` before, so many `tokens` are sampled, or
+    the last `dev_patience` evaluations on the dev split (`evaluate_every`) were no better than the best."""
 
     truncated_below: Share | None = None
     patience: Positive | None = None
     tokens: Positive | None = None
+    dev_patience: Positive | None = None
+
+
+Group = Annotated[int, Meta(ge=2)]
 
 
 class Stage(Struct, frozen=True):
-    """One stage of RL. A stage is data; all stages are one run with one step counter."""
+    """One stage of RL. A stage is data; all stages are one run with one step counter.
+
+    `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate
+    rises over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
+    `Dev`); with `keep = "best"` the stage ends with the weights that did best there."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
     domain: str
     budget: Positive
     steps: Positive
-    group: Annotated[int, Meta(ge=2)] = 8
+    group: Group | Annotated[tuple[Group, ...], Meta(min_length=1)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
+    warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
     overlong: Literal["mask", "zero"] = "mask"
     filter: Filter = Filter()
     stop: Stop = Stop()
+    evaluate_every: Count = 0
+    keep: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        if not self.evaluate_every and (self.keep == "best" or self.stop.dev_patience is not None):
+            raise ValueError(f"stage {self.name}: keep = 'best' and stop.dev_patience need evaluate_every")
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The group size of each epoch; the last one holds."""
+        return (self.group,) if isinstance(self.group, int) else self.group
+
+    def group_in(self, epoch: int) -> int:
+        """Responses to each prompt in an epoch (from 0)."""
+        return self.groups[min(epoch, len(self.groups) - 1)]
 
 
 class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
-    its group's mean and standard deviation (unpublished; ours). `updates` > 1 is off-policy, with clipping,
-    and exists to show why not. `false_positives` of the responses that the judge calls wrong are rewarded,
-    and `false_negatives` of those it calls right are not, to show what a bad judge does; ½ and ½ are random
-    rewards."""
+    its group's mean and standard deviation (unpublished; ours). `unjudged`: a response that could not be
+    judged is left out alone ("response"), or its whole group is ("group"). Weight decay spares norms and
+    biases. `updates` > 1 is off-policy, with clipping, and exists to show why not. `false_positives` of the
+    responses that the judge calls wrong are rewarded, and `false_negatives` of those it calls right are not,
+    to show what a bad judge does; ½ and ½ are random rewards."""
 
     normalisation: Literal["global", "group"] = "global"
     masked_in_statistics: bool = True
+    unjudged: Literal["response", "group"] = "response"
     updates: Positive = 1
     clip: tuple[Rate, Rate] = (0.2, 0.2)
     betas: tuple[float, float] = (0.9, 0.95)
@@ -255,15 +290,26 @@ class Rl(Struct, frozen=True):
             raise ValueError("rl.importance_cap belongs to strict on-policy learning; leave rl.updates at 1")
 
 
+class Dev(Struct, frozen=True):
+    """The dev split of evaluations inside a stage: `prompts` of each domain's RL prompts, drawn by hash and
+    then never trained on, each asked `k` times as in the evaluation; `budget` is the evaluation's, unless
+    given. The questions that are reported have no part in it."""
+
+    prompts: Positive = 64
+    k: Positive = 2
+    budget: Positive | None = None
+
+
 class Evaluation(Struct, frozen=True):
     """Held-out evaluation after each stage: avg@k and pass@k (recipe §4). `start` says whether a run without
-    SFT evaluates the model it starts from."""
+    SFT evaluates the model it starts from; `dev` is for looking inside a stage."""
 
     start: bool = True
     k: Positive = 8
     temperature: Rate = 0.6
     top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
     budget: Positive = 32768
+    dev: Dev = Dev()
 
 
 class Health(Struct, frozen=True):

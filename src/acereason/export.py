@@ -254,9 +254,10 @@ def _stages(found: Exported) -> str:
     rows = []
     for row in found.stages:
         stage = settings.get(row["name"])
-        budget = (
-            (stage.budget, stage.group, stage.prompts, f"{stage.learning_rate:g}") if stage else ("–",) * 4
-        )
+        budget: tuple[object, ...] = ("–",) * 4
+        if stage is not None:
+            group = ", ".join(map(str, stage.groups))
+            budget = (stage.budget, group, stage.prompts, f"{stage.learning_rate:g}")
         rows.append(
             (row["name"], row["domain"], row["steps"], *budget, _number(row["T"], 3), _number(row["H_T"], 3))
         )

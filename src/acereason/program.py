@@ -34,12 +34,12 @@ from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors
 from acereason.sample.ask import Groups, light
-from acereason.train import checkpoint, optimizers, rl, sft, tokens
+from acereason.train import checkpoint, dev, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
-from acereason.train.rl import Workshop
 from acereason.train.tokens import Tokens
+from acereason.train.workshop import Workshop
 from acereason.verify import Judge
 from acereason.view.report import write_report
 
@@ -77,6 +77,7 @@ def _run_all(
         found = _where(run, progress, until, about)
         position = found[1] if found else Position()
         data = workshop.curated(run, progress, fresh=found is None)
+        _dev_split(recipe, data)  # what is wrong with it is said before anything is trained
         policy = workshop.policy_of(recipe, data)
         data = workshop.fitted(run, data, policy, fresh=found is None)
         _say_disk(run, progress, policy, fresh=found is None)
@@ -171,8 +172,12 @@ def _phase(
             _sft(shop, data.held_out, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
+            held_back = _dev_split(shop.recipe, data)
+            asked = {p.question for p in held_back}
+            problems = [p for p in tasks.of_stage(data.rl, stage.name) if p.question not in asked]
+            inside = dev.Dev(shop, stage, held_back, save)
             training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
-            rl.train_stage(training, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
+            rl.train_stage(training, stage, problems, inside, optimizer, position, save)
         position.finished = True
         save()
     if name in summary.evaluated(shop.recipe):
@@ -183,7 +188,13 @@ def _phase(
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
     checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)()
+    dev.drop_best(shop.run)
     return optimizer
+
+
+def _dev_split(recipe: config.Recipe, data: Data) -> list[Problem]:
+    """What is evaluated inside stages, and so never trained on nor reported."""
+    return dev.split(recipe, data.rl, {p.question for p in data.held_out}, {p.question for p in data.sft})
 
 
 def _sft(

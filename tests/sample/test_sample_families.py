@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from acereason.errors import CheckpointError
-from acereason.policy import attention, proof, shards
+from acereason.policy import attention, halves, proof, shards
 from acereason.policy.model import logprobs, packed_logprobs
 from acereason.policy.packing import Example, pack, packs_by_prompt
 from acereason.sample.engines.embedded import EmbeddedSampler
@@ -124,3 +124,21 @@ def test_a_window_longer_than_the_mask_s_rows() -> None:
     data = [Example([5, 3], [rng.randrange(61) for _ in range(1500)], 0)]
     found, _ = logprobs(ours, pack(data), 1.0)
     assert torch.allclose(found, reference(model.double(), data[0], 1.0).float(), atol=1e-4)
+
+
+@pytest.mark.gpu
+@families
+def test_on_a_gpu(kind: str) -> None:
+    """The sampler in float32, and bfloat16 products in both passes, near the processor's numbers."""
+    model = make_family(kind, initializer_range=0.1)
+    placed = copy.deepcopy(model).cuda()
+    for completion in EmbeddedSampler(placed, slots=5, native=False).sample(group(temperature=0.8)):
+        assert_numbers(model, completion, slack=1e-3)
+    placed.set_attn_implementation(attention.NAME)
+    halves.halve(placed)
+    data = examples(random.Random(1))
+    for packed in packs_by_prompt(data, 200):
+        found, _ = packed_logprobs(placed, packed, 1.0)
+        for i in set(packed.owners.tolist()):
+            wanted = reference(model, data[i], 1.0)
+            assert (found[packed.owners == i] - wanted).abs().mean() < 0.05

@@ -36,7 +36,7 @@ Sinks = Annotated[
 ]
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
-Problems = Annotated[Path, typer.Option("--problems", "-p", help="JSON Lines of problems")]
+Problems = Annotated[Path, typer.Option("--problems", "-p", help="a file of problems")]
 PromptFormat = Annotated[
     str | None,
     typer.Option(

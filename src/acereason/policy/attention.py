@@ -90,7 +90,8 @@ def packed_attention(
             f"{type(module).__name__} wants attention with {named[0]}, which packs cannot have"
         )
     rule, wanted = Rule(scaling, sliding_window, softcap), query.dtype
-    if query.device.type == "cpu" and value.dtype in HALF:
+    narrow = query.device.type == "cpu" and value.dtype in HALF
+    if narrow or value.dtype != query.dtype:  # a rotation in float32 widens queries and keys alone
         query, key, value = query.float(), key.float(), value.float()
     if pack_cache is not None:
         out = pack_cache.attend(module.layer_idx, query, key, value, rule)

@@ -77,4 +77,4 @@ def masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, rule: Rule) -> Tensor:
         scores = q @ k.transpose(2, 3) * (D**-0.5 if rule.scale is None else rule.scale)
         scores = (rule.cap * torch.tanh(scores / rule.cap)).masked_fill(~mask, -torch.inf)
         out = scores.softmax(-1) @ v
-    return out.view(B, H, L, D)
+    return out.reshape(B, H, L, D)

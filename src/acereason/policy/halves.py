@@ -1,6 +1,6 @@
-"""bfloat16 products over float32 weights, on processors that compute them in hardware (AVX512-BF16, AMX).
+"""bfloat16 products over float32 weights, where they are computed in hardware (AVX512-BF16, AMX, CUDA).
 
-    if available(): halve(model)      matrices of the layers in bfloat16; norms in one pass
+    halve(model)                      matrices of the layers in bfloat16; norms in one pass
     refresh(model)                    after the weights moved
 
 The float32 weights are the masters that the optimiser moves. Each matrix keeps a bfloat16 copy for the
@@ -20,8 +20,10 @@ from torch import Tensor, nn
 HALF = torch.bfloat16
 
 
-def available() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware."""
+def available(device: torch.device) -> bool:
+    """Whether this device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -124,8 +126,8 @@ def _fuse(norm: Any) -> None:
     if eps is None or getattr(norm, "weight", None) is None or norm.weight.ndim != 1:
         return
     own, size = norm.weight.data, len(norm.weight)
-    norm.weight.data = torch.linspace(0.5, 1.5, size)  # its own may hold nothing yet
-    x = torch.linspace(-2, 3, 3 * size).view(3, -1)
+    norm.weight.data = torch.linspace(0.5, 1.5, size, device=own.device)  # its own may hold nothing yet
+    x = torch.linspace(-2, 3, 3 * size, device=own.device).view(3, -1)
     wanted = norm(x)
     for one in (0.0, 1.0):
         found = _Norm.apply(x, norm.weight, eps, one)  # type: ignore[no-untyped-call]

@@ -101,7 +101,7 @@ LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...
         "chain_sum",
         (
             {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 2},
-            {"min_terms": 4, "max_terms": 7, "min_digits": 2, "max_digits": 2},
+            {"min_terms": 4, "max_terms": 7, "min_digits": 1, "max_digits": 2},
             {"min_terms": 4, "max_terms": 7, "min_digits": 2, "max_digits": 3},
         ),
     ),

@@ -64,10 +64,14 @@ class Weights(NamedTuple):
         return Weights(*map(torch.cat, zip(*some, strict=True))) if some else Weights.none()
 
 
-def kept(rollouts: Rollouts, overlong: Literal["mask", "zero"]) -> Tensor:
-    """[P, G] bool: which responses are in the loss. A group with an unjudged response is out whole;
-    under the overlong filter ("mask") truncated responses are out."""
-    judged = ~rollouts.rewards.isnan().any(1, keepdim=True).expand_as(rollouts.rewards)
+def kept(
+    rollouts: Rollouts, overlong: Literal["mask", "zero"], unjudged: Literal["response", "group"] = "response"
+) -> Tensor:
+    """[P, G] bool: which responses are in the loss. One that could not be judged is out alone, or with its
+    group; under the overlong filter ("mask") truncated responses are out."""
+    judged = ~rollouts.rewards.isnan()
+    if unjudged == "group":
+        judged = judged.all(1, keepdim=True).expand_as(judged)
     return judged & ~rollouts.truncated if overlong == "mask" else judged
 
 
@@ -92,14 +96,15 @@ def weigh(
     overlong: Literal["mask", "zero"] = "mask",
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
+    unjudged: Literal["response", "group"] = "response",
 ) -> Weights:
     """The one place where responses are weighed."""
-    keep, judged = kept(rollouts, overlong), ~rollouts.rewards.isnan()
+    keep, judged = kept(rollouts, overlong, unjudged), ~rollouts.rewards.isnan()
     counted = judged if masked_in_statistics else judged & keep
     advantage = advantages(rollouts.rewards.nan_to_num(), counted)
     pulls = torch.where(keep, advantage, 0.0)
     tokens = torch.where(keep, rollouts.tokens, 0).sum(1)
-    usable = judged.all(1, keepdim=True)
+    usable = kept(rollouts, "zero", unjudged)  # whatever the overlong rule then masks
     advantage = torch.where(usable, advantage, torch.nan)
     if normalisation == "global":
         return Weights(advantage, pulls, tokens)
@@ -111,10 +116,11 @@ def response_weights(
     overlong: Literal["mask", "zero"] = "mask",
     masked_in_statistics: bool = True,
     normalisation: Literal["global", "group"] = "global",
+    unjudged: Literal["response", "group"] = "response",
 ) -> Tensor:
     """[P, G] the weight w_i of each response in the loss of a batch; 0 for what is masked or has no
     advantage."""
-    weights = weigh(rollouts, overlong, masked_in_statistics, normalisation)
+    weights = weigh(rollouts, overlong, masked_in_statistics, normalisation, unjudged)
     return weights.pulls / max(int(weights.sizes.sum()), 1)
 
 

@@ -52,8 +52,9 @@ def device(placement: Placement) -> torch.device:
 def wanted(placement: Placement) -> bool:
     """Whether the model has to be sharded: on several ranks, unless each is to hold all of it, and on CUDA
     where it computes in another type."""
-    several = ranks.world() > 1 and placement.parallel == "shard"
-    return several or (placement.compute != "float32" and device(placement).type == "cuda")
+    if placement.parallel == "replicate":
+        return False
+    return ranks.world() > 1 or (placement.compute != "float32" and device(placement).type == "cuda")
 
 
 def is_sharded(model: Any) -> bool:
@@ -101,8 +102,8 @@ def prepare(model: Any, placement: Placement) -> None:
                 'placement.parallel = "replicate" is for processors; use "shard" on CUDA devices'
             )
         model.replicated = getattr(torch, placement.reduce)
-    if placement.compute == "bfloat16" and device(placement).type == "cpu" and not wanted(placement):
-        if halves.available():
+    if placement.compute == "bfloat16" and not wanted(placement):
+        if halves.available(device(placement)):
             halves.halve(model)
         else:
             log.warning("this processor has no bfloat16 products; float32 is used in their place")

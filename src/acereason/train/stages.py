@@ -1,4 +1,4 @@
-"""A stage's prompts and its end: which prompts are asked next, and when to stop.
+"""A stage's prompts, its learning rate and its end: which prompts are asked next, and when to stop.
 
 `PromptPool` walks through the stage's prompts in an order hashed from (seed, stage, epoch, id), epoch after
 epoch, so its whole state is small and a resumed run goes on with the very same prompts.
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from acereason.config import Filter, Stop
+from acereason.config import Filter, Stage, Stop
 from acereason.draws import draw_seed
 from acereason.problems import Problem
 from acereason.published.records import level_of
@@ -38,15 +38,18 @@ class PoolState(msgspec.Struct, kw_only=True):
     cursor: int = 0
     order: list[str] = []
     solved: list[str] = []
+    small: bool = False  # smaller batches than the stage asks for were said
 
 
 class StageState(msgspec.Struct, kw_only=True):
     """What a stage has to remember from step to step; it is part of every checkpoint. `temperature` is the
-    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens)."""
+    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens), `dev` (step of
+    the stage, accuracy on the dev split) for every evaluation inside the stage."""
 
     pool: PoolState
     temperature: dict[str, float]
     history: list[tuple[float, float, int]] = []
+    dev: list[tuple[int, float]] = []
     bad_steps: int = 0  # in a row, without a finite gradient
 
 
@@ -61,29 +64,32 @@ class PromptPool:
         self._stage, self._seed, self._drop_solved = stage, seed, drop_solved
         self.state = state
         if not state.order:
-            state.order = self._epoch_order()
+            state.order = self._epoch_order(0)
 
     @property
     def epoch(self) -> int:
-        """The epoch of the prompts taken last; the first is 0."""
-        return self.state.epoch
+        """The epoch, from 0, of the prompt that is next."""
+        return self.state.epoch + (self.state.cursor == len(self.state.order))
 
-    def _epoch_order(self) -> list[str]:
+    def take(self, count: int) -> list[Problem]:
+        """The next `count` prompts, all different; fewer when the pool has not so many. May run into the next
+        epoch, which then begins with prompts that are not in this batch."""
+        state = self.state
+        taken = state.order[state.cursor : state.cursor + count]
+        state.cursor += len(taken)
+        if len(taken) < count:
+            state.epoch, state.order = state.epoch + 1, self._epoch_order(state.epoch + 1)
+            other = [i for i in state.order if i not in set(taken)][: count - len(taken)]
+            state.order = [*other, *(i for i in state.order if i not in set(other))]
+            state.cursor = len(other)
+            taken = [*taken, *other]
+        return [self._by_id[i] for i in taken]
+
+    def _epoch_order(self, epoch: int) -> list[str]:
         solved = set(self.state.solved)
         ids = [i for i in self.state.ids if i not in solved]
         ids = ids or self.state.ids  # all solved: better to go on than to stop
-        return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, self.state.epoch, i))
-
-    def take(self, count: int) -> list[Problem]:
-        """The next `count` prompts, distinct unless the pool is smaller; may run into the next epoch."""
-        state, taken = self.state, []
-        for _ in range(count):
-            if state.cursor == len(state.order):
-                state.epoch, state.cursor = state.epoch + 1, 0
-                state.order = self._epoch_order()
-            taken.append(state.order[state.cursor])
-            state.cursor += 1
-        return [self._by_id[i] for i in taken]
+        return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, epoch, i))
 
     def observe(self, solved: Mapping[str, bool]) -> None:
         """Tell which prompts were solved by every rollout this time."""
@@ -92,8 +98,16 @@ class PromptPool:
             self.state.solved = sorted(known | {i for i, all_right in solved.items() if all_right})
 
 
-def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | None:
-    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens)."""
+def best(dev: Sequence[tuple[int, float]]) -> int:
+    """The step of the best of these evaluations on the dev split; the earliest of equals."""
+    return max(dev, key=lambda one: (one[1], -one[0]))[0]
+
+
+def finished(
+    rule: Stop, history: Sequence[tuple[float, float, int]], dev: Sequence[tuple[int, float]] = ()
+) -> str | None:
+    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens),
+    `dev` the evaluations' (step, accuracy)."""
     tokens = sum(tokens for _, _, tokens in history)
     if rule.tokens is not None and tokens >= rule.tokens:
         return f"{tokens:,} tokens were sampled"
@@ -106,4 +120,13 @@ def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | N
         last, before = sum(rewards[-n:]) / n, sum(rewards[-2 * n : -n]) / n
         if last <= before:
             return f"no gain over {n} steps ({before:.3f} → {last:.3f})"
+    n = rule.dev_patience
+    if n is not None and dev and sum(step > best(dev) for step, _ in dev) >= n:
+        return f"{n} evaluations on the dev split no better than that of step {best(dev)}"
     return None
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """The learning rate of a stage's step (0 = first): it rises over `warmup` steps, while Adam's averages of
+    squared gradients are still those of a few noisy batches."""
+    return stage.learning_rate * min(1.0, (step + 1) / max(1, stage.warmup))

@@ -67,7 +67,11 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
     if not groups:
         return Weights.none()
     return objective.weigh(
-        rollouts(groups), stage.overlong, settings.masked_in_statistics, settings.normalisation
+        rollouts(groups),
+        stage.overlong,
+        settings.masked_in_statistics,
+        settings.normalisation,
+        settings.unjudged,
     )
 
 

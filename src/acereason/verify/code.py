@@ -161,8 +161,9 @@ class _Trial:
         marking, watch = Marking(tests, limits, self._lenient), Watch(limits, total)
         with self._zygote.started(job, len(tests), limits, total, longest) as child:
             while not child.ended(watch.pause()):
-                decided = marking.mark(child.answers) or marking.passed == len(tests)
-                reason = "judge" if decided else watch.overrun(marking.passed, child.time())
+                reason = "judge" if marking.mark(child.answers) or marking.passed == len(tests) else ""
+                if not reason and watch.due():
+                    reason = watch.overrun(marking.passed, child.time())
                 if reason:
                     child.kill(reason)
                     break

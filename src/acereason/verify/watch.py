@@ -11,6 +11,7 @@ from typing import Literal
 from acereason.verify.sandbox.client import Limits, Time
 
 FIRST_LOOK, LAST_LOOK = 0.02, 0.25  # seconds between looks: they double from one to the other
+FIRST_QUESTION = 0.1  # seconds after which the first look asks for the time
 Overrun = Literal["", "cpu", "wall"]
 
 
@@ -23,6 +24,11 @@ class Watch:
         self._limits, self._total = limits, total
         self._test, self._began = 0, Time()
         self._pause = FIRST_LOOK
+        self._until_question = min(FIRST_QUESTION, limits.cpu / 8)
+
+    def due(self) -> bool:
+        """Whether the time is worth asking for: most programs are over before it can matter."""
+        return self._until_question <= 0
 
     def overrun(self, test: int, now: Time) -> Overrun:
         """Which limit the child has passed, being at this test."""
@@ -39,6 +45,8 @@ class Watch:
         a program can gain by lying about when a test began."""
         pause, longest = self._pause, min(LAST_LOOK, max(FIRST_LOOK, self._limits.cpu / 8))
         self._pause = min(2 * pause, longest)
-        return max(0.002, min(pause, self._left))
+        pause = max(0.002, min(pause, self._left))
+        self._until_question -= pause
+        return pause
 
     _left = float("inf")

@@ -249,6 +249,7 @@ class Answers:
 
     def __init__(self, output: int, frames: int, limit: int) -> None:
         self._output, self._frames, self._limit = output, frames, limit
+        self._ahead, self._ahead_at = b"", 0
 
     @property
     def size(self) -> int:
@@ -259,8 +260,15 @@ class Answers:
         """Bytes of output from a place within `size`; fewer at its end."""
         return os.pread(self._output, count, start)
 
+    def read_ahead(self, start: int, end: int) -> None:
+        """Read what the next answers take at once, if it is little."""
+        self._ahead, self._ahead_at = self.read(start, min(end - start, CHUNK)), start
+
     def piece(self, start: int, end: int) -> bytes | Piece:
         """An answer: at once if it is small."""
+        place = start - self._ahead_at
+        if 0 <= place <= end - self._ahead_at <= len(self._ahead):
+            return self._ahead[place : end - self._ahead_at]
         if end - start <= CHUNK:
             return self.read(start, end - start)
         return Piece(lambda place, count: self.read(start + place, count), end - start)
