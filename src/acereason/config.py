@@ -11,17 +11,16 @@ what the paper says where it says it, and ours where it is silent (recipe commen
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from acereason import prompts
+from acereason import keys, prompts
 from acereason.errors import ConfigError
 
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
@@ -441,19 +440,22 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    for setting in settings:
-        assign(data, setting)
-    return parse(data, str(path))
+    try:
+        return parse(keys.assigned(data, settings), str(path))
+    except ConfigError:
+        if blamed := keys.blamed(data, settings, parse):
+            parse(keys.assigned(data, settings), ", ".join(f"--set {setting}" for setting in blamed))
+        raise
 
 
 def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     """A recipe from plain data, e.g. `resolved` read back; one of an earlier schema is brought up to date."""
     data = _current(data, origin)
-    _check_keys(data, Recipe, "")
     try:
+        keys.check(data, Recipe)
         return msgspec.convert(data, Recipe, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {error}") from error
+    except (ConfigError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{origin}: {error}{keys.valid(str(error), Recipe)}") from error
 
 
 def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -491,63 +493,3 @@ def digest(recipe: Recipe) -> str:
     """A hash of the resolved recipe (16 hex digits)."""
     canonical = msgspec.json.encode(resolved(recipe), order="sorted")
     return hashlib.sha256(canonical).hexdigest()[:16]
-
-
-def assign(data: dict[str, Any], setting: str) -> None:
-    """Apply one `a.b=c`; the value is TOML, or else a string; nothing after the = removes the key.
-    `stage.NAME.key` finds the stage by name."""
-    path, found, text = setting.partition("=")
-    if not found or not path:
-        raise ConfigError(f"--set takes key=value, e.g. --set sft.epochs=3; found {setting!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = path.strip().split(".")
-    node: Any = data
-    for key in parents:
-        node = _stage(node, key) if isinstance(node, list) else node.setdefault(key, {})
-        if not isinstance(node, dict | list):
-            raise ConfigError(f"--set {setting}: {key!r} holds a value, not a section")
-    if isinstance(node, list):
-        raise ConfigError(f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…")
-    if text.strip():
-        node[last] = value
-    else:
-        node.pop(last, None)
-
-
-def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    for stage in stages:
-        if stage.get("name") == name:
-            return stage
-    known = ", ".join(str(s.get("name")) for s in stages)
-    raise ConfigError(f"no stage is named {name!r}; the recipe has: {known}")
-
-
-def _check_keys(data: Any, kind: Any, where: str) -> None:
-    """Refuse unknown keys with the nearest known one; recurse into sections, lists and maps of sections."""
-    if get_origin(kind) is not None:
-        structs = [a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)]
-        for inner in structs:
-            if isinstance(data, list):
-                for number, item in enumerate(data):
-                    _check_keys(item, inner, f"{where[:-1]}[{number}].")
-            elif isinstance(data, Mapping) and get_origin(kind) is dict:
-                for key, item in data.items():
-                    _check_keys(item, inner, f"{where}{key}.")
-            elif data is not None:
-                _check_keys(data, inner, where)
-        return
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)):
-        return
-    hints = get_type_hints(kind, include_extras=False)
-    for key, value in data.items():
-        if key not in hints:
-            raise ConfigError(f"unknown key {where}{key}{_nearest(key, list(hints))}")
-        _check_keys(value, hints[key], f"{where}{key}.")
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    matches = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else f"; known here: {', '.join(known)}"
