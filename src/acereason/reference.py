@@ -98,7 +98,8 @@ def markdown() -> str:
 
 def _walk(kind: type[msgspec.Struct], where: str) -> Iterator[tuple[str, str, str | None]]:
     hints = get_type_hints(kind, include_extras=True)
-    plain, sections = [], []
+    plain: list[tuple[msgspec.structs.FieldInfo, list[type[msgspec.Struct]]]] = []
+    sections: list[tuple[msgspec.structs.FieldInfo, list[type[msgspec.Struct]]]] = []
     for field in msgspec.structs.fields(kind):
         inner = list(_structs(hints[field.name]))
         (sections if inner else plain).append((field, inner))
