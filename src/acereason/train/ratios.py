@@ -63,10 +63,11 @@ def off_policy_loss(
 
 def over_response(values: Tensor, owners: Tensor) -> Tensor:
     """[M] the mean of `values` over the response that each token belongs to."""
-    _, place = owners.unique(return_inverse=True)
-    zeros = values.new_zeros(int(place.max()) + 1 if len(place) else 0)
-    sums = zeros.index_add(0, place, values)
-    return (sums / zeros.index_add(0, place, torch.ones_like(values)))[place]
+    if not len(owners):
+        return values
+    zeros = values.new_zeros(int(owners.max()) + 1)
+    sums, counts = (zeros.index_add(0, owners, each) for each in (values, torch.ones_like(values)))
+    return sums[owners] / counts[owners]
 
 
 def masked(rule: Mask, logprobs: Tensor, sampled: Tensor, owners: Tensor, bounds: Range) -> Tensor:
