@@ -20,6 +20,7 @@ from acereason.cli import (
     check,
     convert,
     curate,
+    docs,
     evaluate,
     export,
     plan,
@@ -55,7 +56,7 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
-    convert.convert,
+    *(convert.convert, docs.docs),
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)
