@@ -81,6 +81,12 @@ def register(domain: Domain) -> Domain:
     return domain
 
 
+def registered() -> tuple[str, ...]:
+    """The names of the domains that are known by now."""
+    with _lock:
+        return tuple(sorted(_registered))
+
+
 def domain(name: str) -> Domain:
     """The domain of this name; ConfigError when there is none."""
     known = _registered.get(name)

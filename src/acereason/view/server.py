@@ -15,7 +15,6 @@ address can read the runs.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -39,6 +38,7 @@ from acereason.view.index import Filter
 from acereason.view.runs_folder import Followed, RunsFolder
 from acereason.view.studies import studies
 from acereason.view.tail import Row
+from acereason.web import Names
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
@@ -124,7 +124,7 @@ class Guard:
 
     def __init__(self, inner: ASGIApp, host: str) -> None:
         self._inner = inner
-        self._names = {"localhost", host.lower(), socket.gethostname().lower()}
+        self._names = Names(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -156,18 +156,7 @@ class Guard:
         return None
 
     def _known(self, host: str) -> bool:
-        """Addresses are fine: a foreign site reaches this server only by a name of its own."""
-        name = (
-            host.rpartition(":")[0]
-            if host.rpartition(":")[2].isdecimal() and not host.endswith("]")
-            else host
-        )
-        name = name.strip("[]").lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return True
+        return host in self._names
 
 
 def _page(run: Followed) -> Row:
