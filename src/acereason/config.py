@@ -239,7 +239,8 @@ class Stage(Struct, frozen=True):
     learning_rate: Rate = 1e-6
     warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
-    overlong: Literal["mask", "zero"] = "mask"
+    overlong: Literal["mask", "zero", "soft"] = "mask"
+    overlong_buffer: Count = 0  # tokens before the budget in which "soft" takes more and more of the reward
     filter: Filter = Filter()
     stop: Stop = Stop()
     evaluate_every: Count = 0
@@ -248,6 +249,11 @@ class Stage(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.evaluate_every and (self.keep == "best" or self.stop.dev_patience is not None):
             raise ValueError(f"stage {self.name}: keep = 'best' and stop.dev_patience need evaluate_every")
+        if (self.overlong == "soft") != (self.overlong_buffer > 0) or self.overlong_buffer > self.budget:
+            raise ValueError(
+                f"stage {self.name}: overlong = 'soft' and an overlong_buffer of 1 to {self.budget} tokens "
+                "(the budget) belong together"
+            )
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -265,13 +271,22 @@ class Rl(Struct, frozen=True):
     judged is left out alone ("response"), or its whole group is ("group"). Weight decay spares norms and
     biases. `updates` > 1 is off-policy, with clipping, and exists to show why not. `false_positives` of the
     responses that the judge calls wrong are rewarded, and `false_negatives` of those it calls right are not,
-    to show what a bad judge does; ½ and ½ are random rewards."""
+    to show what a bad judge does; ½ and ½ are random rewards.
 
-    normalisation: Literal["global", "group"] = "global"
+    `advantage`, `normalisation`, `idle_groups`: `train.objective`; `ratio`, `sequence_mask`: `train.ratios`;
+    `length_penalty`: `train.rewards`."""
+
+    advantage: Literal["std", "mean", "batch", "max_rl", "loo"] = "std"
+    normalisation: Literal["global", "group", "constant"] = "global"
+    idle_groups: Literal["count", "drop"] = "count"  # those without a gradient, in the denominator
+    length_penalty: Annotated[float, Meta(ge=0)] = 0.0
     masked_in_statistics: bool = True
     unjudged: Literal["response", "group"] = "response"
     updates: Positive = 1
+    ratio: Literal["clip", "cispo", "gspo"] = "clip"
     clip: tuple[Rate, Rate] = (0.2, 0.2)
+    sequence_mask: Literal["none", "geometric", "icepop"] = "none"
+    mask_bounds: tuple[Rate, Rate] = (0.5, 2.0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     clip_gradient: Rate = 1.0
@@ -287,6 +302,25 @@ class Rl(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.updates > 1:
             raise ValueError("rl.importance_cap belongs to strict on-policy learning; leave rl.updates at 1")
+        if self.ratio != "clip" and self.updates == 1:
+            raise ValueError(
+                f"rl.ratio = {self.ratio!r} needs rl.updates of 2 or more: with one update a batch every "
+                "ratio is 1. For what sampler and trainer differ by there is rl.importance_cap, then CISPO"
+            )
+        if self.sequence_mask == "icepop" and (self.updates > 1 or self.importance_cap is not None):
+            raise ValueError(
+                "rl.sequence_mask = 'icepop' weighs each token by its ratio already; leave rl.updates at 1 "
+                "and rl.importance_cap out, or take 'geometric'"
+            )
+        if not self.mask_bounds[0] < 1 < self.mask_bounds[1]:
+            raise ValueError(
+                f"rl.mask_bounds must enclose 1, the ratio of equal policies, not {self.mask_bounds}"
+            )
+        if self.advantage == "max_rl" and self.length_penalty:
+            raise ValueError(
+                "rl.advantage = 'max_rl' divides by the mean reward, which rl.length_penalty can make 0 or "
+                "negative; use one of them"
+            )
 
 
 class Dev(Struct, frozen=True):
@@ -418,6 +452,19 @@ class Recipe(Struct, frozen=True):
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
+        if soft := [s.name for s in self.stage if s.overlong == "soft"]:
+            self._check_soft(soft)
+
+    def _check_soft(self, stages: list[str]) -> None:
+        if self.rl.advantage == "max_rl":
+            raise ValueError(
+                f"rl.advantage = 'max_rl' divides by the mean reward, which overlong = 'soft' ({stages}) "
+                "can make negative; use 'mask' or 'zero'"
+            )
+        if self.rl.length_penalty:
+            raise ValueError(
+                f"rl.length_penalty and overlong = 'soft' ({stages}) would both punish length; use one"
+            )
 
     @property
     def of_data(self) -> int:

@@ -40,6 +40,10 @@ Sinks = Annotated[
     list[str] | None,
     typer.Option("--sink", help="send metrics to tensorboard, wandb or trackio as well; may be repeated"),
 ]
+AlertUrl = Annotated[
+    str | None,
+    typer.Option("--alert", metavar="URL", help="POST what is found wrong with the run to this webhook"),
+]
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
 Problems = Annotated[Path, typer.Option("--problems", "-p", help="a file of problems")]

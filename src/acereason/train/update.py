@@ -16,7 +16,7 @@ gradient is exactly zero; their tokens count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
-from acereason.train import objective, optimizers
+from acereason.train import objective, optimizers, ratios, rewards
 from acereason.train.objective import Rollouts, Weights
 from acereason.train.parallel import is_filler, micro_batches, reduce_gradients
 
@@ -67,17 +67,31 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
     if not groups:
         return Weights.none()
     return objective.weigh(
-        rollouts(groups),
+        shaped(rollouts(groups), stage, settings),
         stage.overlong,
         settings.masked_in_statistics,
         settings.normalisation,
         settings.unjudged,
+        settings.advantage,
+        settings.idle_groups,
+        stage.budget,
     )
 
 
-def denominator(weights: Weights) -> int:
-    """The denominator of the batch of which this rank has `weights`; at least 1. Collective."""
-    return max(1, int(ranks.total(weights.sizes.sum())))
+def shaped(plain: Rollouts, stage: Stage, settings: Rl) -> Rollouts:
+    """The rollouts with the rewards that are learned from, where the recipe changes them by length."""
+    value = plain.rewards
+    if settings.length_penalty:
+        value = value + settings.length_penalty * rewards.length_reward(plain.rewards, plain.tokens)
+    if stage.overlong == "soft":
+        value = value + rewards.soft_overlong(plain.tokens, stage.budget, stage.overlong_buffer)
+    return replace(plain, rewards=value)
+
+
+def denominator(weights: Weights) -> float:
+    """What the pulls of the batch of which this rank has `weights` are divided by. Collective."""
+    sizes, squares = ranks.total(weights.sizes.sum()), ranks.total(weights.squares.double().sum(0))
+    return objective.denominator(sizes, squares)
 
 
 class Update:
@@ -133,19 +147,22 @@ class Update:
         temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
         sampled = _per_token(pack, [a.completion.logprobs for a in answers])
         logprob, _ = logprobs(self._policy.model, pack, temperatures)
-        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype))
+        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype), pack.owners)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
         self._sums += torch.stack(part)
         self._largest = torch.maximum(self._largest, d.abs().max())
 
-    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor) -> Tensor:
+    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor, owners: Tensor) -> Tensor:
         settings = self._settings
+        mask = settings.sequence_mask
+        if mask != "none":
+            weight = weight * ratios.masked(mask, logprob, sampled, owners, settings.mask_bounds)
         if settings.updates > 1:
-            return objective.clipped_loss(logprob, sampled, weight, settings.clip)
+            return ratios.off_policy_loss(settings.ratio, logprob, sampled, weight, settings.clip, owners)
         if settings.importance_cap is not None:
-            weight = weight * objective.importance(logprob, sampled, settings.importance_cap)
+            weight = weight * ratios.importance(logprob, sampled, settings.importance_cap)
         return objective.policy_loss(logprob, weight)
 
 
