@@ -81,7 +81,7 @@ def test_the_filter_measures_at_the_temperature_that_was_calibrated_before(
 ) -> None:
     temperature = {"rule": "calibrate", "target": 0.3, "prompts": 16}
     rows, position, _ = train(qwen3, tmp_path / "run", temperature=temperature, filter={"samples": 2})
-    kinds = [row["kind"] for row in rows]
+    kinds = [row["kind"] for row in rows if row["kind"] != "rates"]
     assert kinds == ["calibration", "funnel", "rl", "rl", "rl"]
     assert rows[0]["T"] == pytest.approx(0.5, abs=0.02) and rows[1]["T"] == rows[0]["T"] == rows[2]["T"]
     assert position.state is not None and position.state.temperature["T"] == rows[0]["T"]
@@ -185,3 +185,25 @@ def test_a_problem_that_is_asked_again_gets_other_draws(qwen3: Any) -> None:
     twice = [r.seed for r in requests(policy, [PROBLEMS[0], PROBLEMS[1], PROBLEMS[0]], how)]
     once = [r.seed for r in requests(policy, PROBLEMS[:2], how)]
     assert len(set(twice)) == 9 and twice[:6] == once
+
+
+def test_a_pool_that_remembers_writes_down_every_rate_and_refills_its_batches(
+    qwen3: Any, tmp_path: Path
+) -> None:
+    """With an entropy bonus and further switches, all through the loop."""
+    rows, position, _ = train(
+        qwen3,
+        tmp_path / "run",
+        steps=8,
+        temperature={"rule": "coefficient", "share": 1.5},
+        filter={"drop": "both", "readmit": {"hard": 0.1}, "retire_above": 0.9, "refill": 2},
+    )
+    steps = [r for r in rows if r["kind"] == "rl"]
+    rates = [r for r in rows if r["kind"] == "rates"]
+    assert [r["step"] for r in rates] == [r["step"] for r in steps] == list(range(1, 9))
+    assert all(len(a["rates"]) == b["asked"] >= 6 for a, b in zip(rates, steps, strict=True))
+    assert position.state is not None
+    told = {i: rate for r in rates for i, rate in r["rates"].items()}
+    assert position.state.pool.rates == told
+    assert steps[0]["coefficient"] == steps[1]["coefficient"] == 0 and steps[2]["coefficient"] > 0
+    assert steps[0]["H_target"] is None and steps[1]["H_target"] == pytest.approx(1.5 * steps[0]["H_T"])
