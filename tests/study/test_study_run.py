@@ -121,6 +121,7 @@ def test_a_failed_arm_is_told_and_the_others_are_run(tmp_path: Path) -> None:
     told = findings.write([study], ground, results, tmp_path / "docs")[0]
     assert told.verdict == "not run yet" and set(told.failed) >= {"after16, seed 101", "after24, seed 102"}
     assert "context" in told.failed["after16, seed 101"]
+    assert str(tmp_path) not in (tmp_path / "docs" / "findings.md").read_text()
     assert "**Failed**: after16, seed 101" in (tmp_path / "docs" / "findings.md").read_text()
 
 

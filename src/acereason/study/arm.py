@@ -35,6 +35,7 @@ from acereason.study.records import Outcome, Record, Results, Training, parsed  
 from acereason.study.spec import fingerprint  # noqa: E402
 
 POINTS = 30  # of a training curve
+PATIENCE = 60  # seconds
 
 
 def run(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> None:
@@ -42,12 +43,18 @@ def run(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> 
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     try:
         _run(job, start, work, Results(results), keep)
-    except AceReasonError as error:
-        Results(results).fail(job, f"{type(error).__name__}: {error}")
-        raise SystemExit(2) from error
     except Exception as error:
-        Results(results).fail(job, traceback.format_exc(limit=-6))
-        raise SystemExit(1) from error
+        Results(results).fail(job, _said(error, work))
+        raise SystemExit(2 if isinstance(error, AceReasonError) else 1) from error
+
+
+def _said(error: Exception, work: Path) -> str:
+    """What went wrong in one line without this machine's paths, and where unless it was said on purpose."""
+    text = f"{type(error).__name__}: {error}".replace(f"{work}/", "").replace("\n", " ")
+    if isinstance(error, AceReasonError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _run(job: Job, start: Path | None, work: Path, results: Results, keep: bool) -> None:
@@ -69,12 +76,22 @@ def _opened(job: Job, folder: Path, start: Path | None) -> tuple[runs.Run, bool]
     """The job's run, gone on with where it was left; begun anew where that cannot be."""
     recipe = parsed(job, start)
     if folder.exists():
-        lock(folder / ".lock").close()  # RunError: another process is at it
+        _wait_for(folder / ".lock")
         try:
             return runs.resume(folder, recipe), True
         except RunError:
             shutil.rmtree(folder)
     return runs.create(folder, recipe), False
+
+
+def _wait_for(path: Path) -> None:
+    """Wait until a process that was left behind by a kill has ended; RunError when it does not."""
+    for _ in range(PATIENCE):
+        try:
+            return lock(path).close()
+        except RunError:
+            time.sleep(1)
+    return lock(path).close()
 
 
 def _end_with(parent: int) -> None:

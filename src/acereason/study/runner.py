@@ -83,7 +83,7 @@ class Crew:
         for job in list(self.waiting):
             if job.start in self.failed:
                 self.waiting.remove(job)
-                why = self.failed[str(job.start)].strip().splitlines()[-1]
+                why = self.failed[str(job.start)]
                 self.failed[job.address] = f"not run: its start failed ({why})"
             elif len(self.going) < self.workers and job.start not in unended:
                 self.waiting.remove(job)
@@ -113,7 +113,7 @@ class Crew:
         if self._results.failure(job.address) is None:  # it could not say so itself
             self._results.fail(job, f"its process ended with status {status}")
         self.failed[job.address] = str(self._results.failure(job.address))
-        return f"FAILED: {self.failed[job.address].strip().splitlines()[-1]}"
+        return f"FAILED: {self.failed[job.address]}"
 
     def _left(self) -> str:
         """The time left as people say it."""

@@ -14,6 +14,7 @@ COMMON = (
     "curves.js",
     "responses.js",
     "listing.js",
+    "health.js",
     "run.js",
     "overview.js",
     "compare.js",

@@ -18,18 +18,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from acereason.config import Health
 from acereason.errors import RunError
 from acereason.evaluate.decompose import Decomposition, decompose_shares
 from acereason.files import read_file
+from acereason.health.findings import Finding
+from acereason.health.memory import Memory
 from acereason.view.columns import Columns
 from acereason.view.tail import Row, Tail, decode
 
 POINTS = 1000  # of a curve
 EVENTS = 5000  # rows kept of each kind that is no curve
 CURVES = ("sft", "rl")
-KINDS = ("evaluation", "calibration", "funnel", "end")
+KINDS = ("evaluation", "calibration", "funnel", "dev", "end")
 LITTLE_SPACE = 64 << 20  # bytes free on the disk below which the page says so
 
 
@@ -45,6 +49,7 @@ class Reader:
         self.generation = self.tail.generation
         self.columns = {kind: Columns() for kind in CURVES}
         self.events: dict[str, deque[Row]] = {kind: deque(maxlen=EVENTS) for kind in KINDS}
+        self.memory = Memory(limits(self.folder))
 
     @property
     def cells(self) -> int:
@@ -57,7 +62,9 @@ class Reader:
             self._renew()
             kinds: dict[str, list[Row]] = {}
             for row in rows:
-                kinds.setdefault(str(row.get("kind")), []).append(row)
+                kind = str(row.get("kind"))
+                kinds.setdefault(kind, []).append(row)
+                self.memory.add(kind, row)
             for kind, columns in self.columns.items():
                 columns.append(kinds.get(kind, []))
             for kind, events in self.events.items():
@@ -107,10 +114,19 @@ class Reader:
             "calibration": list(self.events["calibration"]),
             "evaluation": evaluation,
             "modes": mode_changes(evaluation),
+            "dev": list(self.events["dev"]),
+            "health": [one._asdict() for one in self.health()],
             "behind": self.tail.behind / max(self.tail.size, 1),
             "version": self.version(),
         }
         return {**found, "notes": notes + space_note(self.folder)}
+
+    def health(self) -> list[Finding]:
+        """What is wrong with the run; nothing where damaged rows cannot be looked at."""
+        try:
+            return self.memory.findings()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            return []
 
     def evaluation(self) -> list[Row]:
         """Evaluation rows whose stage and benchmark are texts."""
@@ -153,6 +169,15 @@ def stage_spans(rl: Columns) -> list[Row]:
         }
         spans.append({**span, **what, "T": _known(T[last]), "H_T": _known(H_T[last])})
     return spans
+
+
+def limits(folder: Path) -> Health:
+    """The thresholds of the run's recipe, or the defaults where it has none that can be read."""
+    recipe = read_object(folder / "recipe.json", []) or {}
+    try:
+        return msgspec.convert(recipe.get("health") or {}, Health)
+    except msgspec.ValidationError:
+        return Health()
 
 
 def _total(columns: Columns, name: str) -> int:

@@ -100,6 +100,7 @@ function training(run, root) {
       series: [
         line("all_right", "green", "all right", calm("all_right")),
         line("all_wrong", "orange", "all wrong", { dash: [5, 3], ...calm("all_wrong") }),
+        line("same_answer", "purple", "one answer", { dash: [2, 3], ...calm("same_answer") }),
       ],
     },
     {

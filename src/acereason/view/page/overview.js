@@ -49,6 +49,7 @@ function overviewRow(run, benchmarks, now) {
   const cell = cells("td", [
     el("span", {}, name, el("span", { class: "soft about" }, `${about}${reading}`)),
     stateMark(run.state),
+    worst(run),
     stageOf(run),
     short(run.step),
     ...benchmarks.map((name) => withError(run.accuracy[name])),
@@ -79,6 +80,7 @@ function overview(found, root, chosen) {
     "",
     "run",
     "state",
+    "health",
     "stage",
     "step",
     ...benchmarks.map((name) => `${visible(name)} / %`),
