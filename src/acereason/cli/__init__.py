@@ -25,6 +25,7 @@ from acereason.cli import (
     export,
     plan,
     run,
+    serve,
     study,
     verify,
     view,
@@ -56,7 +57,7 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
-    *(convert.convert, docs.docs),
+    *(convert.convert, docs.docs, serve.serve),
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
 ):
     app.command()(verb)
