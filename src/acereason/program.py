@@ -28,18 +28,19 @@ from acereason.errors import RunError
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
 from acereason.files import sync, sync_tree
+from acereason.health.memory import Memory
 from acereason.plan import disk
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
-from acereason.runs import Run, disk_errors
+from acereason.runs import Run, disk_errors, read_metrics
 from acereason.sample.ask import Groups, light
-from acereason.train import checkpoint, optimizers, rl, sft, tokens
+from acereason.train import checkpoint, dev, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
-from acereason.train.rl import Workshop
 from acereason.train.tokens import Tokens
+from acereason.train.workshop import Workshop
 from acereason.verify import Judge
 from acereason.view.report import write_report
 
@@ -77,6 +78,7 @@ def _run_all(
         found = _where(run, progress, until, about)
         position = found[1] if found else Position()
         data = workshop.curated(run, progress, fresh=found is None)
+        _dev_split(recipe, data)  # what is wrong with it is said before anything is trained
         policy = workshop.policy_of(recipe, data)
         data = workshop.fitted(run, data, policy, fresh=found is None)
         _say_disk(run, progress, policy, fresh=found is None)
@@ -86,7 +88,9 @@ def _run_all(
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(workers=recipe.rl.judges))
         writer = stack.enter_context(checkpoint.Writer(run))
-        shop = Workshop(run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress)
+        shop = Workshop(
+            run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress, _health(run)
+        )
         optimizer = _optimizer(shop, position)
         if found:
             checkpoint.load_optimizers(found[0], optimizer)
@@ -119,6 +123,15 @@ def _where(
     if missing := run.missing_responses(position.step) if run.writes else 0:
         progress.say(f"the responses of {missing} steps are not in {run.path} any more; the run goes on")
     return found
+
+
+def _health(run: Run) -> Memory:
+    """What the rules of health know of the run so far; it hears every row from now on."""
+    memory = Memory(run.recipe.health)
+    for row in read_metrics(run.path):
+        memory.add(str(row.get("kind")), row)
+    run.listen(memory.add)
+    return memory
 
 
 def _say_disk(run: Run, progress: Progress, policy: Policy, fresh: bool) -> None:
@@ -171,8 +184,12 @@ def _phase(
             _sft(shop, data.held_out, optimizer, position, save)
         else:
             stage = shop.recipe.stage[position.stage - 1]
+            held_back = _dev_split(shop.recipe, data)
+            asked = {p.question for p in held_back}
+            problems = [p for p in tasks.of_stage(data.rl, stage.name) if p.question not in asked]
+            inside = dev.Dev(shop, stage, held_back, save)
             training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
-            rl.train_stage(training, stage, tasks.of_stage(data.rl, stage.name), optimizer, position, save)
+            rl.train_stage(training, stage, problems, inside, optimizer, position, save)
         position.finished = True
         save()
     if name in summary.evaluated(shop.recipe):
@@ -183,7 +200,13 @@ def _phase(
     if position.stage == 1:
         optimizer = optimizers.for_rl(shop.policy.model, shop.recipe.rl)
     checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)()
+    dev.drop_best(shop.run)
     return optimizer
+
+
+def _dev_split(recipe: config.Recipe, data: Data) -> list[Problem]:
+    """What is evaluated inside stages, and so never trained on nor reported."""
+    return dev.split(recipe, data.rl, {p.question for p in data.held_out}, {p.question for p in data.sft})
 
 
 def _sft(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,8 +37,22 @@ def test_shipped_recipes_resolve(name: str) -> None:
     ("arguments", "message"),
     [
         (["run", "nowhere.toml"], "cannot read the recipe nowhere.toml"),
-        (["run", "dmeo"], "shipped: acereason-1.0-1.5b, acereason-1.1-7b, demo"),
-        (["run", "demo", "--dry-run", "--set", "sft.epoch=3"], "did you mean epochs?"),
+        (["run", "dmeo"], "shipped: acereason-1.0-1.5b, acereason-1.1-7b, base, demo"),
+        (
+            ["run", "demo", "--dry-run", "-s", "sft.epoch=3"],
+            "--set sft.epoch=3: unknown key sft.epoch; did you",
+        ),
+        (
+            ["run", "demo", "--dry-run", "-s", "seed=2", "-s", "sft.epochs=x"],
+            "error: ConfigError --set sft.epochs=x: ",
+        ),
+        (["run", "demo", "--dry-run", "-s", "sft.optimizer=x"], "known: adamw, muon"),
+        (["run", "demo", "--dry-run", "-s", "health.stop=['x']"], "known: no_gradient, truncated,"),
+        (
+            ["run", "demo", "--dry-run", "-s", "stage.code.temperature.rule=x"],
+            "known: fixed, calibrate, track",
+        ),
+        (["rl", "demo"], "give --model"),
         (["run", "demo", "--dry-run", "--set", "stage.code.group=1"], "Expected `int` >= 2"),
         (["run", "demo", "--dry-run", "--set", "stage.cod.group=4"], "math-short, math-long, code"),
         (["run", "--resume", "--out", "/nonexistent"], "is not a run's folder"),
@@ -103,6 +120,39 @@ def test_rl_starts_from_any_checkpoint_folder(fine_tuned: Path, tmp_path: Path) 
     assert [s["steps"] for s in summary["stages"]] == [0, 5, 1]
 
 
+def test_rl_needs_no_model_in_its_recipe(fine_tuned: Path, tmp_path: Path) -> None:
+    """`-m` says where to start; the recipe may name a model, make one, or neither."""
+    model = str(fine_tuned / "models" / "sft")
+    for given in ({}, {"path": "elsewhere"}, {"new": {"vocab_size": 300}}):
+        recipe = write_recipe(tmp_path, model={"format": "plain", **given})
+        shown = acereason("rl", str(recipe), "-m", model, "--dry-run")
+        assert shown.returncode == 0, shown.stderr
+        found = json.loads(shown.stdout.rpartition("hash ")[0])
+        assert (found["model"]["path"], found["model"]["new"], found["sft"]) == (model, None, None)
+
+
+def test_the_version_is_printed() -> None:
+    assert acereason("--version").stdout == f"acereason {version('acereason')}\n"
+
+
+def test_an_interruption_says_what_goes_on(tmp_path: Path) -> None:
+    recipe, out = write_recipe(tmp_path), tmp_path / "run of mine"
+    command = [sys.executable, "-m", "acereason", "run", str(recipe), "--out", str(out), "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stderr is not None
+        for line in process.stdout:
+            if '"kind":"sft"' in line.replace(" ", ""):
+                process.send_signal(signal.SIGINT)
+                break
+        process.stdout.read()
+        said = process.stderr.read()
+    assert process.returncode == 130 and "Traceback" not in said
+    again = shlex.split(said.split("it goes on with:")[1])
+    assert again == [sys.executable, "-m", "acereason", "run", "--resume", "--out", str(out)]
+    shown = subprocess.run([*again, "-q"], capture_output=True, text=True, timeout=240)
+    assert shown.returncode == 0 and (out / "summary.json").exists()
+
+
 def test_evaluate_and_calibrate_take_a_model_and_problems(fine_tuned: Path, tmp_path: Path) -> None:
     model, problems = str(fine_tuned / "models" / "sft"), str(fine_tuned / "data" / "held_out.jsonl")
     common = ["-p", problems, "--budget", "24", "--format", "plain"]
@@ -140,3 +190,15 @@ def test_verify_judges_a_file(tmp_path: Path) -> None:
     assert shown.returncode == 0, shown.stderr
     verdicts = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [v["outcome"] for v in verdicts] == ["correct", "no_answer"]
+
+
+def test_verify_sets_a_row_aside_and_says_so(tmp_path: Path) -> None:
+    good = {"id": "a", "domain": "math", "question": "?", "answer": "4", "response": "\\boxed{4}"}
+    source, target = tmp_path / "in.jsonl", tmp_path / "new" / "out.jsonl"
+    source.write_text("\n".join([json.dumps(good), '{"id": "b"', json.dumps({"id": "c"}), json.dumps(good)]))
+    shown = acereason("verify", str(source), "--out", str(target), "--no-thinking")
+    assert shown.returncode == 1 and "correct 2" in shown.stdout
+    assert "2 rows" in shown.stderr and "line 2: not a JSON object" in shown.stderr
+    found = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [v["outcome"] for v in found] == ["correct", "unjudged", "unjudged", "correct"]
+    assert found[2]["reward"] is None and found[2]["detail"].startswith("line 3: ")

@@ -7,7 +7,10 @@ import torch
 
 from acereason.policy import flops
 from acereason.policy.model import new_model
+from acereason.sample.ask import Batch
 from acereason.train import metrics
+from acereason.train.streaming import StepResult
+from acereason.train.update import Learned
 from learn_groups import groups
 
 SHAPES = [
@@ -39,12 +42,14 @@ def test_mfu_counts_what_was_learned_and_nothing_else(monkeypatch: pytest.Monkey
     model = new_model("qwen2", 1, vocab_size=70, hidden_size=64, num_attention_heads=4, num_hidden_layers=2)
     some = groups(1)
     weights = torch.zeros(len(some), len(some[0]))
-    assert metrics.utilisation(model, some, weights, 1.0) == {}  # a CPU's peak is not known
+    nothing = Learned(0.0, None, 0, 0.0, 0.0, 0.0)
+    result = StepResult(Batch(some, 0.0, 0.0), weights, weights, nothing, seconds=0.5, overlap=1.5)
+    assert metrics.utilisation(model, result) == {}  # a CPU's peak is not known
     monkeypatch.setattr(flops, "peak", lambda device: 1e9)
-    assert metrics.utilisation(model, some, weights, 1.0) == {"mfu": 0.0}
+    assert metrics.utilisation(model, result) == {"mfu": 0.0}
     weights[1, 2] = -0.5
     learned = some[1][2].completion
     work = flops.needed(
         model.config, [len(learned.request.prompt) + len(learned.tokens)], len(learned.tokens)
     )
-    assert metrics.utilisation(model, some, weights, 2.0) == {"mfu": work / 2e9}
+    assert metrics.utilisation(model, result) == {"mfu": work / 2e9}

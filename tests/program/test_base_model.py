@@ -4,6 +4,9 @@ whole."""
 from __future__ import annotations
 
 import copy
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +87,21 @@ def check_export(base: Path, folder: Path) -> None:
         whole.get_input_embeddings().weight[dropped], plain.get_input_embeddings().weight[dropped]
     )
     assert same and not (out / vocabulary.FILE).exists()
+
+
+@pytest.mark.slow
+def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path) -> None:
+    """Two processes without shards: the same losses as one, one set of files, a run that ends."""
+    script = str(Path(tiny_run.__file__))
+    stage = {**tiny_run.RECIPE["stage"][0], "steps": 2, "temperature": {}, "filter": {}}
+    changes = {"placement": {"parallel": "replicate"}, "stage": [stage]}
+    told = [script, str(tmp_path / "run"), "new", json.dumps(changes)]
+    for name, start in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
+        told[1] = str(tmp_path / name)
+        done = subprocess.run([sys.executable, *start, *told], capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (list(runs.read_metrics(tmp_path / name)) for name in ("one", "two"))
+    losses = [[row["loss"] for row in rows if row["kind"] == "sft"] for rows in (one, two)]
+    assert len(losses[0]) == len(losses[1]) and losses[1][:8] == pytest.approx(losses[0][:8], abs=1e-3)
+    steps = [[row["step"] for row in rows if row["kind"] == "rl"] for rows in (one, two)]
+    assert steps[0] == steps[1]

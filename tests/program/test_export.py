@@ -20,6 +20,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from acereason import card
 from acereason import export as exporting
 from acereason.errors import RunError
 from acereason.evaluate.estimates import Z95
@@ -178,7 +179,33 @@ def test_the_command_line_that_made_the_run_is_not_given_away(run: Path, tmp_pat
     out = export(run, tmp_path / "out")
     assert "command" in json.loads((run / "manifest.json").read_text())
     assert "command" not in json.loads((out / "acereason" / "manifest.json").read_text())
-    assert exporting._plain("a|b`<script>\n](x)") == "a·b··script····x·"
+    assert card._plain("a|b`<script>\n](x)") == "a·b··script····x·"
+
+
+def test_the_code_under_use_runs(run: Path, tmp_path: Path) -> None:
+    text = (export(run, tmp_path / "my 'model'") / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.strip() and "Warning" not in shown.stderr
+    assert "path = 'you/model'" in card.card(gather(run), "out", "you/model")
+
+
+def test_reports_beside_the_data_are_not_data(run: Path, tmp_path: Path) -> None:
+    """A run of the demo's size finds overlaps with its held-out questions."""
+    other = tmp_path / "run"
+    shutil.copytree(run, other)
+    (other / "data" / "contamination-code.jsonl").write_text('{"prompt": "p", "benchmark": "test"}\n')
+    (other / "data" / "funnel.jsonl").write_text("no JSON at all\n")
+    assert [d["file"] for d in gather(other).data] == [
+        "held_out.jsonl",
+        "rl.jsonl",
+        "sft.jsonl",
+        "traces.jsonl",
+    ]
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -260,8 +287,21 @@ def test_push_uploads_the_folder_privately_by_the_hubs_library(
     assert kept.files == {name: (out / name).read_bytes() for name in content(out)}
 
 
-def test_a_push_that_fails_keeps_the_folder_and_says_so(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set; unset it"),
+        (
+            {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"},
+            "http://127.0.0.1:9 cannot be reached",
+        ),
+    ],
+)
+def test_a_push_that_fails_keeps_the_folder_and_says_so(
+    run: Path, tmp_path: Path, settings: dict[str, str], said: str
+) -> None:
     out = tmp_path / "out"
-    shown = acereason(str(run), "--out", str(out), "--push", "you/tiny", HF_HUB_OFFLINE="1")
-    assert shown.returncode == 2 and "could not be pushed" in " ".join(shown.stderr.split())
+    shown = acereason(str(run), "--out", str(out), "--push", "you/tiny", **settings)
+    words = " ".join(shown.stderr.split())
+    assert shown.returncode == 2 and "could not be pushed to you/tiny" in words and said in words
     assert "Traceback" not in shown.stderr and (out / "README.md").exists()

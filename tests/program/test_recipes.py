@@ -36,7 +36,7 @@ def test_stages_of_1_1_are_the_published_table() -> None:
         ("math", 16384, 16, "mask", 1e-6),
         ("math", 24576, 16, "mask", 1e-6),
         ("code", 24000, 8, "zero", 5e-6),
-        ("code", 32768, 16, "zero", 5e-6),
+        ("code", 32768, (8, 16), "zero", 5e-6),
         ("math", 32768, 16, "zero", 1e-6),
     ]
 
@@ -52,6 +52,16 @@ def test_other_published_numbers_of_1_1() -> None:
     assert recipe.stage[2].filter.high == 6 / 16 and recipe.stage[4].filter.drop_solved
     evaluation = recipe.evaluation
     assert (evaluation.temperature, evaluation.top_p, evaluation.budget) == (0.6, 0.95, 32768)
+
+
+@pytest.mark.parametrize("path", [FULL, SMALL])
+def test_code_temperatures_are_the_published_ones(path: Path) -> None:
+    fourth, fifth = config.load(path).stage[3:5]
+    assert fourth.temperature == config.Temperature("fixed", 0.6) and fourth.group == 8
+    assert fifth.temperature.rule == "epochs" and fifth.temperature.values == (0.6, 0.8, 1.0)
+    assert [fifth.group_in(epoch) for epoch in range(4)] == [8, 16, 16, 16]
+    lines = [line for line in path.read_text().splitlines() if "0.8 between" in line or "[8, 16]" in line]
+    assert len(lines) == 2 and all("unpublished" in line and "ours" in line for line in lines)
 
 
 def test_1_0_is_rl_only_with_the_same_first_five_stages() -> None:
@@ -146,7 +156,9 @@ def one_step(folder: Path, shape: dict[str, int], stages: list[str]) -> list[str
     traces = [Response(f"p{i}", 0, f" {i + 4}.</think>\\boxed{{{i + 4}}}") for i in range(4)]
     write_jsonl(folder / "traces.jsonl", traces)
     own = str(folder / "problems.jsonl")
-    files: dict[str, Any] = {"sft": own, "held_out": own, "traces": str(folder / "traces.jsonl")}
+    held_out = folder / "held_out.jsonl"
+    write_jsonl(held_out, [problem(f"h{i}", f"What is {i} + 5?", str(i + 5)) for i in range(4)])
+    files: dict[str, Any] = {"sft": own, "held_out": str(held_out), "traces": str(folder / "traces.jsonl")}
     inline = ", ".join(f"{k}={json.dumps(v)}" for k, v in files.items())
     rl = ", ".join(f"{name}={json.dumps(own)}" for name in stages)
     return [

@@ -154,7 +154,6 @@ def test_one_process_in_bfloat16_resumes_to_the_same_bytes(tmp_path: Path) -> No
     process.communicate()
     finish(one(killed, "resume"))
     assert outcome(killed) == outcome(whole)
-    assert list(whole.glob("checkpoints/*/shard-*.safetensors"))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -21,6 +21,10 @@ class Words:
     """A tokenizer that knows numbers only."""
 
     eos_token_id = 1
+    added_tokens_decoder: ClassVar[dict[int, str]] = {}
+
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str]:
+        return list(map(str, ids))
 
     def __len__(self) -> int:
         return 1 << 20

@@ -69,6 +69,8 @@ RECIPE: dict[str, Any] = {
                 "prompts": 8,
             },
             "filter": {"samples": 2, "candidates": 12, "drop_solved": True},
+            "evaluate_every": 2,
+            "keep": "best",
         },
         {
             "name": "code",
@@ -81,7 +83,7 @@ RECIPE: dict[str, Any] = {
             "overlong": "zero",
         },
     ],
-    "evaluation": {"k": 2, "budget": 40},
+    "evaluation": {"k": 2, "budget": 40, "dev": {"prompts": 14, "k": 2}},
     "sampling": {"slots": 16, "threads": 1},
     "rl": {"judges": 1},
 }

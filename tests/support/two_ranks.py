@@ -56,7 +56,7 @@ SHAPE = {
     "eos_token_id": 1,
 }
 STATE = StageState(
-    pool=PoolState(ids=["a", "b"], order=["b", "a"]), temperature={"T": 0.9}, history=[(0.5, 0.1)]
+    pool=PoolState(ids=["a", "b"], order=["b", "a"]), temperature={"T": 0.9}, history=[(0.5, 0.1, 7)]
 )
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=5)
 
@@ -133,7 +133,7 @@ def streamed_gradient() -> float:
     streamed = update.Update(Policy(two, None, "plain"), settings)
     parts = ([own[:1], own[1:], []], [[], [], own])[ranks.rank()]
     for part in parts:
-        streamed.add(part, update.weigh(part, STAGE, settings).pulls)
+        streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     total = update.denominator(update.weigh(own, STAGE, settings))
     streamed.finish([ours], 1 / total)  # type: ignore[list-item]
     with alone():
@@ -283,10 +283,10 @@ def merged_metrics() -> bool:
     batch = groups(5, shape=(5, 4))
     own = batch[ranks.rank() :: 2]
     told = metrics.tell(own, weights(own, STAGE, Rl()))
-    mine, rates = metrics.step_metrics(told), metrics.pass_rates(own)
+    mine, rates = metrics.step_metrics(told), metrics.judged_rewards(own)
     with alone():
         told = metrics.tell(batch, weights(batch, STAGE, Rl()))
-        return metrics.step_metrics(told) == mine and metrics.pass_rates(batch) == rates
+        return metrics.step_metrics(told) == mine and metrics.judged_rewards(batch) == rates
 
 
 def main(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from hypothesis import strategies as st
 from acereason.train.objective import (
     Rollouts,
     advantages,
-    clipped_loss,
     kept,
     policy_loss,
     response_weights,
+    weigh,
 )
+from acereason.train.ratios import clipped_loss
 
 
 def rollouts(rewards: list[list[float]], tokens: list[list[int]], cut: list[list[bool]]) -> Rollouts:
@@ -34,15 +36,18 @@ def batches(draw: st.DrawFn) -> Rollouts:
     return rollouts(table(reward), table(st.integers(1, 50)), table(st.booleans()))  # type: ignore[arg-type]
 
 
-def naive_weights(r: Rollouts, overlong: str, counts: bool, normalisation: str) -> list[list[float]]:
+def naive_weights(
+    r: Rollouts, overlong: str, counts: bool, normalisation: str, unjudged: str
+) -> list[list[float]]:
     """Recipe §3, response by response."""
     P, G = r.rewards.shape
     groups = []
     for p in range(P):
         scores = [float(x) for x in r.rewards[p]]
-        usable = not any(math.isnan(s) for s in scores)
-        keep = [usable and not (overlong == "mask" and bool(r.truncated[p, g])) for g in range(G)]
-        pool = [s for g, s in enumerate(scores) if not math.isnan(s) and (counts or (usable and keep[g]))]
+        faulty = [math.isnan(s) for s in scores]
+        out = [any(faulty)] * G if unjudged == "group" else faulty
+        keep = [not out[g] and not (overlong == "mask" and bool(r.truncated[p, g])) for g in range(G)]
+        pool = [s for g, s in enumerate(scores) if not faulty[g] and (counts or keep[g])]
         A = [0.0] * G
         if pool and len(set(pool)) > 1:
             mean = sum(pool) / len(pool)
@@ -65,12 +70,14 @@ def naive_weights(r: Rollouts, overlong: str, counts: bool, normalisation: str) 
     st.sampled_from(["mask", "zero"]),
     st.booleans(),
     st.sampled_from(["global", "group"]),
+    st.sampled_from(["response", "group"]),
 )
 def test_weights_equal_the_naive_reference(
-    r: Rollouts, overlong: str, counts: bool, normalisation: str
+    r: Rollouts, overlong: Any, counts: bool, normalisation: Any, unjudged: Any
 ) -> None:
-    ours = response_weights(r, overlong, counts, normalisation)  # type: ignore[arg-type]
-    naive = torch.tensor(naive_weights(r, overlong, counts, normalisation), dtype=torch.float64)
+    ours = response_weights(r, overlong, counts, normalisation, unjudged)
+    reference = naive_weights(r, overlong, counts, normalisation, unjudged)
+    naive = torch.tensor(reference, dtype=torch.float64)
     assert torch.allclose(ours, naive, rtol=0, atol=1e-12)
     assert ours.isfinite().all()
 
@@ -103,11 +110,20 @@ def test_the_mask_changes_group_statistics_only_when_told_to() -> None:
     assert alone[0, 0] == pytest.approx(1 / 20)
 
 
-def test_a_group_that_could_not_be_judged_is_out_whole() -> None:
-    r = rollouts([[1, float("nan")], [1, 0]], [[50, 50], [10, 10]], [[False] * 2] * 2)
-    assert kept(r, "zero").tolist() == [[False, False], [True, True]]
-    assert response_weights(r).tolist()[0] == [0, 0]
-    assert response_weights(r)[1, 0] == pytest.approx(1 / 20)
+def test_one_unjudged_response_leaves_the_rest_of_its_group_in_unless_told() -> None:
+    r = rollouts([[1, float("nan"), 0], [1, 0, 0]], [[50] * 3, [10] * 3], [[False] * 3] * 2)
+    assert kept(r, "zero").tolist() == [[True, False, True], [True] * 3]
+    assert response_weights(r).tolist()[0] == pytest.approx([1 / 130, 0, -1 / 130])
+    assert kept(r, "zero", "group").tolist() == [[False] * 3, [True] * 3]
+    assert response_weights(r, unjudged="group").tolist()[0] == [0, 0, 0]
+    assert response_weights(r, unjudged="group")[1, 0] == pytest.approx(math.sqrt(2) / 30)
+
+
+def test_advantages_are_told_also_of_what_is_masked_and_not_of_what_is_unjudged() -> None:
+    r = rollouts([[1, 0, float("nan")], [1, 1, 0]], [[5] * 3] * 2, [[True, False, False], [False] * 3])
+    first, second = weigh(r, "mask").advantages.tolist()
+    assert first[:2] == [1, -1] and math.isnan(first[2]) and weigh(r, "mask").pulls[0, 0] == 0
+    assert second == pytest.approx([math.sqrt(0.5), math.sqrt(0.5), -math.sqrt(2)])
 
 
 def test_clipped_loss_has_the_policy_gradient_where_old_and_new_agree() -> None:

@@ -209,8 +209,7 @@ def test_sft_ends_with_the_epoch_of_the_lowest_held_out_loss(tmp_path: Path) -> 
     assert own == pytest.approx(best["held_out_loss"], rel=1e-4)
     learned = {str(e.prompt.tolist()) for e in Tokens(folder)}
     assert not learned & {str(e.prompt.tolist()) for e in Tokens(folder, held_out=True)}
-    kept = [p.name for p in (tmp_path / "run" / "checkpoints").glob("best-*")]
-    assert kept in ([], [f"best-{best['step']:06d}"])
+    assert not list((tmp_path / "run" / "checkpoints").glob("best-*")), "the stage is over"
     with pytest.raises(ConfigError, match=r"needs sft\.held_out"):
         config.parse({**tiny_run.RECIPE, "sft": {"keep": "best"}})
 

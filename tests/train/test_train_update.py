@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer
 from acereason.sample.protocol import Completion
+from acereason.sample.temperature import entropy_of
 from acereason.train import metrics, optimizers, sft, update
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
 from learn_groups import Capture, gradient, groups, learn, weights
@@ -25,7 +27,18 @@ STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
 
 
 def policy(model: Any) -> Policy:
-    return Policy(model.double(), None, "plain")
+    """All in float64: transformers' norms would pass through float32, and prompts that responses share have
+    their gradients summed before that, else after."""
+
+    def norm(self: Any, hidden: Tensor) -> Tensor:
+        return (
+            self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        )
+
+    for module in model.double().modules():
+        if hasattr(module, "variance_epsilon"):
+            module.forward = MethodType(norm, module)
+    return Policy(model, None, "plain")
 
 
 def naive_gradient(model: Any, batch: Any, settings: Rl) -> Tensor:
@@ -70,7 +83,7 @@ def test_float32_packs_agree_with_the_naive_gradient(qwen3: Any) -> None:
 
 @pytest.mark.parametrize(
     "rewards",
-    [[[1, 1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], [[None, 1, 0, 1], [1, None, 0, 0], [0, 0, 0, 0]]],
+    [[[1, 1, 1, 1], [0, 0, 0, 0], [1, 1, 1, 1]], [[None, 1, 1, 1], [0, None, None, None], [0, 0, 0, 0]]],
     ids=["equal", "unjudged"],
 )
 def test_nothing_to_learn_moves_nothing(qwen3: Any, rewards: Any) -> None:
@@ -126,9 +139,9 @@ def test_the_weights_that_are_kept_are_those_learned_with(qwen3: Any, updates: i
     used: dict[str, list[float]] = {}
     add = update.Update.add
 
-    def noted(self: Any, part: Any, weights: Tensor) -> None:
+    def noted(self: Any, part: Any, weights: Tensor, advantages: Tensor) -> None:
         used.update({g[0].problem.id: row for g, row in zip(part, weights.tolist(), strict=True)})
-        add(self, part, weights)
+        add(self, part, weights, advantages)
 
     monkeypatch.setattr(update.Update, "add", noted)
     weighed = update.weigh(batch, STAGE, settings)
@@ -146,7 +159,7 @@ def test_groups_learned_one_by_one_in_any_order_give_the_same_gradient(
     plain = learn(owner, batch, [whole], STAGE, settings)  # type: ignore[list-item]
     streamed = update.Update(owner, settings)
     for part in ([batch[4]], [batch[1], batch[0]], [], [batch[5], batch[2], batch[3]]):
-        streamed.add(part, update.weigh(part, STAGE, settings).pulls)
+        streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     scale = 1 / update.denominator(update.weigh(batch, STAGE, settings))
     learned = streamed.finish([parts], scale)  # type: ignore[list-item]
     assert whole.gradient is not None and parts.gradient is not None
@@ -205,6 +218,42 @@ def test_entropy_of_servers_is_an_estimate_and_h_1_unknown(qwen3: Any) -> None:
     batch = shifted(groups(12), qwen3.float(), 0.0)
     row = metrics.step_metrics(metrics.tell(batch, weights(batch, STAGE, Rl())))
     assert row["H_1"] is None and row["H_T"] > 0
+
+
+def test_the_error_of_h_t_is_that_of_prompts_whose_responses_resemble_each_other() -> None:
+    """Against the spread over fresh sets of prompts; of responses as if independent it is far too low."""
+    rng = np.random.default_rng(0)
+    told, alone = [], []
+    for _ in range(60):
+        batch = groups(int(rng.integers(1 << 30)), shape=(24, 8))
+        for group in batch:
+            level = rng.uniform(0.05, 0.6)  # the prompt's own
+            for answer in group:
+                answer.completion.entropy[:] = rng.normal(level, 0.02, len(answer.completion.tokens))
+        row = metrics.step_metrics(metrics.tell(batch, torch.zeros(24, 8)))
+        told.append((row["H_T"], row["H_T_se"]))
+        alone.append(entropy_of(a.completion for g in batch for a in g)[1])
+    spread = float(np.std([H for H, _ in told], ddof=1))
+    assert np.mean([se for _, se in told]) == pytest.approx(spread, rel=0.25)
+    assert np.mean(alone) < 0.6 * spread
+
+
+def test_decay_spares_norms_and_biases_and_nothing_else_changes(qwen3: Any) -> None:
+    names = {id(p): n for n, p in qwen3.named_parameters()}
+    (adamw,) = optimizers.for_rl(qwen3, Rl(weight_decay=0.1))
+    decayed, spared = ({names[id(p)] for p in group["params"]} for group in adamw.param_groups)
+    assert [group["weight_decay"] for group in adamw.param_groups] == [0.1, 0.0]
+    assert spared == {n for n in names.values() if "norm" in n or n.endswith("bias")}
+    assert decayed | spared == set(names.values())
+    before = {n: p.detach().clone() for n, p in qwen3.named_parameters()}
+    for parameter in qwen3.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizers.set_rates([adamw], [0.5])
+    optimizers.step(qwen3, [adamw], 1.0)
+    for name, parameter in qwen3.named_parameters():
+        factor = 1.0 if name in spared else 1 - 0.5 * 0.1
+        assert torch.allclose(parameter, before[name] * factor)
+    assert len(optimizers.for_rl(qwen3, Rl())[0].param_groups) == 1
 
 
 @pytest.mark.parametrize("knob", ["rl.micro_tokens", "placement.checkpoint_activations"])

@@ -18,6 +18,7 @@ import pytest
 
 from acereason.errors import ConfigError, DataError, SandboxUnavailable
 from acereason.problems import Problem, Response, Test, Verdict
+from acereason.published.responses import Unread
 from acereason.verify import Judge, adapters, domains, verify
 from acereason.verify.code import Examiner, printable, same_output, same_result
 from acereason.verify.files import verify_file
@@ -347,10 +348,22 @@ def test_a_file_is_judged_row_by_row(tmp_path: Path) -> None:
     assert counts == {"correct": 2, "no_answer": 2}
 
 
-def test_a_bad_row_is_named_and_leaves_no_output(tmp_path: Path) -> None:
+def test_a_row_without_a_response_keeps_its_place(tmp_path: Path) -> None:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text(json.dumps(rows()[0]) + '\n{"id": "x"}\n')
-    with pytest.raises(DataError, match="line 2"):
+    first, last = rows()[0], rows()[1]
+    source.write_text(f'{json.dumps(first)}\n{{"id": "x"}}\n\n[]\n{json.dumps(last)}')
+    aside: list[Unread] = []
+    counts = verify_file(source, target, set_aside=aside.append)
+    found = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [(v["id"], v["outcome"]) for v in found[1:3]] == [("", "unjudged")] * 2
+    assert [u.place for u in aside] == ["line 2", "line 4"] and counts["unread"] == 2
+    assert [v["reward"] for v in found] == [1, None, None, 1]
+
+
+def test_a_file_without_responses_leaves_no_output(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": "x"}\n')
+    with pytest.raises(DataError, match="found none; line 1: "):
         verify_file(source, target)
     assert os.listdir(tmp_path) == ["in.jsonl"]
     with pytest.raises(DataError, match="cannot read"):
@@ -382,7 +395,7 @@ def test_judging_over_http(server: str) -> None:
 
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, Any]:
-    headers = {"Authorization": "Bearer secret", **headers}
+    headers = {"Authorization": "Bearer secret", "Content-Type": "application/json", **headers}
     request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:

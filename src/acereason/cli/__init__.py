@@ -1,24 +1,31 @@
 """The command line: one verb, one function, a file per room. `acereason VERB --help` teaches each.
 
-An error that acereason raises on purpose is printed without a traceback and exits with status 2; a run that
-was asked to stop (SIGTERM) with 75.
+An error that acereason raises on purpose, and one of the disk or the network, is printed without a traceback
+and exits with status 2; a verb that was interrupted with 130; a run that was asked to stop (SIGTERM) with 75.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from acereason.cli import (
     calibrate,
     check,
     convert,
     curate,
+    docs,
     evaluate,
     export,
     plan,
     run,
+    serve,
     study,
     verify,
     view,
@@ -27,7 +34,20 @@ from acereason.cli.common import err
 from acereason.errors import AceReasonError
 from acereason.stopping import STATUS, Preempted
 
+
+class Verbs(TyperGroup):
+    """Says what an interruption means; typer itself ends without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            err.print(f"interrupted; {stop}" if str(stop) else "interrupted", markup=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Make a base language model reason: curate, fine-tune, reinforce, calibrate, evaluate.\n\n"
     "Start with: acereason demo",
     no_args_is_help=True,
@@ -37,11 +57,28 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
-    convert.convert,
-    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
+    *(convert.convert, docs.docs, serve.serve),
+    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify),
+    *(view.view, view.report, view.plot),
 ):
     app.command()(verb)
 app.add_typer(study.app, name="study")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"acereason {version('acereason')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version"),
+    ] = False,
+) -> None:
+    """What stands before a verb."""
 
 
 def main() -> None:
@@ -49,12 +86,18 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except AceReasonError as error:
-        err.print(f"[bold red]error:[/] {type(error).__name__}", style="bold")
-        err.print(str(error), markup=False)
-        sys.exit(2)
-    except Preempted:
-        err.print("stopped as asked, after a checkpoint; the run goes on with --resume")
+        _fail(type(error).__name__, str(error))
+    except Preempted as stop:
+        err.print(f"stopped as asked, after a checkpoint; {stop}", markup=False, soft_wrap=True)
         sys.exit(STATUS)
-    except KeyboardInterrupt:
-        err.print("interrupted; a run goes on from its last checkpoint with --resume")
-        sys.exit(130)
+    except OSError as error:
+        if error.errno is None or error.errno == errno.EPIPE:
+            raise
+        place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
+        _fail(type(error).__name__, f"{place}{error.strerror}")
+
+
+def _fail(kind: str, said: str) -> None:
+    err.print(f"[bold red]error:[/] {kind}", style="bold")
+    err.print(said, markup=False)
+    sys.exit(2)

@@ -74,12 +74,11 @@ def _of_model(
     model: str, problems: Path, rule: config.Temperature, format: str | None, budget: int, seed: int
 ) -> Any:
     fastmath.enable()
-    from acereason.files import read_jsonl
-    from acereason.problems import Problem
+    from acereason.published.records import read_problems
     from acereason.sample.temperature import calibrate_policy
 
     policy, sampler = embedded(model, format)
-    return calibrate_policy(policy, sampler, list(read_jsonl(problems, Problem)), budget, rule, (seed,))
+    return calibrate_policy(policy, sampler, read_problems(problems, judged=False), budget, rule, (seed,))
 
 
 def _of_server(

@@ -1,7 +1,12 @@
-"""What the verbs share: the two consoles, the common options, and finding a recipe or a model."""
+"""What the verbs share: the two consoles, the common options, finding a recipe or a model, and what is said
+when a verb is interrupted."""
 
 from __future__ import annotations
 
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +15,7 @@ import typer
 from rich.console import Console
 
 from acereason.errors import ConfigError
+from acereason.stopping import Preempted
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -34,9 +40,13 @@ Sinks = Annotated[
     list[str] | None,
     typer.Option("--sink", help="send metrics to tensorboard, wandb or trackio as well; may be repeated"),
 ]
+AlertUrl = Annotated[
+    str | None,
+    typer.Option("--alert", metavar="URL", help="POST what is found wrong with the run to this webhook"),
+]
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
-Problems = Annotated[Path, typer.Option("--problems", "-p", help="JSON Lines of problems")]
+Problems = Annotated[Path, typer.Option("--problems", "-p", help="a file of problems")]
 PromptFormat = Annotated[
     str | None,
     typer.Option(
@@ -58,7 +68,7 @@ def find_recipe(name: str) -> Path:
     raise ConfigError(f"no recipe file {name!r}, and none of that name ships; shipped: {known}")
 
 
-def embedded(model: str, format: str | None) -> tuple[Any, Any]:
+def embedded(model: str, format: str | None, slots: int = 256) -> tuple[Any, Any]:
     """A policy, asked in `format` or as its folder says, and its embedded sampler."""
     from acereason.policy import model as models
     from acereason.policy import saved
@@ -68,4 +78,19 @@ def embedded(model: str, format: str | None) -> tuple[Any, Any]:
     saved.check_name(format)
     loaded, tokenizer = models.load_model(model), models.load_tokenizer(model)
     policy = Policy(loaded, tokenizer, saved.choose(model, tokenizer, format))
-    return policy, EmbeddedSampler(policy.model, eos_ids=policy.end_ids)
+    return policy, EmbeddedSampler(policy.model, slots=slots, eos_ids=policy.end_ids)
+
+
+@contextmanager
+def goes_on_with(*command: str) -> Iterator[None]:
+    """Have an interruption say which command goes on with the work; none given: the same one."""
+    try:
+        yield
+    except (KeyboardInterrupt, Preempted) as stop:
+        said = f"it goes on with:\n{shlex.join([*_program(), *(command or sys.argv[1:])])}"
+        raise type(stop)(said) from None
+
+
+def _program() -> list[str]:
+    """How this program was started."""
+    return ["acereason"] if Path(sys.argv[0]).name == "acereason" else [sys.executable, "-m", "acereason"]

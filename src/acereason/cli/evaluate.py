@@ -25,7 +25,12 @@ def evaluate(
     benchmarks: Annotated[
         str | None, typer.Option("--benchmarks", "-b", help="aime24,lcb_v5=FOLDER,mine=FILE.jsonl")
     ] = None,
-    problems: Annotated[Path | None, typer.Option("--problems", "-p", help="JSON Lines of problems")] = None,
+    problems: Annotated[
+        Path | None,
+        typer.Option(
+            "--problems", "-p", help="a file of problems: JSON Lines, JSON, Parquet or CSV, also packed"
+        ),
+    ] = None,
     responses: Annotated[
         Path | None, typer.Option(help="grade these generations instead: JSON Lines of problem_id and text")
     ] = None,

@@ -25,7 +25,7 @@ def export(
     """A finished stage as an ordinary Hugging Face folder with a model card, also for the hub."""
     from acereason import export as exporting
 
-    exporting.export(folder, target, stage, licence, force)
+    exporting.export(folder, target, stage, licence, force, push)
     out.print(f"{target}: {exporting.gather(folder, stage).name} with its card", markup=False)
     if push is not None:
         out.print(exporting.push(target, push, public), markup=False)

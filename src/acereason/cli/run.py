@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from acereason import config, runs, sinks
 from acereason.cli.check import before as preflight
 from acereason.cli.check import show
 from acereason.cli.common import (
+    AlertUrl,
     AsJson,
     DryRun,
     Force,
@@ -27,167 +29,147 @@ from acereason.cli.common import (
     Sinks,
     err,
     find_recipe,
+    goes_on_with,
     out,
 )
 from acereason.cli.convert import AcceptLicence, ready
+from acereason.cli.shared import with_options
 from acereason.errors import ConfigError
+from acereason.health.alert import Alert
+from acereason.health.alert import check as check_alert
 from acereason.native import mkl as fastmath
 from acereason.preflight import findings
 
 
-def demo(
-    folder: OutFolder = Path("runs/demo"),
-    settings: Settings = None,
-    resume: Resume = False,
-    force: Force = False,
-    dry_run: DryRun = False,
-    quiet: Silent = False,
-    as_json: AsJson = False,
-    sink: Sinks = None,
-) -> None:
+@dataclass(frozen=True)
+class Options:
+    """What every verb that makes a run takes."""
+
+    folder: OutFolder = Path("runs/run")
+    settings: Settings = None
+    resume: Resume = False
+    force: Force = False
+    dry_run: DryRun = False
+    quiet: Silent = False
+    as_json: AsJson = False
+    sink: Sinks = None
+    alert: AlertUrl = None
+    accept_licence: AcceptLicence = False
+
+
+@with_options(Options, folder="runs/demo", leave_out=("accept_licence",))
+def demo(options: Options) -> None:
     """The whole recipe on a laptop: curate, SFT, calibrate, RL on math twice and code once, evaluate.
 
     Two CPU cores, nothing to download, about eight minutes."""
-    run("demo", folder, settings, resume, force, dry_run, quiet, as_json, sink)
+    _work("demo", options)
 
 
+@with_options(Options)
 def run(
+    options: Options,
     recipe: Annotated[str | None, typer.Argument(help="a recipe; may be left out with --resume")] = None,
-    folder: OutFolder = Path("runs/run"),
-    settings: Settings = None,
-    resume: Resume = False,
-    force: Force = False,
-    dry_run: DryRun = False,
-    quiet: Silent = False,
-    as_json: AsJson = False,
-    sink: Sinks = None,
     until: Annotated[str | None, typer.Option(help="stop after this stage (sft, or a stage's name)")] = None,
-    accept_licence: AcceptLicence = False,
 ) -> None:
     """A recipe from beginning to end. Killed at any moment, `--resume` goes on to the same weights.
 
     On SIGTERM (preemption) it writes a checkpoint at the end of its step and exits with status 75."""
-    if dry_run:
-        if recipe is None:
-            raise ConfigError("--dry-run needs a recipe")
-        chosen = config.load(find_recipe(recipe), settings or [])
-        _print_recipe(chosen)
-        show(findings(chosen, folder), err, softer=True)
-        return
-    sinks.check(sink or [])
-    _run(
-        lambda: _open(recipe, folder, settings, resume, force, until, accept_licence),
-        quiet,
-        as_json,
-        sink,
-        until,
-    )
+    _work(recipe, options, until)
 
 
-def sft(
-    recipe: RecipeFile,
-    folder: OutFolder = Path("runs/sft"),
-    settings: Settings = None,
-    resume: Resume = False,
-    force: Force = False,
-    quiet: Silent = False,
-    as_json: AsJson = False,
-    sink: Sinks = None,
-    accept_licence: AcceptLicence = False,
-) -> None:
+@with_options(Options, folder="runs/sft")
+def sft(recipe: RecipeFile, options: Options) -> None:
     """A recipe up to the fine-tuned model with its evaluation; `run --resume` goes on from there."""
-    sinks.check(sink or [])
-    _run(
-        lambda: _open(recipe, folder, settings, resume, force, "sft", accept_licence),
-        quiet,
-        as_json,
-        sink,
-        "sft",
-    )
+    _work(recipe, options, "sft")
 
 
+@with_options(Options, folder="runs/rl")
 def rl(
     recipe: RecipeFile,
-    model: Annotated[Path, typer.Option("--model", "-m", help="the Hugging Face folder to start from")],
-    folder: OutFolder = Path("runs/rl"),
-    settings: Settings = None,
-    resume: Resume = False,
-    force: Force = False,
-    quiet: Silent = False,
-    as_json: AsJson = False,
-    sink: Sinks = None,
+    options: Options,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", help="the Hugging Face folder or hub id to start from; default the recipe's"
+        ),
+    ] = None,
 ) -> None:
     """The RL stages of a recipe, from a fine-tuned model of one's own instead of the recipe's SFT."""
-    sinks.check(sink or [])
-    if resume:
-        _run(lambda: runs.resume(folder), quiet, as_json, sink)
+    if model is None and options.resume:
+        return _work(None, options)
+    start = [f"model.path={json.dumps(model)}", "model.new="] if model else []
+    changed = replace(options, settings=[*start, *(options.settings or []), "sft="])
+    if _chosen(recipe, changed).model.path is None:
+        raise ConfigError("RL needs a model to start from, and the recipe only makes a new one: give --model")
+    return _work(recipe, changed)
+
+
+def _work(recipe: str | None, options: Options, until: str | None = None) -> None:
+    """Print a recipe, or do what is left of its run."""
+    if options.dry_run:
+        chosen = _chosen(recipe, options)
+        _print_recipe(chosen)
+        show(findings(chosen, options.folder), err, softer=True)
         return
-    chosen = config.load(find_recipe(recipe), settings or [])
-    start = msgspec.structs.replace(chosen.model, path=str(model), new=None)
-    changed = msgspec.structs.replace(chosen, model=start, sft=None)
-    _run(lambda: _create(folder, changed, force), quiet, as_json, sink)
+    sinks.check(options.sink or [])
+    if options.alert is not None:
+        check_alert(options.alert)
+    _run(lambda: _open(recipe, options, until), options, until)
 
 
-def _create(folder: Path, recipe: config.Recipe, force: bool) -> runs.Run:
-    preflight(recipe, folder)
-    return runs.create(folder, recipe, force)
-
-
-def _open(
-    recipe: str | None,
-    folder: Path,
-    settings: list[str] | None,
-    resume: bool,
-    force: bool,
-    until: str | None = None,
-    accept_licence: bool = False,
-) -> runs.Run:
-    """The run's folder: new, or the one to go on with."""
-    chosen = config.load(find_recipe(recipe), settings or []) if recipe else None
-    if chosen is not None:
-        config.check_stage(chosen, until)  # before a folder is made
-    if resume:
-        return runs.resume(folder, chosen)
-    if chosen is None:
+def _chosen(recipe: str | None, options: Options) -> config.Recipe:
+    if recipe is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
-    ready(chosen.model.path, accept_licence)
-    return _create(folder, chosen, force)
+    return config.load(find_recipe(recipe), options.settings or [])
 
 
-def _run(
-    opened: Callable[[], runs.Run],
-    quiet: bool,
-    as_json: bool,
-    sink: list[str] | None,
-    until: str | None = None,
-) -> None:
+def _open(recipe: str | None, options: Options, until: str | None) -> runs.Run:
+    """The run's folder: new, or the one to go on with."""
+    if options.resume and recipe is None:
+        return runs.resume(options.folder)
+    chosen = _chosen(recipe, options)
+    config.check_stage(chosen, until)  # before a folder is made
+    if options.resume:
+        return runs.resume(options.folder, chosen)
+    ready(chosen.model.path, options.accept_licence)
+    preflight(chosen, options.folder)
+    return runs.create(options.folder, chosen, options.force)
+
+
+def _run(opened: Callable[[], runs.Run], options: Options, until: str | None) -> None:
     """Do what is left of a run and print its table. Under `torchrun` the first rank opens the folder."""
     fast = fastmath.enable()  # before torch is imported
     from acereason import program, ranks, stopping
 
     with ranks.joined(), stopping.on_sigterm():
         if ranks.main():
-            _lead(opened(), fast.detail, quiet, as_json, sink, until)
+            _lead(opened(), fast.detail, options, until)
         else:
             program.follow()
 
 
-def _lead(
-    run: runs.Run, arithmetic: str, quiet: bool, as_json: bool, sink: list[str] | None, until: str | None
-) -> None:
+def _lead(run: runs.Run, arithmetic: str, options: Options, until: str | None) -> None:
     from acereason import program
     from acereason.view.terminal import steps
     from acereason.view.terminal.summary import table
 
-    with run, ExitStack() as stack, steps.display(quiet, as_json) as shown:
-        _feed(run, sink or [], stack)
+    more = ["--until", until] if until else []
+    with (
+        goes_on_with("run", "--resume", "--out", str(run.path), *more),
+        run,
+        ExitStack() as stack,
+        steps.display(options.quiet, options.as_json, limits=run.recipe.health) as shown,
+    ):
+        _feed(run, options.sink or [], stack)
+        _alert(run, options.alert, stack)
         run.listen(shown.row)
         summary = program.run_all(run, shown, until, {"arithmetic": arithmetic})
-    if summary is not None and as_json:
+    if summary is not None and options.as_json:
         sys.stdout.write(json.dumps({"kind": "summary", **summary}) + "\n")
     elif summary is not None:
         out.print(table(summary))
         out.print(f"report: {run.path / 'report.html'}", markup=False)
+        out.print(f"look at it: acereason view {shlex.quote(str(run.path))}", markup=False)
 
 
 def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:
@@ -197,6 +179,14 @@ def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:
         feed = sinks.Feed(name, place)
         stack.callback(feed.close)
         run.listen(feed)
+
+
+def _alert(run: runs.Run, url: str | None, stack: ExitStack) -> None:
+    """Post what the rules of health find to a webhook, until the stack unwinds."""
+    if url is not None:
+        alert = Alert(url, str(run.path), run.recipe.health)
+        stack.callback(alert.close)
+        run.listen(alert)
 
 
 def _print_recipe(recipe: config.Recipe) -> None:

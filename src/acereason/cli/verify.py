@@ -7,9 +7,12 @@ from typing import Annotated, get_args
 
 import typer
 
-from acereason.cli.common import out
+from acereason.cli.common import err, out
 from acereason.errors import ConfigError
 from acereason.problems import Outcome
+from acereason.published.responses import Unread
+
+SHOWN = 5  # rows that could not be read
 
 
 def verify(
@@ -35,18 +38,29 @@ def verify(
     host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="where to listen")] = 8765,
     token: Annotated[str, typer.Option(help="what callers must send as a bearer token")] = "",
+    domain: Annotated[
+        list[str] | None, typer.Option(help="a domain of your own that is judged, too; may be repeated")
+    ] = None,
 ) -> None:
     """Judge responses that were made anywhere: math answers by rule, programs by their tests in a sandbox."""
     if serve:
         from acereason.verify.serve import serve as listen
 
-        listen(host, port, workers, mode, token, ready=out.print)
+        listen(host, port, workers, mode, token, out.print, tuple(domain or ()))
         return
     if source is None or target is None:
         raise ConfigError("give a file of responses and --out for the verdicts, or --serve")
     from acereason.verify.files import verify_file
 
-    counts = verify_file(source, target, workers, mode, thinking)
+    unread: list[Unread] = []
+    counts = verify_file(source, target, workers, mode, thinking, unread.append)
+    _show(counts, thinking)
+    if unread:
+        _say_unread(unread, target)
+        raise typer.Exit(1)
+
+
+def _show(counts: dict[str, int], thinking: bool) -> None:
     kinds = get_args(Outcome)
     rows = sum(counts.get(kind, 0) for kind in kinds)
     out.print("  ".join(f"{kind} {counts[kind]}" for kind in kinds if kind in counts))
@@ -64,3 +78,10 @@ def verify(
         out.print(f"the file's own verdicts: {told - differed} of {told} agree, {differed} differ")
     if thinking and rows and counts.get("no_answer", 0) == rows:
         out.print("no response has an answer; for responses without </think> give --no-thinking")
+
+
+def _say_unread(unread: list[Unread], target: Path) -> None:
+    err.print(f"[bold red]set aside:[/] {len(unread)} rows that hold no response to judge:")
+    for one in unread[:SHOWN]:
+        err.print(f"  {one.place}: {one.reason}", markup=False, soft_wrap=True)
+    err.print(f"each has its line in {target}, as unjudged, with the reason", markup=False)

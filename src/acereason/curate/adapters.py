@@ -281,11 +281,6 @@ def _question(row: Row, name: str) -> str:
     return found
 
 
-def _date(value: Any) -> str | None:
-    """An ISO date from text or a Parquet timestamp."""
-    return str(value)[:10] if value else None
-
-
 def generic(columns: Columns, row: Row, _: Any) -> Item:
     """A row of anyone's file."""
 
@@ -296,7 +291,8 @@ def generic(columns: Columns, row: Row, _: Any) -> Item:
     problem = make(
         "generic", columns.domain, question, fields.answer_of({"answer": get(columns.answer)}),
         checks=read_tests(get(columns.tests) or "", get(columns.function) or None, question),
-        starter_code=get(columns.starter_code) or None, released=_date(get(columns.released)),
+        starter_code=get(columns.starter_code) or None,
+        released=str(get(columns.released) or "")[:10] or None,
         difficulty=None if rate is None else float(rate),
         meta={"solutions": _packed(get(columns.solutions)), "url": get(columns.url)},
     )  # fmt: skip

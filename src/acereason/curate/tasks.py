@@ -34,6 +34,7 @@ from acereason.procedural import generate, teach
 
 Record = TypeVar("Record", bound=Problem | Response, covariant=True)
 SFT, RL, HELD_OUT, TRACES = "sft.jsonl", "rl.jsonl", "held_out.jsonl", "traces.jsonl"
+FILES = (HELD_OUT, RL, SFT, TRACES)  # of a run's data folder; what else lies there are reports
 
 
 class Walked(Protocol[Record]):

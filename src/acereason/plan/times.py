@@ -103,7 +103,7 @@ def step(
     shape: Shape, machine: Machine, rates: Rates, stage: Stage, checkpointing: bool, judges: int
 ) -> Step:
     """One RL step of a stage."""
-    sequences = stage.prompts * stage.group
+    sequences = stage.prompts * max(stage.groups)
     length = PROMPT + rates.fill * stage.budget
     sampled, batch = sampling(shape, machine, rates, sequences, stage.budget)
     rate = rates.judge_code if stage.domain == "code" else rates.judge_math
@@ -120,6 +120,6 @@ def measuring(shape: Shape, machine: Machine, rates: Rates, stage: Stage) -> flo
     """Seconds before a stage's first step: the pass-rate filter and the temperature's calibration."""
     rule, filter = stage.temperature, stage.filter
     asked = filter.samples * filter.candidates
-    if rule.rule != "fixed":
+    if rule.rule in ("calibrate", "track"):
         asked += rule.prompts * (len(rule.candidates) + 1)
     return sampling(shape, machine, rates, asked, stage.budget)[0] if asked else 0.0

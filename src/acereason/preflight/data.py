@@ -37,12 +37,16 @@ def data(recipe: Recipe, _: Path) -> Iterator[Finding]:
 
 
 def _tasks(recipe: Recipe) -> Iterator[Finding]:
-    from acereason.procedural import FAMILIES
+    from acereason.procedural import FAMILIES, find, gym
 
     for name, tasks in recipe.curate.tasks.items():
-        if unknown := [family for family in tasks.families if family not in FAMILIES]:
-            known = ", ".join(FAMILIES)
+        if unknown := [family for family in tasks.families if find(family) is None]:
+            known = ", ".join((*FAMILIES, *gym.LEVELS))
             yield Finding("error", f"curate.tasks.{name}", f"no family {unknown[0]!r}; known: {known}")
+        if any(family.startswith("rg") for family in tasks.families) and not gym.installed():
+            yield Finding(
+                "error", f"curate.tasks.{name}", "needs reasoning-gym: pip install 'acereason[base]'"
+            )
     for stage in recipe.stage:
         if stage.domain not in recipe.curate.tasks:
             yield _no_prompts(stage, sorted(recipe.curate.tasks))

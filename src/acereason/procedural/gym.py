@@ -18,6 +18,7 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from acereason.errors import ConfigError, need
@@ -154,6 +155,11 @@ def family(name: str) -> Family | None:
         return None
     dataset = name.removeprefix(PREFIX)
     return Family(name, "reasoning-gym", range(1, 2), partial(_own, name, dataset), _no_teacher, _mode)
+
+
+def installed() -> bool:
+    """Whether the library is there; without importing it, which takes seconds."""
+    return find_spec("reasoning_gym") is not None
 
 
 def _check(dataset: str) -> None:

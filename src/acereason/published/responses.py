@@ -39,17 +39,23 @@ class Answered(NamedTuple):
     sample: int
 
 
-def answered_in(path: Path) -> Iterator[list[Answered]]:
-    """The responses of every row of a file, in order; DataError names the row that has none."""
+class Unread(NamedTuple):
+    """A row that holds no response: where it stands, and why."""
+
+    place: str
+    reason: str
+
+
+def answered_in(path: Path) -> Iterator[list[Answered] | Unread]:
+    """The responses of every row of a file in order, or why a row holds none."""
     for read in raw_rows(path):
         if read.row is None:
-            raise DataError(f"{path}, {read.place}: {read.reason}: {read.excerpt[:100]}")
+            yield Unread(read.place, f"{read.reason}: {read.excerpt[:100]}")
+            continue
         try:
             yield answered(read.row)
         except (DataError, msgspec.ValidationError) as error:
-            raise DataError(
-                f"{path}, {read.place}: expected a problem's fields and `response`, {error}"
-            ) from error
+            yield Unread(read.place, f"expected a problem's fields and `response`, {error}")
 
 
 def answered(row: Row) -> list[Answered]:

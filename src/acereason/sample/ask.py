@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -97,10 +98,13 @@ class Batch:
 
 def requests(policy: Policy, problems: Sequence[Problem], how: How) -> Iterator[Request]:
     """One request per problem and sample; the samples of a problem follow one another. A request's key is
-    (place of the problem, number of the sample).
+    (place of the problem, number of the sample). A problem that is there again is asked with other draws.
 
     Raises SamplingError when prompt and budget do not fit into the model's context."""
+    before: Counter[str] = Counter()
     for place, problem in enumerate(problems):
+        again = ("again", before[problem.id]) if before[problem.id] else ()
+        before[problem.id] += 1
         prompt = policy.prompt_ids(problem)
         if len(prompt) + how.budget > policy.context:
             raise SamplingError(
@@ -109,7 +113,7 @@ def requests(policy: Policy, problems: Sequence[Problem], how: How) -> Iterator[
                 "the problem, or raise model.context"
             )
         for sample in range(how.samples):
-            seed = draw_seed(*how.label, problem.id, sample)
+            seed = draw_seed(*how.label, problem.id, sample, *again)
             yield Request(prompt, how.budget, how.temperature, seed, how.top_p, key=(place, sample))
 
 

@@ -32,7 +32,7 @@ def svg(found: Calibration) -> str:
     parts += [_tick_x(x(T), f"{T:g}") for T in _ticks(low, high)]
     parts += [_tick_y(y(H), f"{H:g}") for H in _ticks(0.0, most)]
     grid = np.linspace(low, high, 80)
-    curve = np.exp(fit(points)(np.log(grid)))
+    curve = np.exp(fit(points, found.target)(np.log(grid)))
     drawn = " ".join(f"{x(T):.1f},{y(H):.1f}" for T, H in zip(grid, curve, strict=True))
     parts.append(f'<polyline class="fit" points="{drawn}"/>')
     for p in points:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acereason import config
+from acereason import keys
 from acereason.errors import ConfigError
 from acereason.study.spec import ArmRow, Lab, Scale, Size, Study, expand, fingerprint
 
@@ -49,7 +49,7 @@ class Own:
         for setting in self.settings:
             section = setting.partition(".")[0]
             if section not in ("stage", "sft") or section in data:
-                config.assign(data, setting)
+                keys.assign(data, setting)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _recipe(row: ArmRow, seed: int, ground: Ground) -> dict[str, Any]:
     if phase.part == "rl":
         data["stage"] = [_stage(data.get("stage", []), name) for name in row.stages]
     for setting in settings:
-        config.assign(data, setting)
+        keys.assign(data, setting)
     _scaled(data, scale)
     data["curate"]["split"] = ground.split
     return {**data, "seed": seed}

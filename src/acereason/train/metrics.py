@@ -38,6 +38,7 @@ class Told(NamedTuple):
     H: float
     H_1: float
     weight: float
+    answer: str | None = None  # what was extracted
 
 
 def tell(groups: Groups, weights: Tensor) -> list[list[Told]]:
@@ -60,24 +61,26 @@ def _told(answer: Answer, weight: float) -> Told:
         float(completion.entropy.sum()),
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
+        verdict.extracted,
     )
 
 
 def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
     """The numbers of a step as part of its metrics row. Collective: `own` are this rank's groups.
 
-    Means over tokens are over all tokens of all ranks. `H_1` is None where the sampler cannot know it."""
+    Means over tokens are over all tokens of all ranks; the error of H_T is over prompts, whose responses
+    resemble each other, and None for a single one. `H_1` is None where the sampler cannot know it."""
     groups = ranks.merged(own)
     answers = [a for g in groups for a in g]
     lengths = np.array([a.tokens for a in answers])
     rewards = [[a.reward for a in g] for g in groups]
     judged = [r for g in rewards for r in g if r is not None]
-    H, se = mean_entropy([a.H for a in answers], lengths.tolist())
+    H, se = mean_entropy([sum(a.H for a in g) for g in groups], [sum(a.tokens for a in g) for g in groups])
     H_1 = sum(a.H_1 for a in answers) / max(int(lengths.sum()), 1)
     return {
         "reward": sum(judged) / max(len(judged), 1),
         "H_T": H,
-        "H_T_se": se,
+        "H_T_se": se if math.isfinite(se) else None,
         "H_1": H_1 if math.isfinite(H_1) else None,
         "length": {
             "mean": float(lengths.mean()),
@@ -87,11 +90,19 @@ def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
         "truncated": sum(a.truncated for a in answers) / len(answers),
         "all_right": sum(all(r == 1 for r in g) for g in rewards) / len(groups),
         "all_wrong": sum(all(r == 0 for r in g) for g in rewards) / len(groups),
+        "same_answer": sum(same_answer(g) for g in groups) / len(groups),
         "learning_groups": sum(any(a.weight != 0 for a in g) for g in groups),
         "outcomes": dict(Counter(a.outcome for a in answers)),
         "by_level": _by_level(answers),
         "tokens": int(lengths.sum()),
+        "asked": len(groups),
     }
+
+
+def same_answer(group: Sequence[Told]) -> bool:
+    """Whether all responses of a group come to the same answer; programs are compared as text."""
+    first = group[0].answer
+    return len(group) > 1 and first is not None and all(a.answer == first for a in group)
 
 
 def _by_level(answers: Sequence[Told]) -> dict[str, float]:
@@ -102,15 +113,19 @@ def _by_level(answers: Sequence[Told]) -> dict[str, float]:
     return {level: sum(r) / len(r) for level, r in sorted(levels.items())}
 
 
-def pass_rates(groups: Groups) -> dict[str, float]:
-    """The mean reward per problem id over all ranks, where every sample could be judged. Collective."""
-    rates: dict[str, float] = {}
-    for own in ranks.gathered([(g[0].problem.id, [a.verdict.reward for a in g]) for g in groups]):
-        for problem, rewards in own:
-            known = [r for r in rewards if r is not None]
-            if len(known) == len(rewards):
-                rates[problem] = sum(known) / len(known)
-    return rates
+Rewards = dict[str, list[int | None]]
+
+
+def judged_rewards(groups: Groups) -> Rewards:
+    """Every problem's rewards over all ranks, by its id; None where the judge could not judge. Collective."""
+    own = [(group[0].problem.id, [a.verdict.reward for a in group]) for group in groups]
+    return dict(ranks.merged(own))
+
+
+def pass_rates(rewards: Rewards) -> dict[str, float]:
+    """The mean reward of the problems of which at least half of the responses could be judged."""
+    known = {i: [r for r in row if r is not None] for i, row in rewards.items()}
+    return {i: sum(row) / len(row) for i, row in known.items() if row and 2 * len(row) >= len(rewards[i])}
 
 
 def learning(learned: Learned, learning_rate: float) -> dict[str, Any]:

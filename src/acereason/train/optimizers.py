@@ -39,8 +39,14 @@ def for_rl(model: Any, settings: Rl) -> Optimizers:
 
 
 def _adamw(parameters: Iterable[Tensor], rate: float, settings: Sft | Rl) -> torch.optim.Optimizer:
+    """AdamW whose decay spares norms and biases: they scale and shift, and need not be near 0."""
+    every = list(parameters)
+    groups: list[dict[str, Any]] = [{"params": every}]
+    if settings.weight_decay:
+        matrices, rest = [p for p in every if p.ndim > 1], [p for p in every if p.ndim <= 1]
+        groups = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(
-        parameters,
+        [group for group in groups if group["params"]],
         lr=rate,
         betas=settings.betas,
         weight_decay=settings.weight_decay,

@@ -1,4 +1,4 @@
-"""A stage's prompts and its end: which prompts are asked next, and when to stop.
+"""A stage's prompts, its learning rate and its end: which prompts are asked next, and when to stop.
 
 `PromptPool` walks through the stage's prompts in an order hashed from (seed, stage, epoch, id), epoch after
 epoch, so its whole state is small and a resumed run goes on with the very same prompts.
@@ -6,7 +6,7 @@ epoch, so its whole state is small and a resumed run goes on with the very same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
@@ -30,23 +30,31 @@ def within(problems: Sequence[Problem], pass_rates: Mapping[str, float], rule: F
     return [p for p in problems if p.id in pass_rates and rule.low <= pass_rates[p.id] <= rule.high]
 
 
+ALL = Filter()
+
+
 class PoolState(msgspec.Struct, kw_only=True):
-    """Where a stage stands among its prompts: their ids, this epoch's order and how much of it was asked."""
+    """Where a stage stands among its prompts: their ids, this epoch's order and how much of it was asked; and
+    what it remembers of them: each one's last pass rate, and which left for good."""
 
     ids: list[str]
     epoch: int = 0
     cursor: int = 0
     order: list[str] = []
-    solved: list[str] = []
+    rates: dict[str, float] = {}
+    retired: list[str] = []
+    small: bool = False  # smaller batches than the stage asks for were said
 
 
 class StageState(msgspec.Struct, kw_only=True):
     """What a stage has to remember from step to step; it is part of every checkpoint. `temperature` is the
-    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens)."""
+    temperature rule's own; `history` holds each step's (mean reward, truncated share, tokens), `dev` (step of
+    the stage, accuracy on the dev split) for every evaluation inside the stage."""
 
     pool: PoolState
     temperature: dict[str, float]
     history: list[tuple[float, float, int]] = []
+    dev: list[tuple[int, float]] = []
     bad_steps: int = 0  # in a row, without a finite gradient
 
 
@@ -54,46 +62,83 @@ class PromptPool:
     """Prompts of one stage, epoch by epoch; moves `state` along."""
 
     def __init__(
-        self, problems: Sequence[Problem], state: PoolState, stage: str, seed: int, drop_solved: bool
+        self, problems: Sequence[Problem], state: PoolState, stage: str, seed: int, rule: Filter = ALL
     ):
         by_id = {p.id: p for p in problems}
         self._by_id = {i: by_id[i] for i in state.ids}
-        self._stage, self._seed, self._drop_solved = stage, seed, drop_solved
+        self._stage, self._seed, self._rule = stage, seed, rule
         self.state = state
         if not state.order:
-            state.order = self._epoch_order()
+            state.order = self._epoch_order(0)
 
     @property
     def epoch(self) -> int:
-        """The epoch of the prompts taken last; the first is 0."""
-        return self.state.epoch
-
-    def _epoch_order(self) -> list[str]:
-        solved = set(self.state.solved)
-        ids = [i for i in self.state.ids if i not in solved]
-        ids = ids or self.state.ids  # all solved: better to go on than to stop
-        return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, self.state.epoch, i))
+        """The epoch, from 0, of the prompt that is next."""
+        return self.state.epoch + (self.state.cursor == len(self.state.order))
 
     def take(self, count: int) -> list[Problem]:
-        """The next `count` prompts, distinct unless the pool is smaller; may run into the next epoch."""
-        state, taken = self.state, []
-        for _ in range(count):
-            if state.cursor == len(state.order):
-                state.epoch, state.cursor = state.epoch + 1, 0
-                state.order = self._epoch_order()
-            taken.append(state.order[state.cursor])
-            state.cursor += 1
+        """The next `count` prompts, all different; fewer when the pool has not so many. May run into the next
+        epoch, which then begins with prompts that are not in this batch."""
+        state = self.state
+        taken = state.order[state.cursor : state.cursor + count]
+        state.cursor += len(taken)
+        if len(taken) < count:
+            state.epoch, state.order = state.epoch + 1, self._epoch_order(state.epoch + 1)
+            other = [i for i in state.order if i not in set(taken)][: count - len(taken)]
+            state.order = [*other, *(i for i in state.order if i not in set(other))]
+            state.cursor = len(other)
+            taken = [*taken, *other]
         return [self._by_id[i] for i in taken]
 
-    def observe(self, solved: Mapping[str, bool]) -> None:
-        """Tell which prompts were solved by every rollout this time."""
-        if self._drop_solved:
-            known = set(self.state.solved) - solved.keys()
-            self.state.solved = sorted(known | {i for i, all_right in solved.items() if all_right})
+    def more(self, count: int, asked: Container[str]) -> list[Problem]:
+        """Up to `count` further prompts of this epoch that are not among the `asked`."""
+        state = self.state
+        rest = state.order[state.cursor :]
+        chosen = [i for i in rest if i not in asked][:count]
+        state.order[state.cursor :] = [*chosen, *(i for i in rest if i not in set(chosen))]
+        state.cursor += len(chosen)
+        return [self._by_id[i] for i in chosen]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every prompt left for good."""
+        return len(self.state.retired) == len(self.state.ids)
+
+    def _epoch_order(self, epoch: int) -> list[str]:
+        retired = set(self.state.retired)
+        left = [i for i in self.state.ids if i not in retired]
+        ids = [i for i in left if not self._dropped(i, epoch)]
+        ids = ids or left  # all dropped: better to go on than to stop
+        return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, epoch, i))
+
+    def _dropped(self, id_: str, epoch: int) -> bool:
+        rule, rate = self._rule, self.state.rates.get(id_)
+        if not rule.dropping or (rule.refresh_every and epoch % rule.refresh_every == 0):
+            return False
+        if rate != 1 and not (rate == 0 and rule.dropping == "both"):
+            return False
+        share = rule.readmit.easy if rate == 1 else rule.readmit.hard
+        return draw_seed(self._seed, self._stage, "readmit", epoch, id_) / 2**64 >= share
+
+    def observe(self, rates: Mapping[str, float]) -> None:
+        """Tell the pass rates that prompts had this time."""
+        if self._rule.dropping:
+            self.state.rates |= rates
+        if (most := self._rule.retire_above) is not None:
+            above = {i for i, rate in rates.items() if rate >= most}
+            self.state.retired = sorted({*self.state.retired, *above})
 
 
-def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | None:
-    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens)."""
+def best(dev: Sequence[tuple[int, float]]) -> int:
+    """The step of the best of these evaluations on the dev split; the earliest of equals."""
+    return max(dev, key=lambda one: (one[1], -one[0]))[0]
+
+
+def finished(
+    rule: Stop, history: Sequence[tuple[float, float, int]], dev: Sequence[tuple[int, float]] = ()
+) -> str | None:
+    """Why the stage ends now, or None. `history` holds each step's (mean reward, truncated share, tokens),
+    `dev` the evaluations' (step, accuracy)."""
     tokens = sum(tokens for _, _, tokens in history)
     if rule.tokens is not None and tokens >= rule.tokens:
         return f"{tokens:,} tokens were sampled"
@@ -106,6 +151,9 @@ def finished(rule: Stop, history: Sequence[tuple[float, float, int]]) -> str | N
         last, before = sum(rewards[-n:]) / n, sum(rewards[-2 * n : -n]) / n
         if last <= before:
             return f"no gain over {n} steps ({before:.3f} → {last:.3f})"
+    n = rule.dev_patience
+    if n is not None and dev and sum(step > best(dev) for step, _ in dev) >= n:
+        return f"{n} evaluations on the dev split no better than that of step {best(dev)}"
     return None
 
 

@@ -3,23 +3,25 @@
 A row is a problem's fields with `response`: the text, or a response record. Optional `finish`
 ("length" marks a response cut at its budget). Other projects' rows are read too, several responses
 a row included (`published.responses`); where the file has verdicts of its own, agreement is
-counted. Rows are read, judged and written as a stream: at most AHEAD responses are in memory.
+counted. A row that holds no response keeps its place, as "unjudged" with the reason. Rows are read, judged
+and written as a stream: at most AHEAD responses are in memory.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
 from acereason.chat import END_THINK
 from acereason.errors import DataError
 from acereason.problems import Problem, Verdict
-from acereason.published.responses import Answered, answered_in
+from acereason.published.responses import Answered, Unread, answered_in
 from acereason.verify.judge import Judge
 
 AHEAD = 1024
@@ -45,16 +47,25 @@ def row_of(problem: Problem, verdict: Verdict, sample: int | None = None) -> Row
     )  # fmt: skip
 
 
-def read_rows(path: Path, thinking: bool = True) -> Iterator[tuple[Answered, bool]]:
-    """The responses of a file, each with whether its row holds several; DataError names the row that does not
-    fit, or says that there is none. `thinking` False: responses have no thinking part."""
+Item = tuple[Answered, bool]  # a response, and whether its row holds several
+
+
+def read_rows(path: Path, thinking: bool = True) -> Iterator[Item | Unread]:
+    """The responses of a file, and the rows that hold none; DataError when there is no response at all.
+    `thinking` False: responses have no thinking part."""
+    unread: Unread | None = None
     found = False
     for row in answered_in(path):
+        if isinstance(row, Unread):
+            unread = unread or row
+            yield row
+            continue
         for one in row:
             found = True
             yield (one if thinking else _closed(one)), len(row) > 1
     if not found:
-        raise DataError(f"{path}: expected responses, found none")
+        why = f"; {unread.place}: {unread.reason}" if unread else ""
+        raise DataError(f"{path}: expected responses, found none{why}")
 
 
 def _closed(one: Answered) -> Answered:
@@ -69,34 +80,61 @@ def verify_file(
     workers: int = 2,
     mode: str = "strict",
     thinking: bool = True,
+    set_aside: Callable[[Unread], None] = lambda _: None,
 ) -> dict[str, int]:
     """Judge every response of `source` and write `target`, which appears when it is complete. Returns
     the judge's counters: rows of each outcome, and of them "cached" (the verdict of an equal
     answer), "undecided" (math left to the slow path); "lost" sandbox processes; "agreed" and
-    "differed" from the verdicts that the file itself has. Raises DataError for a row that is none,
+    "differed" from the verdicts that the file itself has; "unread" rows, which are told to `set_aside` and
+    have a line of their own without an id. Raises DataError for a file without any response,
     SandboxUnavailable."""
     target = Path(target)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    waiting: deque[tuple[Answered, bool, Future[Verdict]]] = deque()
-    compared: Counter[str] = Counter()
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with Judge(workers, mode) as judge, temporary.open("wb") as out:
-
-            def write_first() -> None:
-                one, several, future = waiting.popleft()
-                verdict = future.result()
-                sample = one.sample if several else None
-                out.write(msgspec.json.encode(row_of(one.problem, verdict, sample)) + b"\n")
-                if one.said is not None and verdict.reward is not None:
-                    compared["agreed" if bool(verdict.reward) == one.said else "differed"] += 1
-
-            for one, several in read_rows(Path(source), thinking):
-                waiting.append((one, several, judge.submit(one.problem, one.response)))
-                if len(waiting) >= AHEAD:
-                    write_first()
-            while waiting:
-                write_first()
+            desk = _Desk(judge, out, set_aside)
+            for item in read_rows(Path(source), thinking):
+                desk.take(item)
+            desk.finish()
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
-    return {name: count for name, count in (judge.counters + compared).items() if count}
+    return {name: count for name, count in (judge.counters + desk.counts).items() if count}
+
+
+class _Desk:
+    """Rows in, lines out in the same order, with AHEAD verdicts waited for at most."""
+
+    def __init__(self, judge: Judge, out: BinaryIO, set_aside: Callable[[Unread], None]) -> None:
+        self._judge, self._out, self._set_aside = judge, out, set_aside
+        self._waiting: deque[tuple[Item, Future[Verdict]] | Unread] = deque()
+        self.counts: Counter[str] = Counter()
+
+    def take(self, item: Item | Unread) -> None:
+        if isinstance(item, Unread):
+            self.counts["unread"] += 1
+            self._set_aside(item)
+            self._waiting.append(item)
+        else:
+            self._waiting.append((item, self._judge.submit(item[0].problem, item[0].response)))
+        if len(self._waiting) >= AHEAD:
+            self._write()
+
+    def finish(self) -> None:
+        while self._waiting:
+            self._write()
+
+    def _write(self) -> None:
+        first = self._waiting.popleft()
+        if isinstance(first, Unread):
+            row = Row("", "unjudged", None, None, f"{first.place}: {first.reason}", 0.0)
+        else:
+            (one, several), verdict = first[0], first[1].result()
+            row = row_of(one.problem, verdict, one.sample if several else None)
+            self._compare(one.said, verdict.reward)
+        self._out.write(msgspec.json.encode(row) + b"\n")
+
+    def _compare(self, said: bool | None, reward: int | None) -> None:
+        if said is not None and reward is not None:
+            self.counts["agreed" if bool(reward) == said else "differed"] += 1
