@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +130,14 @@ def test_in_half_precision_the_base_is_halved_and_the_adapters_are_not() -> None
     assert all(p.grad is None for n, p in model.named_parameters() if not lora.is_factor(n))
 
 
-@pytest.mark.filterwarnings("ignore:FSDP2-wrapped")
 def test_sharded_it_learns_the_same() -> None:
+    """In a process of its own, for sharding makes a process group."""
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    code = "import test_policy_lora; test_policy_lora.learns_sharded()"
+    subprocess.run([sys.executable, "-c", code], env=paths, check=True, timeout=300)
+
+
+def learns_sharded() -> None:
     whole, model = make("qwen3"), make("qwen3")
     for one in (whole, model):
         lora.adapt(one, Lora(4, 8.0))

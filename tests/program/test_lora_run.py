@@ -21,18 +21,19 @@ from commands import outcome
 MATH = {
     "name": "math",
     "domain": "math",
-    "budget": 24,
+    "budget": 40,
     "steps": 2,
-    "group": 4,
+    "group": 8,
     "prompts": 4,
     "learning_rate": 1e-2,
 }
 LORA: dict[str, Any] = {
     "lora": {"rank": 4, "alpha": 8.0},
-    "sft": {"epochs": 1, "batch_tokens": 1280, "learning_rate": 1e-2, "evaluate_prompts": 0},
+    "sft": {"epochs": 1, "batch_tokens": 1280, "learning_rate": 2e-2, "evaluate_prompts": 0},
     "stage": [MATH],
     "evaluation": {"k": 1, "budget": 20},
     "checkpoint_every": 1,
+    "rl": {"judges": 1, "false_positives": 0.5},  # a base of random weights gets nothing right
 }
 
 
