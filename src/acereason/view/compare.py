@@ -4,9 +4,9 @@
 
 Two evaluations pair by question id; then the interval is the paired one of `evaluate.estimates`, which is
 narrower than two error bars suggest. Questions that only one run was asked are left out and counted. Where
-fewer than half of the questions are common, or no verdicts were kept, the difference of the two means is given,
-its error the root of the two variances' sum; where none is common, two benchmarks only share a name, and no
-difference is given. Differences are fractions, second minus first; intervals cover 95 %.
+fewer than half of the questions are common, or no verdicts were kept, the difference of the two means is
+given, its error the root of the two variances' sum; where none is common, two benchmarks share only a name,
+and no difference is given. Differences are fractions, second minus first; intervals cover 95 %.
 """
 
 from __future__ import annotations
