@@ -12,7 +12,7 @@ from typing import Any
 from acereason.config import Recipe, resolved
 
 FREE = (
-    *("name", "schema", "sampling", "placement", "keep", "checkpoint_every", "evaluation"),
+    *("name", "schema", "sampling", "placement", "keep", "checkpoint_every", "evaluation", "health"),
     *("sft.evaluate_prompts", "sft.micro_tokens", "rl.micro_tokens"),
     *("rl.judges", "rl.max_k3", "rl.max_bad_steps"),
 )

@@ -196,12 +196,24 @@ class Temperature(Struct, frozen=True):
     calibrate  at the stage's start sample its prompts at `candidates`, take the T whose H_T is `target`
     track      calibrate, then hold H_T at the target while training: T moves by `gain` times the correction,
                at most by `max_factor` a step
+    annealed   as track, while the target goes evenly to `target_end`
+    anchored   as track, from `value` on; the target is `share` of H₀, the first batch's H_T
+    e3         the formula of E3-RL4LLMs, from `value` on: towards H₀, and 0.9 of it after 60 % of the steps
+    coefficient  T is `value`; an entropy bonus in the loss, whose coefficient goes up by `coefficient_step` a
+               step below the target and down above it, to at most `coefficient_max` (Skywork-OR1). With a
+               `share` the target is that of H₀ (AER)
     """
 
-    rule: Literal["fixed", "epochs", "calibrate", "track"] = "fixed"
+    rule: Literal["fixed", "epochs", "calibrate", "track", "anchored", "annealed", "e3", "coefficient"] = (
+        "fixed"
+    )
     value: Rate = 1.0
     values: tuple[Rate, ...] = ()
     target: Rate = 0.3
+    target_end: Rate | None = None
+    share: Rate | None = None
+    coefficient_step: Rate = 1e-4
+    coefficient_max: Rate = 5e-3
     candidates: Annotated[tuple[Rate, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
     prompts: Positive = 128
     gain: Annotated[float, Meta(gt=0, le=1)] = 0.3
@@ -210,12 +222,31 @@ class Temperature(Struct, frozen=True):
     def __post_init__(self) -> None:
         if bool(self.values) != (self.rule == "epochs"):
             raise ValueError('temperature.values belong to rule = "epochs", which needs at least one')
+        if (self.target_end is not None) != (self.rule == "annealed"):
+            raise ValueError('temperature.target_end belongs to rule = "annealed", which needs it')
+        if self.rule == "anchored" and self.share is None:
+            raise ValueError(
+                'temperature rule = "anchored" needs a share of the first entropy, e.g. share = 1.0'
+            )
+        if self.share is not None and self.rule not in ("anchored", "coefficient"):
+            raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
+
+
+class Readmit(Struct, frozen=True):
+    """Shares of the dropped prompts that an epoch asks all the same: of those that no rollout solved
+    (`hard`), and of those that all did (`easy`)."""
+
+    hard: Share = 0.0
+    easy: Share = 0.0
 
 
 class Filter(Struct, frozen=True):
     """Which prompts a stage trains on. `low ≤ pass rate ≤ high`, measured at the stage's start with
     `samples` responses to each of at most `candidates` prompts; `samples = 0` measures nothing.
-    From the second epoch on, `drop_solved` drops what every rollout solved in the last one."""
+    From the second epoch on, `drop_solved` drops what every rollout solved in the last one; `drop` = "both"
+    also what none did, but for the shares that `readmit` lets in again each epoch, and all of them every
+    `refresh_every` epochs. What was once at `retire_above` or more never returns. `refill`: the most rounds
+    of further prompts that a step asks until as many as it wants have a gradient."""
 
     samples: Count = 0
     candidates: Positive = 1024
@@ -223,6 +254,26 @@ class Filter(Struct, frozen=True):
     high: Share = 1.0
     levels: tuple[int, int] | None = None
     drop_solved: bool = False
+    drop: Literal["none", "solved", "both"] = "none"
+    readmit: Readmit = Readmit()
+    refresh_every: Count = 0
+    retire_above: Share | None = None
+    refill: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.drop_solved and self.drop != "none":
+            raise ValueError('filter.drop_solved is filter.drop = "solved"; give one of them')
+        if not self.dropping and (self.refresh_every or self.readmit != Readmit()):
+            raise ValueError("filter.readmit and filter.refresh_every need filter.drop: nothing is dropped")
+        if self.readmit.hard and self.dropping == "solved":
+            raise ValueError('filter.readmit.hard needs filter.drop = "both": unsolved prompts stay anyway')
+        if self.retire_above == 0:
+            raise ValueError("filter.retire_above = 0 would retire every prompt; give a pass rate, e.g. 0.9")
+
+    @property
+    def dropping(self) -> str:
+        """What an epoch leaves out of what the last one asked: "solved", "both" or nothing."""
+        return "solved" if self.drop_solved else self.drop.replace("none", "")
 
 
 class Stop(Struct, frozen=True):
@@ -255,7 +306,8 @@ class Stage(Struct, frozen=True):
     learning_rate: Rate = 1e-6
     warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
-    overlong: Literal["mask", "zero"] = "mask"
+    overlong: Literal["mask", "zero", "soft"] = "mask"
+    overlong_buffer: Count = 0  # tokens before the budget in which "soft" takes more and more of the reward
     filter: Filter = Filter()
     stop: Stop = Stop()
     evaluate_every: Count = 0
@@ -264,6 +316,11 @@ class Stage(Struct, frozen=True):
     def __post_init__(self) -> None:
         if not self.evaluate_every and (self.keep == "best" or self.stop.dev_patience is not None):
             raise ValueError(f"stage {self.name}: keep = 'best' and stop.dev_patience need evaluate_every")
+        if (self.overlong == "soft") != (self.overlong_buffer > 0) or self.overlong_buffer > self.budget:
+            raise ValueError(
+                f"stage {self.name}: overlong = 'soft' and an overlong_buffer of 1 to {self.budget} tokens "
+                "(the budget) belong together"
+            )
 
     @property
     def groups(self) -> tuple[int, ...]:
@@ -281,13 +338,22 @@ class Rl(Struct, frozen=True):
     judged is left out alone ("response"), or its whole group is ("group"). Weight decay spares norms and
     biases. `updates` > 1 is off-policy, with clipping, and exists to show why not. `false_positives` of the
     responses that the judge calls wrong are rewarded, and `false_negatives` of those it calls right are not,
-    to show what a bad judge does; ½ and ½ are random rewards."""
+    to show what a bad judge does; ½ and ½ are random rewards.
 
-    normalisation: Literal["global", "group"] = "global"
+    `advantage`, `normalisation`, `idle_groups`: `train.objective`; `ratio`, `sequence_mask`: `train.ratios`;
+    `length_penalty`: `train.rewards`."""
+
+    advantage: Literal["std", "mean", "batch", "max_rl", "loo"] = "std"
+    normalisation: Literal["global", "group", "constant"] = "global"
+    idle_groups: Literal["count", "drop"] = "count"  # those without a gradient, in the denominator
+    length_penalty: Annotated[float, Meta(ge=0)] = 0.0
     masked_in_statistics: bool = True
     unjudged: Literal["response", "group"] = "response"
     updates: Positive = 1
+    ratio: Literal["clip", "cispo", "gspo"] = "clip"
     clip: tuple[Rate, Rate] = (0.2, 0.2)
+    sequence_mask: Literal["none", "geometric", "icepop"] = "none"
+    mask_bounds: tuple[Rate, Rate] = (0.5, 2.0)
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     clip_gradient: Rate = 1.0
@@ -303,6 +369,25 @@ class Rl(Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.updates > 1:
             raise ValueError("rl.importance_cap belongs to strict on-policy learning; leave rl.updates at 1")
+        if self.ratio != "clip" and self.updates == 1:
+            raise ValueError(
+                f"rl.ratio = {self.ratio!r} needs rl.updates of 2 or more: with one update a batch every "
+                "ratio is 1. For what sampler and trainer differ by there is rl.importance_cap, then CISPO"
+            )
+        if self.sequence_mask == "icepop" and (self.updates > 1 or self.importance_cap is not None):
+            raise ValueError(
+                "rl.sequence_mask = 'icepop' weighs each token by its ratio already; leave rl.updates at 1 "
+                "and rl.importance_cap out, or take 'geometric'"
+            )
+        if not self.mask_bounds[0] < 1 < self.mask_bounds[1]:
+            raise ValueError(
+                f"rl.mask_bounds must enclose 1, the ratio of equal policies, not {self.mask_bounds}"
+            )
+        if self.advantage == "max_rl" and self.length_penalty:
+            raise ValueError(
+                "rl.advantage = 'max_rl' divides by the mean reward, which rl.length_penalty can make 0 or "
+                "negative; use one of them"
+            )
 
 
 class Dev(Struct, frozen=True):
@@ -437,6 +522,25 @@ class Recipe(Struct, frozen=True):
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
+        bonus = [s.name for s in self.stage if s.temperature.rule == "coefficient"]
+        if bonus and self.rl.advantage == "batch":
+            raise ValueError(
+                f"an entropy coefficient ({bonus}) is measured in rewards, and rl.advantage = 'batch' in the "
+                "batch's standard deviations; take another of the two"
+            )
+        if soft := [s.name for s in self.stage if s.overlong == "soft"]:
+            self._check_soft(soft)
+
+    def _check_soft(self, stages: list[str]) -> None:
+        if self.rl.advantage == "max_rl":
+            raise ValueError(
+                f"rl.advantage = 'max_rl' divides by the mean reward, which overlong = 'soft' ({stages}) "
+                "can make negative; use 'mask' or 'zero'"
+            )
+        if self.rl.length_penalty:
+            raise ValueError(
+                f"rl.length_penalty and overlong = 'soft' ({stages}) would both punish length; use one"
+            )
 
     @property
     def of_data(self) -> int:

@@ -28,11 +28,12 @@ from acereason.errors import RunError
 from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
 from acereason.files import sync, sync_tree
+from acereason.health.memory import Memory
 from acereason.plan import disk
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
-from acereason.runs import Run, disk_errors
+from acereason.runs import Run, disk_errors, read_metrics
 from acereason.sample.ask import Groups, light
 from acereason.train import checkpoint, dev, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
@@ -87,7 +88,9 @@ def _run_all(
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(workers=recipe.rl.judges))
         writer = stack.enter_context(checkpoint.Writer(run))
-        shop = Workshop(run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress)
+        shop = Workshop(
+            run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress, _health(run)
+        )
         optimizer = _optimizer(shop, position)
         if found:
             checkpoint.load_optimizers(found[0], optimizer)
@@ -120,6 +123,15 @@ def _where(
     if missing := run.missing_responses(position.step) if run.writes else 0:
         progress.say(f"the responses of {missing} steps are not in {run.path} any more; the run goes on")
     return found
+
+
+def _health(run: Run) -> Memory:
+    """What the rules of health know of the run so far; it hears every row from now on."""
+    memory = Memory(run.recipe.health)
+    for row in read_metrics(run.path):
+        memory.add(str(row.get("kind")), row)
+    run.listen(memory.add)
+    return memory
 
 
 def _say_disk(run: Run, progress: Progress, policy: Policy, fresh: bool) -> None:

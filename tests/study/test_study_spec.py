@@ -85,11 +85,11 @@ def test_ones_own_model_takes_the_place_of_the_labs() -> None:
     settings = ("stage.math.budget=512", "stage.math.learning_rate=1e-5", "sft.epochs=1")
     own = Own(Path("/m"), "abc", files, settings)
     planned = plan([spec.load("F6")], ground("small", own))
-    job = planned.jobs[planned.arms["F6"]["mask72", 101]]
+    job = planned.jobs[planned.arms["F6"]["mask80", 101]]
     recipe = parsed(job, Path("/m"))
     assert job.start == "abc" and recipe.curate.files is not None and not recipe.curate.tasks
     assert (
-        recipe.stage[0].budget == 72 and recipe.stage[0].overlong == "mask"
+        recipe.stage[0].budget == 80 and recipe.stage[0].overlong == "mask"
     )  # the claim's own settings hold
     asked = planned.jobs[planned.arms["F6"]["sft", 101]]
     assert asked.start == "abc" and not parsed(asked, Path("/m")).stage and "sft" not in asked.recipe

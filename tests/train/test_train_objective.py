@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from acereason.train.objective import (
     Rollouts,
     advantages,
-    clipped_loss,
     kept,
     policy_loss,
     response_weights,
     weigh,
 )
+from acereason.train.ratios import clipped_loss
 
 
 def rollouts(rewards: list[list[float]], tokens: list[list[int]], cut: list[list[bool]]) -> Rollouts:

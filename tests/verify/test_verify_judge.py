@@ -395,7 +395,7 @@ def test_judging_over_http(server: str) -> None:
 
 
 def post(url: str, body: bytes, **headers: str) -> tuple[int, Any]:
-    headers = {"Authorization": "Bearer secret", **headers}
+    headers = {"Authorization": "Bearer secret", "Content-Type": "application/json", **headers}
     request = urllib.request.Request(url, body, headers)
     try:
         with urllib.request.urlopen(request, timeout=60) as reply:

@@ -25,6 +25,7 @@ from acereason.cli import (
     export,
     plan,
     run,
+    serve,
     study,
     verify,
     view,
@@ -56,8 +57,9 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
-    *(convert.convert, docs.docs),
-    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
+    *(convert.convert, docs.docs, serve.serve),
+    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify),
+    *(view.view, view.report, view.plot),
 ):
     app.command()(verb)
 app.add_typer(study.app, name="study")

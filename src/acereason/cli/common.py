@@ -40,6 +40,10 @@ Sinks = Annotated[
     list[str] | None,
     typer.Option("--sink", help="send metrics to tensorboard, wandb or trackio as well; may be repeated"),
 ]
+AlertUrl = Annotated[
+    str | None,
+    typer.Option("--alert", metavar="URL", help="POST what is found wrong with the run to this webhook"),
+]
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
 Problems = Annotated[Path, typer.Option("--problems", "-p", help="a file of problems")]
@@ -64,7 +68,7 @@ def find_recipe(name: str) -> Path:
     raise ConfigError(f"no recipe file {name!r}, and none of that name ships; shipped: {known}")
 
 
-def embedded(model: str, format: str | None) -> tuple[Any, Any]:
+def embedded(model: str, format: str | None, slots: int = 256) -> tuple[Any, Any]:
     """A policy, asked in `format` or as its folder says, and its embedded sampler."""
     from acereason.policy import model as models
     from acereason.policy import saved
@@ -74,7 +78,7 @@ def embedded(model: str, format: str | None) -> tuple[Any, Any]:
     saved.check_name(format)
     loaded, tokenizer = models.load_model(model), models.load_tokenizer(model)
     policy = Policy(loaded, tokenizer, saved.choose(model, tokenizer, format))
-    return policy, EmbeddedSampler(policy.model, eos_ids=policy.end_ids)
+    return policy, EmbeddedSampler(policy.model, slots=slots, eos_ids=policy.end_ids)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from acereason import config, runs, sinks
 from acereason.cli.check import before as preflight
 from acereason.cli.check import show
 from acereason.cli.common import (
+    AlertUrl,
     AsJson,
     DryRun,
     Force,
@@ -33,6 +35,8 @@ from acereason.cli.common import (
 from acereason.cli.convert import AcceptLicence, ready
 from acereason.cli.shared import with_options
 from acereason.errors import ConfigError
+from acereason.health.alert import Alert
+from acereason.health.alert import check as check_alert
 from acereason.native import mkl as fastmath
 from acereason.preflight import findings
 
@@ -49,6 +53,7 @@ class Options:
     quiet: Silent = False
     as_json: AsJson = False
     sink: Sinks = None
+    alert: AlertUrl = None
     accept_licence: AcceptLicence = False
 
 
@@ -107,6 +112,8 @@ def _work(recipe: str | None, options: Options, until: str | None = None) -> Non
         show(findings(chosen, options.folder), err, softer=True)
         return
     sinks.check(options.sink or [])
+    if options.alert is not None:
+        check_alert(options.alert)
     _run(lambda: _open(recipe, options, until), options, until)
 
 
@@ -151,9 +158,10 @@ def _lead(run: runs.Run, arithmetic: str, options: Options, until: str | None) -
         goes_on_with("run", "--resume", "--out", str(run.path), *more),
         run,
         ExitStack() as stack,
-        steps.display(options.quiet, options.as_json) as shown,
+        steps.display(options.quiet, options.as_json, limits=run.recipe.health) as shown,
     ):
         _feed(run, options.sink or [], stack)
+        _alert(run, options.alert, stack)
         run.listen(shown.row)
         summary = program.run_all(run, shown, until, {"arithmetic": arithmetic})
     if summary is not None and options.as_json:
@@ -161,6 +169,7 @@ def _lead(run: runs.Run, arithmetic: str, options: Options, until: str | None) -
     elif summary is not None:
         out.print(table(summary))
         out.print(f"report: {run.path / 'report.html'}", markup=False)
+        out.print(f"look at it: acereason view {shlex.quote(str(run.path))}", markup=False)
 
 
 def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:
@@ -170,6 +179,14 @@ def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:
         feed = sinks.Feed(name, place)
         stack.callback(feed.close)
         run.listen(feed)
+
+
+def _alert(run: runs.Run, url: str | None, stack: ExitStack) -> None:
+    """Post what the rules of health find to a webhook, until the stack unwinds."""
+    if url is not None:
+        alert = Alert(url, str(run.path), run.recipe.health)
+        stack.callback(alert.close)
+        run.listen(alert)
 
 
 def _print_recipe(recipe: config.Recipe) -> None:

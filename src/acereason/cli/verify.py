@@ -38,12 +38,15 @@ def verify(
     host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="where to listen")] = 8765,
     token: Annotated[str, typer.Option(help="what callers must send as a bearer token")] = "",
+    domain: Annotated[
+        list[str] | None, typer.Option(help="a domain of your own that is judged, too; may be repeated")
+    ] = None,
 ) -> None:
     """Judge responses that were made anywhere: math answers by rule, programs by their tests in a sandbox."""
     if serve:
         from acereason.verify.serve import serve as listen
 
-        listen(host, port, workers, mode, token, ready=out.print)
+        listen(host, port, workers, mode, token, out.print, tuple(domain or ()))
         return
     if source is None or target is None:
         raise ConfigError("give a file of responses and --out for the verdicts, or --serve")

@@ -6,6 +6,7 @@ dies takes nothing along, and none pays for the imports. Loaded only there: it i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +37,30 @@ from acereason.study.records import Outcome, Record, Results, Training, parsed  
 from acereason.study.spec import fingerprint  # noqa: E402
 
 POINTS = 30  # of a training curve
+PATIENCE = 60  # seconds
 
 
-def run(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> None:
-    """Do a job and keep its record, or why it failed. The process's exit status says which."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+def run(
+    job: Job, start: Path | None, work: Path, results: Path, keep: bool, runner: Connection | None = None
+) -> None:
+    """Do a job and keep its record, or why it failed. The process's exit status says which. `runner` is the
+    end of a pipe whose other end the runner alone holds: it closes when the runner is gone."""
+    if runner is not None:
+        threading.Thread(target=_end_with, args=(runner,), daemon=True).start()
     try:
         _run(job, start, work, Results(results), keep)
-    except AceReasonError as error:
-        Results(results).fail(job, f"{type(error).__name__}: {error}")
-        raise SystemExit(2) from error
     except Exception as error:
-        Results(results).fail(job, traceback.format_exc(limit=-6))
-        raise SystemExit(1) from error
+        Results(results).fail(job, _said(error, work))
+        raise SystemExit(2 if isinstance(error, AceReasonError) else 1) from error
+
+
+def _said(error: Exception, work: Path) -> str:
+    """What went wrong in one line without this machine's paths, and where unless it was said on purpose."""
+    text = f"{type(error).__name__}: {error}".replace(f"{work}/", "").replace("\n", " ")
+    if isinstance(error, AceReasonError):
+        return text
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{text} ({Path(last.filename).name}, line {last.lineno})"
 
 
 def _run(job: Job, start: Path | None, work: Path, results: Results, keep: bool) -> None:
@@ -69,7 +82,7 @@ def _opened(job: Job, folder: Path, start: Path | None) -> tuple[runs.Run, bool]
     """The job's run, gone on with where it was left; begun anew where that cannot be."""
     recipe = parsed(job, start)
     if folder.exists():
-        lock(folder / ".lock").close()  # RunError: another process is at it
+        _wait_for(folder / ".lock")
         try:
             return runs.resume(folder, recipe), True
         except RunError:
@@ -77,10 +90,20 @@ def _opened(job: Job, folder: Path, start: Path | None) -> tuple[runs.Run, bool]
     return runs.create(folder, recipe), False
 
 
-def _end_with(parent: int) -> None:
-    """End when the process that made this one is gone: nobody would start what comes next."""
-    while os.getppid() == parent:
-        time.sleep(1)
+def _wait_for(path: Path) -> None:
+    """Wait until a process that was left behind by a kill has ended; RunError when it does not."""
+    for _ in range(PATIENCE):
+        try:
+            return lock(path).close()
+        except RunError:
+            time.sleep(1)
+    return lock(path).close()
+
+
+def _end_with(runner: Connection) -> None:
+    """End when the runner is gone: it is run again from there, and nobody would start what comes next."""
+    with contextlib.suppress(EOFError, OSError):
+        runner.recv()
     os._exit(3)
 
 

@@ -140,7 +140,7 @@ def _failures(wanted: Mapping[tuple[str, int], str], plan: Plan, results: Result
         for at in (address, start or address):
             why = results.failure(at)
             if why is not None and results.get(address) is None:
-                found[f"{name}, seed {seed}"] = why.strip().splitlines()[-1]
+                found[f"{name}, seed {seed}"] = why
     return found
 
 

@@ -38,6 +38,7 @@ class Told(NamedTuple):
     H: float
     H_1: float
     weight: float
+    answer: str | None = None  # what was extracted
 
 
 def tell(groups: Groups, weights: Tensor) -> list[list[Told]]:
@@ -60,6 +61,7 @@ def _told(answer: Answer, weight: float) -> Told:
         float(completion.entropy.sum()),
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
+        verdict.extracted,
     )
 
 
@@ -88,11 +90,19 @@ def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
         "truncated": sum(a.truncated for a in answers) / len(answers),
         "all_right": sum(all(r == 1 for r in g) for g in rewards) / len(groups),
         "all_wrong": sum(all(r == 0 for r in g) for g in rewards) / len(groups),
+        "same_answer": sum(same_answer(g) for g in groups) / len(groups),
         "learning_groups": sum(any(a.weight != 0 for a in g) for g in groups),
         "outcomes": dict(Counter(a.outcome for a in answers)),
         "by_level": _by_level(answers),
         "tokens": int(lengths.sum()),
+        "asked": len(groups),
     }
+
+
+def same_answer(group: Sequence[Told]) -> bool:
+    """Whether all responses of a group come to the same answer; programs are compared as text."""
+    first = group[0].answer
+    return len(group) > 1 and first is not None and all(a.answer == first for a in group)
 
 
 def _by_level(answers: Sequence[Told]) -> dict[str, float]:
@@ -116,11 +126,6 @@ def pass_rates(rewards: Rewards) -> dict[str, float]:
     """The mean reward of the problems of which at least half of the responses could be judged."""
     known = {i: [r for r in row if r is not None] for i, row in rewards.items()}
     return {i: sum(row) / len(row) for i, row in known.items() if row and 2 * len(row) >= len(rewards[i])}
-
-
-def solved(rewards: Rewards) -> dict[str, bool]:
-    """Whether every response was right."""
-    return {i: all(r == 1 for r in row) for i, row in rewards.items()}
 
 
 def learning(learned: Learned, learning_rate: float) -> dict[str, Any]:

@@ -10,26 +10,34 @@ batch (default), or of the response's own group with the groups then averaged. T
 population's. A group of equal rewards has A = 0 exactly, whatever its floating-point std would be, and
 its tokens still count: skipping its backward pass changes nothing.
 
-Not here: ratio, clip and KL, which strict on-policy learning does not need. `clipped_loss` is the
-off-policy form, kept to show what several updates per batch do.
+These are the recipe's; `Advantage`, `Normalisation` and `Idle` name those of later papers. Not here: ratios,
+clips and KL, which strict on-policy learning does not need and later recipes have (`train.ratios`), and what
+changes a reward by its length (`train.rewards`).
 
 Shapes: P prompts (groups), G responses a group.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+Overlong = Literal["mask", "zero", "soft"]
+Unjudged = Literal["response", "group"]
+Advantage = Literal["std", "mean", "batch", "max_rl", "loo"]
+Normalisation = Literal["global", "group", "constant"]
+Idle = Literal["count", "drop"]
+
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """What the objective needs to know of a batch. `rewards`: [P, G] in {0, 1}, NaN where the judge could not
-    judge. `tokens`: [P, G] response lengths. `truncated`: [P, G] bool, cut at the budget."""
+    """What the objective needs to know of a batch. `rewards`: [P, G] in {0, 1}, or shaped, NaN where the
+    judge could not judge. `tokens`: [P, G] response lengths. `truncated`: [P, G] bool, cut at the budget."""
 
     rewards: Tensor
     tokens: Tensor
@@ -41,21 +49,26 @@ class Weights(NamedTuple):
 
     advantages  [P, G] A_i by the group's statistics; NaN where there is none (unjudged)
     pulls       [P, G] the weight of each response but for the batch's denominator; 0 for what is masked
-    sizes       [P]    what each group adds to that denominator: kept tokens, or 1 if a response is kept
+    sizes       [P]    what each group adds to that denominator: kept tokens, or 1 if a response is kept, or
+                its whole budget
+    squares     [P, 2] what each group adds to the batch's variance: Σ (S - mean)², and of how many responses;
+                equal numbers where the batch's standard deviation does not count
     """
 
     advantages: Tensor
     pulls: Tensor
     sizes: Tensor
+    squares: Tensor
 
     def of(self, groups: slice | list[int]) -> Weights:
         """Those of some of the groups, or all in another order."""
-        return Weights(self.advantages[groups], self.pulls[groups], self.sizes[groups])
+        return Weights(*(each[groups] for each in self))
 
     @staticmethod
     def none() -> Weights:
         """Those of no group at all."""
-        return Weights(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, dtype=torch.long))
+        nothing = torch.zeros(0, 0)
+        return Weights(nothing, nothing, torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
 
     @staticmethod
     def joined(parts: Sequence[Weights]) -> Weights:
@@ -64,9 +77,7 @@ class Weights(NamedTuple):
         return Weights(*map(torch.cat, zip(*some, strict=True))) if some else Weights.none()
 
 
-def kept(
-    rollouts: Rollouts, overlong: Literal["mask", "zero"], unjudged: Literal["response", "group"] = "response"
-) -> Tensor:
+def kept(rollouts: Rollouts, overlong: Overlong, unjudged: Unjudged = "response") -> Tensor:
     """[P, G] bool: which responses are in the loss. One that could not be judged is out alone, or with its
     group; under the overlong filter ("mask") truncated responses are out."""
     judged = ~rollouts.rewards.isnan()
@@ -75,10 +86,17 @@ def kept(
     return judged & ~rollouts.truncated if overlong == "mask" else judged
 
 
-def advantages(rewards: Tensor, counted: Tensor) -> Tensor:
-    """[P, G] rewards to advantages; `counted` [P, G] says which enter the group's mean and std.
+def advantages(rewards: Tensor, counted: Tensor, rule: Advantage = "std") -> Tensor:
+    """[P, G] rewards to advantages; `counted` [P, G] says which enter the group's statistics.
 
-    Responses that are not counted get the advantage that the statistics give them; the caller masks them."""
+    std     (S - mean) / std, of the group (GRPO, 2402.03300; AceReason)
+    mean    S - mean (Dr. GRPO, 2503.20783)
+    batch   the same, to be divided by the whole batch's std (REINFORCE++, 2501.03262; ScaleRL, 2510.13786)
+    max_rl  (S - mean) / mean (MaxRL, 2602.02710)
+    loo     S - mean of the others (RLOO, 2402.14740)
+
+    Responses that are not counted get the advantage that the statistics give them; the caller masks them.
+    A group of equal rewards has none, whatever the rule."""
     weight = counted.to(rewards.dtype)
     filled = torch.where(counted, rewards, 0.0)
     n = weight.sum(1, keepdim=True).clamp(min=1)
@@ -87,59 +105,72 @@ def advantages(rewards: Tensor, counted: Tensor) -> Tensor:
     low = torch.where(counted, rewards, torch.inf).amin(1, keepdim=True)
     high = torch.where(counted, rewards, -torch.inf).amax(1, keepdim=True)
     differ = high > low
-    std = torch.where(differ, variance, 1.0).sqrt()
-    return torch.where(differ, (rewards - mean) / std, 0.0)
+    one = torch.ones_like(mean)
+    divisors = {"std": variance.sqrt(), "max_rl": mean, "loo": (n - 1) / n}
+    divisor = torch.where(differ, divisors.get(rule, one), one)
+    return torch.where(differ, (rewards - mean) / divisor, 0.0)
 
 
 def weigh(
     rollouts: Rollouts,
-    overlong: Literal["mask", "zero"] = "mask",
+    overlong: Overlong = "mask",
     masked_in_statistics: bool = True,
-    normalisation: Literal["global", "group"] = "global",
-    unjudged: Literal["response", "group"] = "response",
+    normalisation: Normalisation = "global",
+    unjudged: Unjudged = "response",
+    advantage: Advantage = "std",
+    idle: Idle = "count",
+    budget: int = 1,
 ) -> Weights:
-    """The one place where responses are weighed."""
+    """The one place where responses are weighed.
+
+    normalisation  the loss is a mean over the batch's kept tokens ("global", DAPO's), over each group's
+                   and then over groups ("group", ScaleRL's), or a sum over P · G · `budget` ("constant",
+                   Dr. GRPO's)
+    idle           whether groups without a gradient count in that mean, or are dropped from it (ScaleRL)"""
     keep, judged = kept(rollouts, overlong, unjudged), ~rollouts.rewards.isnan()
     counted = judged if masked_in_statistics else judged & keep
-    advantage = advantages(rollouts.rewards.nan_to_num(), counted)
-    pulls = torch.where(keep, advantage, 0.0)
+    advantage_PG = advantages(rollouts.rewards.nan_to_num(), counted, advantage)
+    pulls = torch.where(keep, advantage_PG, 0.0)
+    squares = _squares(advantage_PG, counted, advantage)
     tokens = torch.where(keep, rollouts.tokens, 0).sum(1)
     usable = kept(rollouts, "zero", unjudged)  # whatever the overlong rule then masks
-    advantage = torch.where(usable, advantage, torch.nan)
-    if normalisation == "global":
-        return Weights(advantage, pulls, tokens)
-    return Weights(advantage, pulls / tokens.to(pulls.dtype).clamp(min=1)[:, None], keep.any(1).long())
+    told = torch.where(usable, advantage_PG, torch.nan)
+    if normalisation == "group":
+        pulls = pulls / tokens.to(pulls.dtype).clamp(min=1)[:, None]
+    places = torch.full_like(tokens, rollouts.tokens.shape[1] * budget)
+    sizes = {"global": tokens, "group": keep.any(1).long(), "constant": places}[normalisation]
+    if idle == "drop":
+        sizes = torch.where((pulls != 0).any(1), sizes, 0)
+    return Weights(told, pulls, sizes, squares)
 
 
-def response_weights(
-    rollouts: Rollouts,
-    overlong: Literal["mask", "zero"] = "mask",
-    masked_in_statistics: bool = True,
-    normalisation: Literal["global", "group"] = "global",
-    unjudged: Literal["response", "group"] = "response",
-) -> Tensor:
-    """[P, G] the weight w_i of each response in the loss of a batch; 0 for what is masked or has no
-    advantage."""
-    weights = weigh(rollouts, overlong, masked_in_statistics, normalisation, unjudged)
-    return weights.pulls / max(int(weights.sizes.sum()), 1)
+def _squares(advantage_PG: Tensor, counted: Tensor, rule: Advantage) -> Tensor:
+    """Each group's part of the batch's variance, which only the rule "batch" has."""
+    n = counted.sum(1).to(advantage_PG.dtype)
+    squares = torch.where(counted, advantage_PG**2, 0.0).sum(1) if rule == "batch" else n
+    return torch.stack([squares, n], 1)
+
+
+def denominator(sizes: Tensor, squares: Tensor) -> float:
+    """What the pulls of a batch are divided by, from the sums over its groups: `sizes` [] (at least 1), times
+    the batch's standard deviation from `squares` [2]."""
+    total, n = squares.tolist()
+    return max(float(sizes), 1.0) * (math.sqrt(total / n) if total > 0 else 1.0)
+
+
+def response_weights(rollouts: Rollouts, *rules: Any, **named: Any) -> Tensor:
+    """[P, G] the weight w_i of each response in the loss of a batch, by the rules of `weigh`; 0 for what is
+    masked or has no advantage."""
+    weights = weigh(rollouts, *rules, **named)
+    return weights.pulls / denominator(weights.sizes.sum(), weights.squares.sum(0))
+
+
+def entropy_pull(logprobs: Tensor, entropy: Tensor) -> Tensor:
+    """[M] the weights by which log π of sampled tokens has the gradient of their entropy, in expectation:
+    ∇H = E[(-log π - H) ∇ log π], for E[∇ log π] = 0. No gradient through the entropy itself is needed."""
+    return -logprobs.detach() - entropy.detach()
 
 
 def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:
     """- Σ w log π over a micro-batch; `logprobs` and `weights` [M] per token. Micro-batches add up."""
     return -(weights * logprobs).sum()
-
-
-def importance(logprobs: Tensor, sampled: Tensor, cap: float) -> Tensor:
-    """Truncated importance weights min(exp(trainer - sampler), cap) per token [M], without gradient: they
-    mend the expectation where the sampler's kernels give slightly other probabilities than the trainer's."""
-    return torch.exp(logprobs.detach() - sampled).clamp(max=cap)
-
-
-def clipped_loss(
-    logprobs: Tensor, old_logprobs: Tensor, weights: Tensor, clip: tuple[float, float]
-) -> Tensor:
-    """The clipped surrogate for several updates a batch: -Σ min(r w, clip(r, 1-low, 1+high) w), [M] each.
-    At r = 1 its gradient is that of `policy_loss`."""
-    ratio = torch.exp(logprobs - old_logprobs)
-    clipped = ratio.clamp(1 - clip[0], 1 + clip[1])
-    return -torch.minimum(ratio * weights, clipped * weights).sum()

@@ -2,7 +2,7 @@
 
     weights = weigh(groups, stage, settings)
     update = Update(policy, settings)
-    update.add(groups, weights.pulls)    # as often as parts are ready
+    update.add(groups, weights.pulls, weights.advantages)    # as often as parts are ready
     update.finish(optimizer, 1 / denominator(weights))
 
 `learn` does that for a whole batch. Responses are weighed once, by `weigh`, and what was learned is said
@@ -16,7 +16,7 @@ gradient is exactly zero; their tokens count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
-from acereason.train import objective, optimizers
+from acereason.train import objective, optimizers, ratios, rewards
 from acereason.train.objective import Rollouts, Weights
 from acereason.train.parallel import is_filler, micro_batches, reduce_gradients
 
@@ -67,29 +67,46 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
     if not groups:
         return Weights.none()
     return objective.weigh(
-        rollouts(groups),
+        shaped(rollouts(groups), stage, settings),
         stage.overlong,
         settings.masked_in_statistics,
         settings.normalisation,
         settings.unjudged,
+        settings.advantage,
+        settings.idle_groups,
+        stage.budget,
     )
 
 
-def denominator(weights: Weights) -> int:
-    """The denominator of the batch of which this rank has `weights`; at least 1. Collective."""
-    return max(1, int(ranks.total(weights.sizes.sum())))
+def shaped(plain: Rollouts, stage: Stage, settings: Rl) -> Rollouts:
+    """The rollouts with the rewards that are learned from, where the recipe changes them by length."""
+    value = plain.rewards
+    if settings.length_penalty:
+        value = value + settings.length_penalty * rewards.length_reward(plain.rewards, plain.tokens)
+    if stage.overlong == "soft":
+        value = value + rewards.soft_overlong(plain.tokens, stage.budget, stage.overlong_buffer)
+    return replace(plain, rewards=value)
+
+
+def denominator(weights: Weights) -> float:
+    """What the pulls of the batch of which this rank has `weights` are divided by. Collective."""
+    sizes, squares = ranks.total(weights.sizes.sum()), ranks.total(weights.squares.double().sum(0))
+    return objective.denominator(sizes, squares)
 
 
 class Update:
     """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
 
-    def __init__(self, policy: Policy, settings: Rl) -> None:
-        self._policy, self._settings = policy, settings
+    def __init__(self, policy: Policy, settings: Rl, entropy: float = 0.0) -> None:
+        self._policy, self._settings, self._entropy = policy, settings, entropy
         self._sums = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, Σ k3, tokens
         self._largest = torch.zeros((), dtype=torch.float64)
 
-    def add(self, groups: Groups, weights: Tensor) -> None:
-        """Accumulate the gradient of -Σ weight log π over the responses; `weights` [P, G]."""
+    def add(self, groups: Groups, weights: Tensor, advantages: Tensor) -> None:
+        """Accumulate the gradient of -Σ weight log π over the responses; `weights` and the advantages in them
+        [P, G]. An entropy bonus is that of the responses learned from, each token weighed as one of
+        advantage 1."""
+        shares = torch.where(weights != 0, weights / advantages, 0.0).flatten() * self._entropy
         answers = [a for g in groups for a in g]
         examples = [
             Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
@@ -97,7 +114,7 @@ class Update:
             if weight != 0.0
         ]
         for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
-            self._pass(pack, answers, weights.flatten())
+            self._pass(pack, answers, weights.flatten(), shares)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
         """Multiply the gradient by `scale`, clip it, and take the step.
@@ -123,7 +140,7 @@ class Update:
                 "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
-    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor) -> None:
+    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor, shares: Tensor) -> None:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
@@ -132,33 +149,44 @@ class Update:
         every = [a.completion.request.temperature for a in answers]
         temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
         sampled = _per_token(pack, [a.completion.logprobs for a in answers])
-        logprob, _ = logprobs(self._policy.model, pack, temperatures)
-        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype))
+        logprob, entropy = logprobs(self._policy.model, pack, temperatures)
+        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype), pack.owners)
+        if self._entropy:
+            bonus = shares[pack.owners].to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
+            loss = loss + objective.policy_loss(logprob, bonus)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
         self._sums += torch.stack(part)
         self._largest = torch.maximum(self._largest, d.abs().max())
 
-    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor) -> Tensor:
+    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor, owners: Tensor) -> Tensor:
         settings = self._settings
+        mask = settings.sequence_mask
+        if mask != "none":
+            weight = weight * ratios.masked(mask, logprob, sampled, owners, settings.mask_bounds)
         if settings.updates > 1:
-            return objective.clipped_loss(logprob, sampled, weight, settings.clip)
+            return ratios.off_policy_loss(settings.ratio, logprob, sampled, weight, settings.clip, owners)
         if settings.importance_cap is not None:
-            weight = weight * objective.importance(logprob, sampled, settings.importance_cap)
+            weight = weight * ratios.importance(logprob, sampled, settings.importance_cap)
         return objective.policy_loss(logprob, weight)
 
 
 def learn(
-    policy: Policy, groups: Groups, weights: Weights, optimizer: optimizers.Optimizers, settings: Rl
+    policy: Policy,
+    groups: Groups,
+    weights: Weights,
+    optimizer: optimizers.Optimizers,
+    settings: Rl,
+    entropy: float = 0.0,
 ) -> tuple[Learned, Tensor]:
     """One optimiser step on a whole batch of groups, or `updates` of them on its parts, off-policy. Returns
     what was learned and the weights [P, G] that it was learned with. Collective."""
     results, final = [], torch.zeros_like(weights.pulls)
     for part in _parts(len(groups), settings.updates):
         final[part] = weights.pulls[part] / denominator(weights.of(part))
-        update = Update(policy, settings)
-        update.add(groups[part], final[part])
+        update = Update(policy, settings, entropy)
+        update.add(groups[part], final[part], weights.advantages[part])
         results.append(update.finish(optimizer))
     return _together(results), final
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from acereason.config import Recipe
+from acereason.health.memory import Memory
 from acereason.policy.policy import Policy
 from acereason.progress import Progress
 from acereason.runs import Run
@@ -14,7 +15,8 @@ from acereason.sample.protocol import Sampler
 
 @dataclass(frozen=True)
 class Workshop:
-    """The run's folder and recipe; the policy, what samples from it and what judges; whom to tell."""
+    """The run's folder and recipe; the policy, what samples from it and what judges; whom to tell; what is
+    remembered of its rows to see whether it is well."""
 
     run: Run
     recipe: Recipe
@@ -22,3 +24,4 @@ class Workshop:
     sampler: Sampler
     judge: Judging
     progress: Progress
+    health: Memory = field(default_factory=Memory)

@@ -35,6 +35,7 @@ FAULTS = {
     "died": "its process was ended from outside, twice",
     "starved": f"the machine was too busy to give it {SECONDS:g} s of processor time",
 }
+SHIPPED = {"reasoning-gym": "acereason.verify.gym:GYM"}  # loaded when they are first asked for
 LONGEST_ANSWER = 2_000  # characters of a boxed answer that are looked at
 
 
@@ -45,11 +46,16 @@ class Tools:
     mode: Mode = "strict"
     examiner: Examiner = field(default_factory=Examiner)
     math: MathWorker = field(default_factory=MathWorker)
+    others: dict[str, MathWorker] = field(
+        default_factory=dict
+    )  # of domains that bring a process of their own
 
     def close(self) -> None:
         """End the processes."""
         self.examiner.close()
         self.math.close()
+        for worker in self.others.values():
+            worker.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,12 @@ def register(domain: Domain) -> Domain:
     return domain
 
 
+def registered() -> tuple[str, ...]:
+    """The names of the domains that are known by now."""
+    with _lock:
+        return tuple(sorted(_registered))
+
+
 def domain(name: str) -> Domain:
     """The domain of this name; ConfigError when there is none."""
     known = _registered.get(name)
@@ -84,7 +96,7 @@ def domain(name: str) -> Domain:
 def _installed(name: str) -> Domain:
     for entry in entry_points(group="acereason.domains", name=name):
         return _checked(name, entry.load())
-    module, separator, attribute = name.partition(":")
+    module, separator, attribute = SHIPPED.get(name, name).partition(":")
     if separator:
         try:
             return _checked(name, getattr(importlib.import_module(module), attribute))

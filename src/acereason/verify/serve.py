@@ -5,31 +5,38 @@
     GET  /health                                                 → {"mode": …, "counters": {…}}
 
 The server listens on the loopback address unless told otherwise and may ask for a token
-(`Authorization: Bearer …`); it speaks plain HTTP and belongs on a private network. Bodies are
-limited to MAX_BODY bytes and PENDING answers wait at most; beyond that it says 413 and 503.
+(`Authorization: Bearer …`); it speaks plain HTTP and belongs on a private network. Strangers, foreign pages,
+anything but JSON and what is too large or too slow are turned away (`web.Door`) before a thread is spent.
+Problems are of the domains that the server was started with, so that none is looked for by a name that a
+caller made up. PENDING answers wait at most; beyond that it says 503.
 """
 
 from __future__ import annotations
 
-import hmac
-import threading
+import asyncio
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from acereason.errors import AceReasonError, ConfigError
+from acereason.errors import AceReasonError, ConfigError, need
 from acereason.problems import Problem, Response, Verdict
+from acereason.verify import domains
 from acereason.verify.judge import Judge, encodable
 
-MAX_BODY = 64 << 20
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response as Answer
+
+    from acereason.web import Listening
+
 PENDING = 4096
 LOOPBACK = "127.0.0.1"
+LIGHT = 1 << 16  # bytes of a body that is read on the event loop; larger ones on a thread
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -45,96 +52,91 @@ def _respond(item: Item) -> Response:
     return Response(item.problem.id, 0, item.response)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    timeout = 600
-    server: Server
+class Room:
+    """The endpoints over a judge. `known`: the domains that may be asked for."""
 
-    def do_GET(self) -> None:
-        judge = self.server.judge
-        if self.path != "/health":
-            self._send(404, {"error": "known: GET /health, POST /verify"})
-        else:
-            self._send(200, {"mode": judge.mode, "counters": dict(judge.counters)})
+    def __init__(self, judge: Judge, known: tuple[str, ...]) -> None:
+        self._judge, self._known = judge, known
+        self._waiting = 0
 
-    def do_POST(self) -> None:
-        body = self._body()
-        if body is None:
-            return
+    def application(self) -> Any:
+        """As an ASGI application."""
+        from starlette.applications import Starlette
+        from starlette.routing import Route
+
+        return Starlette(
+            routes=[Route("/health", self._health), Route("/verify", self._verify, methods=["POST"])],
+            exception_handlers={404: _unknown, 405: _unknown},
+        )
+
+    async def _health(self, _: Request) -> Answer:
+        return _json({"mode": self._judge.mode, "counters": dict(self._judge.counters)})
+
+    async def _verify(self, request: Request) -> Answer:
+        body = await request.body()
         try:
-            many = body.lstrip()[:1] == b"["
-            if many:
-                listed = msgspec.json.decode(body, type=list[Item])
+            if len(body) <= LIGHT:
+                items = self._items(body)
             else:
-                listed = [msgspec.json.decode(body, type=Item)]
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self._send(400, {"error": str(error)})
-            return
-        if not self.server.reserve(len(listed)):
-            self._send(503, {"error": f"more than {PENDING} answers are waiting"})
-            return
+                items = await asyncio.to_thread(self._items, body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ConfigError) as error:
+            return _json({"error": str(error)}, 400)
+        if self._waiting and self._waiting + len(items) > PENDING:  # one request always fits
+            return _json({"error": f"more than {PENDING} answers are waiting"}, 503)
+        self._waiting += len(items)
         try:
-            futures = [self.server.judge.submit(item.problem, _respond(item)) for item in listed]
-            verdicts = [future.result() for future in futures]
-            self._send(200, verdicts if many else verdicts[0])
+            verdicts = await self._judged(items)
         except AceReasonError as error:
-            self._send(500, {"error": str(error)})
+            return _json({"error": str(error)}, 500)
         finally:
-            self.server.release(len(listed))
+            self._waiting -= len(items)
+        return _json(verdicts if body.lstrip()[:1] == b"[" else verdicts[0])
 
-    def _body(self) -> bytes | None:
-        """The request's body, or None when it has been refused."""
-        length = self.headers.get("Content-Length", "")
-        token = self.server.token
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if self.path != "/verify":
-            refusal = (404, "known: GET /health, POST /verify")
-        elif token and not hmac.compare_digest(given.encode(), token.encode()):
-            refusal = (401, "a token is needed")
-        elif not length.isdecimal():
-            refusal = (411, "Content-Length is needed")
-        elif int(length) > MAX_BODY:
-            refusal = (413, f"at most {MAX_BODY} bytes")
-        else:
-            return self.rfile.read(int(length))
-        self.close_connection = True
-        self._send(refusal[0], {"error": refusal[1]})
-        return None
+    def _items(self, body: bytes) -> list[Item]:
+        """What is asked; ConfigError names a domain that is not judged here."""
+        many = body.lstrip()[:1] == b"["
+        kind: Any = list[Item] if many else Item
+        found = msgspec.json.decode(body, type=kind)
+        items: list[Item] = found if many else [found]
+        for item in items:
+            if item.problem.domain not in self._known:
+                known = ", ".join(self._known)
+                raise ConfigError(f"unknown domain {item.problem.domain[:80]!r}; this server judges {known}")
+        return items
 
-    def _send(self, status: int, content: object) -> None:
-        data = msgspec.json.encode(content)
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+    async def _judged(self, items: list[Item]) -> list[Verdict]:
+        def submitted() -> list[Future[Verdict]]:
+            return [self._judge.submit(item.problem, _respond(item)) for item in items]
 
-    def log_message(self, format: str, *arguments: Any) -> None:
-        """Nothing: requests carry model text, which does not belong into a terminal."""
+        futures = await asyncio.to_thread(submitted)
+        return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
 
 
-class Server(ThreadingHTTPServer):
-    """A judge behind HTTP. `server_address` tells the port when 0 was asked for."""
+async def _unknown(_: Request, __: Exception) -> Answer:
+    return _json({"error": "known: GET /health, POST /verify"}, 404)
 
-    daemon_threads = True
 
-    def __init__(self, judge: Judge, host: str = LOOPBACK, port: int = 0, token: str = "") -> None:
-        self.judge, self.token = judge, token
-        self._waiting, self._lock = 0, threading.Lock()
-        super().__init__((host, port), _Handler)
+def _json(content: object, status: int = 200) -> Answer:
+    from starlette.responses import Response
 
-    def reserve(self, count: int) -> bool:
-        """Whether there is room for `count` more; then it is taken. One request always fits."""
-        with self._lock:
-            if self._waiting and self._waiting + count > PENDING:
-                return False
-            self._waiting += count
-            return True
+    return Response(msgspec.json.encode(content), status, media_type="application/json")
 
-    def release(self, count: int) -> None:
-        """Give room back."""
-        with self._lock:
-            self._waiting -= count
+
+def Server(
+    judge: Judge, host: str = LOOPBACK, port: int = 0, token: str = "", known: tuple[str, ...] = ()
+) -> Listening:
+    """A judge behind HTTP; `serve_forever` answers. `server_address` tells the port when 0 was asked for;
+    `known` are domains of one's own that are judged besides the registered ones. ConfigError: starlette or
+    uvicorn is missing, a domain unknown, or others could reach it without a token."""
+    for module in ("starlette", "uvicorn"):
+        need(module, "server")
+    from acereason import web
+
+    for name in known:
+        domains.domain(name)
+    room, bounds = Room(judge, domains.registered()), web.Bounds()
+    door = web.Door(room.application(), bounds, web.Names(host), token)
+    return web.Listening(door, host, port, token, bounds)
 
 
 def serve(
@@ -144,18 +146,14 @@ def serve(
     mode: str = "strict",
     token: str = "",
     ready: Callable[[str], None] | None = None,
+    known: tuple[str, ...] = (),
 ) -> None:
     """Serve until interrupted. `ready` is told the address. Listening beyond the loopback address
     without a token is a ConfigError."""
-    if host not in (LOOPBACK, "localhost", "::1") and not token:
-        raise ConfigError(f"listening on {host} lets others run programs here: give a token")
-    with Judge(workers, mode) as judge, Server(judge, host, port, token) as server:
+    with Judge(workers, mode) as judge, Server(judge, host, port, token, known) as server:
         if ready is not None:
-            ready(f"http://{server.server_address[0]!s}:{server.server_address[1]}/verify")
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            return
+            ready(f"{server.address}/verify")
+        server.serve_forever()
 
 
 class RemoteJudge:

@@ -40,6 +40,8 @@ class MathWorker:
     """One process; used by one thread at a time. Starts at the first question; its successors load
     while nothing is asked."""
 
+    script = SCRIPT
+
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -50,7 +52,10 @@ class MathWorker:
         """Compare two boxed strings within `seconds` of processor time; `whole` reads them strictly, from
         end to end. Never raises for them. A process that ends meanwhile is replaced and asked again, once:
         "crashed" when the second one broke down too, "died" when it was ended from outside."""
-        question = json.dumps([reference, answer, whole]).encode() + b"\n"
+        return self.put(json.dumps([reference, answer, whole]).encode() + b"\n", seconds)
+
+    def put(self, question: bytes, seconds: float) -> Answer:
+        """A line of JSON to the process, and what it replies; see `ask`."""
         for _ in range(2):
             reply = self._asked(question, seconds)
             if reply != "died":
@@ -113,7 +118,7 @@ class MathWorker:
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", str(SCRIPT), str(theirs.fileno()), *sys.path],
+                [sys.executable, "-I", str(self.script), str(theirs.fileno()), *sys.path],
                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )  # fmt: skip

@@ -18,18 +18,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from acereason.config import Health
 from acereason.errors import RunError
 from acereason.evaluate.decompose import Decomposition, decompose_shares
 from acereason.files import read_file
+from acereason.health.findings import Finding
+from acereason.health.memory import Memory
 from acereason.view.columns import Columns
 from acereason.view.tail import Row, Tail, decode
 
 POINTS = 1000  # of a curve
 EVENTS = 5000  # rows kept of each kind that is no curve
 CURVES = ("sft", "rl")
-KINDS = ("evaluation", "calibration", "funnel", "end")
+KINDS = ("evaluation", "calibration", "funnel", "dev", "end")
 LITTLE_SPACE = 64 << 20  # bytes free on the disk below which the page says so
 
 
@@ -45,6 +49,8 @@ class Reader:
         self.generation = self.tail.generation
         self.columns = {kind: Columns() for kind in CURVES}
         self.events: dict[str, deque[Row]] = {kind: deque(maxlen=EVENTS) for kind in KINDS}
+        self.last: Row | None = None  # step
+        self.memory = Memory(limits(self.folder))
 
     @property
     def cells(self) -> int:
@@ -57,7 +63,10 @@ class Reader:
             self._renew()
             kinds: dict[str, list[Row]] = {}
             for row in rows:
-                kinds.setdefault(str(row.get("kind")), []).append(row)
+                kind = str(row.get("kind"))
+                kinds.setdefault(kind, []).append(row)
+                self.memory.add(kind, row)
+                self.last = row if kind in CURVES else self.last
             for kind, columns in self.columns.items():
                 columns.append(kinds.get(kind, []))
             for kind, events in self.events.items():
@@ -107,10 +116,40 @@ class Reader:
             "calibration": list(self.events["calibration"]),
             "evaluation": evaluation,
             "modes": mode_changes(evaluation),
+            "dev": list(self.events["dev"]),
+            "now": self.now(),
+            "health": [one._asdict() for one in self.health()],
             "behind": self.tail.behind / max(self.tail.size, 1),
             "version": self.version(),
         }
         return {**found, "notes": notes + space_note(self.folder)}
+
+    def now(self) -> Row | None:
+        """Where the run stands: its last step's numbers, which stage and step of how many, seconds left."""
+        if self.last is None:
+            return None
+        kept = ("stage", "step", "stage_step", "reward", "H_T", "H_target", "T", "truncated", "loss")
+        now = {name: self.last.get(name) for name in kept}
+        recipe = read_object(self.folder / "recipe.json", [], optional=True) or {}
+        of = recipe.get("stage")
+        stages = [one for one in of if isinstance(one, dict)] if isinstance(of, list) else []
+        names = [one.get("name") for one in stages]
+        if now["stage"] in names:
+            place = names.index(now["stage"])
+            now |= {"number": place + 1, "of": len(names), "steps": stages[place].get("steps")}
+        dev = [row for row in self.events["dev"] if row.get("stage") == now["stage"]]
+        now["held_out"] = dev[-1].get("accuracy") if dev else None
+        seconds, done, steps = self.step_seconds(), now["stage_step"], now.get("steps")
+        if seconds is not None and type(done) is int and type(steps) is int:
+            now["seconds_left"] = max(steps - done, 0) * seconds
+        return now
+
+    def health(self) -> list[Finding]:
+        """What is wrong with the run; nothing where damaged rows cannot be looked at."""
+        try:
+            return self.memory.findings()
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            return []
 
     def evaluation(self) -> list[Row]:
         """Evaluation rows whose stage and benchmark are texts."""
@@ -153,6 +192,15 @@ def stage_spans(rl: Columns) -> list[Row]:
         }
         spans.append({**span, **what, "T": _known(T[last]), "H_T": _known(H_T[last])})
     return spans
+
+
+def limits(folder: Path) -> Health:
+    """The thresholds of the run's recipe, or the defaults where it has none that can be read."""
+    recipe = read_object(folder / "recipe.json", []) or {}
+    try:
+        return msgspec.convert(recipe.get("health") or {}, Health)
+    except msgspec.ValidationError:
+        return Health()
 
 
 def _total(columns: Columns, name: str) -> int:

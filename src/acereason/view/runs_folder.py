@@ -24,6 +24,7 @@ from acereason.view.tail import Row
 DEPTH = 3
 AGE = 2.0  # seconds after which a folder is searched for new runs again
 CELLS = 12_000_000  # numbers held for all runs together: about 100 MB
+TOLD = ("severity", "stage", "since", "sentence")  # of a finding
 SPARK = 60  # points of an overview row's small curve
 
 
@@ -159,4 +160,7 @@ def _summary(name: str, reader: Reader) -> Row:
         "behind": page["behind"],
         "torn": reader.tail.torn,
         "notes": page["notes"],
+        "health": [
+            {key: one[key] for key in ("severity", "stage", "since", "sentence")} for one in page["health"]
+        ],
     }

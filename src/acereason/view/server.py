@@ -15,7 +15,6 @@ address can read the runs.
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -39,13 +38,14 @@ from acereason.view.index import Filter
 from acereason.view.runs_folder import Followed, RunsFolder
 from acereason.view.studies import studies
 from acereason.view.tail import Row
+from acereason.web import Names
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
 GRACE = 3  # seconds that open requests get when the server is told to end
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -59,7 +59,8 @@ Answer = Callable[[Followed, Request], Row | None]
 def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
     """The page over the runs below `root` as an ASGI application that may be reached as `host`."""
     runs = RunsFolder(root)
-    pages = {f"/{name}": assets.served(name) for name in assets.SERVED}
+    pages: dict[str, tuple[str | bytes, str]] = {f"/{n}": assets.served(n) for n in assets.SERVED}
+    pages |= {f"/{name}": (font, "font/woff2") for name, font in assets.fonts().items()}
     pages["/"] = assets.shell()
 
     def page(request: Request) -> Response:
@@ -124,7 +125,7 @@ class Guard:
 
     def __init__(self, inner: ASGIApp, host: str) -> None:
         self._inner = inner
-        self._names = {"localhost", host.lower(), socket.gethostname().lower()}
+        self._names = Names(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -156,18 +157,7 @@ class Guard:
         return None
 
     def _known(self, host: str) -> bool:
-        """Addresses are fine: a foreign site reaches this server only by a name of its own."""
-        name = (
-            host.rpartition(":")[0]
-            if host.rpartition(":")[2].isdecimal() and not host.endswith("]")
-            else host
-        )
-        name = name.strip("[]").lower()
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return name in self._names
-        return True
+        return host in self._names
 
 
 def _page(run: Followed) -> Row:
@@ -196,6 +186,7 @@ def _responses(run: Followed, request: Request) -> Row:
         truncated,
         asked.get("family") or None,
         asked.get("text", "")[:1000],
+        asked.get("suspicious") == "yes",
     )
     return listing(run.index, wanted, _number(asked.get("start")) or 0, _number(asked.get("limit")) or 50)
 

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -34,6 +35,7 @@ from acereason.sample.protocol import Completion, Request
 
 LEAST_T = 1e-30  # logits divided by it are still float32
 log = logging.getLogger(__name__)
+Watch = Callable[[Request, npt.NDArray[np.int32]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,12 @@ class EmbeddedSampler:
         """Abandon responses in flight; there is nothing outside the process."""
         self._run += 1
 
-    def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Yield completions as they finish; starting abandons the iterator of an earlier call."""
+    def sample(self, requests: Iterable[Request], watch: Watch | None = None) -> Iterator[Completion]:
+        """Yield completions as they finish; starting abandons the iterator of an earlier call.
+
+        `requests` is asked for more whenever a slot is free, also after it had none. `watch` is told every
+        few steps what each response in flight has so far; where it says so, the response ends with the next
+        token, as one that reached its budget."""
         self._run += 1
         run, waiting, flying = self._run, iter(requests), dict[int, Request]()
         free = list(reversed(range(self._slots.number)))
@@ -119,6 +125,14 @@ class EmbeddedSampler:
                 free.append(slot)
                 yield self._completion(flying.pop(slot), slot)
                 self._check_run(run)
+            if watch is not None:
+                self._watch(watch, flying)
+
+    def _watch(self, watch: Watch, flying: dict[int, Request]) -> None:
+        for slot, request in flying.items():
+            count = int(self._slots.count[slot])
+            if watch(request, self._slots.out_token[slot, :count]):
+                self._slots.budget[slot] = min(count + 1, int(self._slots.budget[slot]))
 
     def _check_run(self, run: int) -> None:
         if run != self._run:
@@ -129,7 +143,7 @@ class EmbeddedSampler:
 
     def _admit(self, request: Request, slot: int) -> None:
         """Check a request, make room, and bring its prompt but for the last token into the slot."""
-        _check(request, self.limits)
+        check(request, self.limits)
         self._reserve(len(request.prompt) + request.budget, request.budget)
         own, cached = self._slots.number, len(request.prompt) - 1
         prompt = tuple(request.prompt)
@@ -217,7 +231,7 @@ def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
     return [eos_ids] if isinstance(eos_ids, int) else list(eos_ids)
 
 
-def _check(request: Request, limits: Limits) -> None:
+def check(request: Request, limits: Limits) -> None:
     """SamplingError when a request cannot be answered as it stands."""
     length = len(request.prompt)
     if not length:

@@ -2,15 +2,17 @@
 // shows has changed, so that nothing moves under the reader's eyes.
 "use strict";
 
+// id, title, what draws it, the keys it is drawn from, and whether there is anything to draw
 const SECTIONS = [
-  ["results", "Results", headline, ["results", "summary"]],
-  ["table", "Stages", finalTable, ["results", "summary"]],
-  ["training", "Reinforcement learning", training, ["rl", "stages"]],
-  ["sft", "Supervised fine-tuning", sft, ["sft", "evaluation"]],
-  ["calibration", "Temperature calibration", calibration, ["calibration"]],
-  ["modes", "Modes of responding", modes, ["modes", "evaluation"]],
-  ["funnel", "Curation funnel", funnel, ["funnel"]],
-  ["files", "Recipe and manifest", files, ["recipe", "manifest"]],
+  ["health", "What is wrong", health, ["health"], (run) => list(run.health).length],
+  ["results", "Results", headline, ["results", "summary"], (run) => run.results.length],
+  ["table", "Stages", finalTable, ["results", "summary"], (run) => run.results.length],
+  ["training", "Reinforcement learning", training, ["rl", "stages", "dev"], (run) => run.rl.step?.length],
+  ["sft", "Supervised fine-tuning", sft, ["sft", "evaluation"], (run) => run.sft.step?.length],
+  ["calibration", "Temperature calibration", calibration, ["calibration"], (run) => run.calibration.length],
+  ["modes", "Modes of responding", modes, ["modes", "evaluation"], (run) => run.modes.length || run.evaluation.some((row) => row.by_family)],
+  ["funnel", "Curation funnel", funnel, ["funnel"], (run) => run.funnel.length],
+  ["files", "Recipe and manifest", files, ["recipe", "manifest"], (run) => run.recipe || run.manifest],
 ];
 
 function duration(seconds) {
@@ -40,6 +42,28 @@ function files(run, root) {
   }
 }
 
+/** Where a run stands that is going on: stage, step, time left, and the numbers one looks at first. */
+function nowBox(run, state) {
+  const now = run.now;
+  if (!now || state === "finished") return null;
+  const facts = [
+    ["stage", isNumber(now.number) ? `${visible(now.stage)}, ${now.number} of ${now.of}` : visible(now.stage)],
+    ["step", isNumber(now.steps) ? `${short(now.stage_step)} of ${short(now.steps)}` : short(now.stage_step)],
+    ["left in this stage", state === "running" ? duration(now.seconds_left) : null],
+    ["reward", isNumber(now.reward) ? percent(now.reward) : null],
+    ["held-out", isNumber(now.held_out) ? percent(now.held_out) : null],
+    ["H_T", isNumber(now.H_T) ? `${now.H_T.toFixed(3)}${isNumber(now.H_target) ? ` (target ${short(now.H_target)})` : ""}` : null],
+    ["T", isNumber(now.T) ? now.T.toFixed(3) : null],
+    ["cut", isNumber(now.truncated) ? percent(now.truncated, 0) : null],
+    ["loss", isNumber(now.reward) || !isNumber(now.loss) ? null : now.loss.toFixed(3)],
+  ];
+  return el(
+    "dl",
+    { class: "now" },
+    facts.filter(([, value]) => hasText(value)).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+  );
+}
+
 function head(run) {
   const tokens = run.tokens?.rl;
   const state = run.state ?? (run.summary?.gain ? "finished" : null);
@@ -57,7 +81,11 @@ function head(run) {
     {},
     el("h1", {}, visible(run.name), " ", state ? stateMark(state) : null),
     el("p", { class: "soft" }, facts.filter(Boolean).join(" · ")),
+    nowBox(run, state),
     run.behind > 0.001 ? el("p", { class: "soft" }, `reading: ${Math.round(100 - 100 * run.behind)} % of the metrics so far`) : null,
+    SECTIONS.slice(1, -1).every(([, , , , any]) => !any(run))
+      ? el("p", { class: "soft" }, "Nothing was measured yet: curves come with the first steps.")
+      : null,
     run.notes.length
       ? el("div", { class: "notes", role: "note" }, el("ul", {}, run.notes.map((note) => el("li", {}, visible(note)))))
       : null,
@@ -68,14 +96,17 @@ function head(run) {
  *  others alone. */
 async function renderRun(run, root, told) {
   if (!root.querySelector("nav")) {
-    const links = SECTIONS.map(([id, title]) => el("a", { href: withQuery({ at: id }) }, title));
+    const links = SECTIONS.map(([id, title]) => el("a", { href: withQuery({ at: id }), "data-section": id }, title));
     const sections = SECTIONS.map(([id, title]) =>
       el("section", { id }, el("h2", {}, title), el("div", { class: "body" })),
     );
     root.replaceChildren(el("header"), el("nav", { "aria-label": "sections" }, links), ...sections);
   }
   root.firstChild.replaceWith(head(run));
-  for (const [id, , draw, keys] of SECTIONS) {
+  for (const [id, , draw, keys, any] of SECTIONS) {
+    const empty = !any(run);
+    root.querySelector(`#${id}`).hidden = root.querySelector(`nav [data-section="${id}"]`).hidden = empty;
+    if (empty) continue;
     const fresh = JSON.stringify(keys.map((key) => run[key]));
     if (told[id] === fresh) continue;
     told[id] = fresh;

@@ -32,6 +32,9 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from acereason.config import Health
+from acereason.health.findings import Finding
+from acereason.health.memory import Memory
 from acereason.progress import Advance
 
 COLUMNS = (
@@ -107,10 +110,37 @@ def _number(value: Any, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
+class Watch:
+    """What is wrong with the present stage, looked at no more than once a second."""
+
+    def __init__(self, limits: Health) -> None:
+        self._memory = Memory(limits)
+        self._looked = 0.0
+        self._told: set[tuple[str, str, str]] = set()
+        self.found: list[Finding] = []
+
+    def row(self, kind: str, row: Mapping[str, Any]) -> list[Finding]:
+        """Take a metrics row; returns what has not been found before."""
+        self._memory.add(kind, row)
+        if kind not in ("rl", "sft") or time.monotonic() - self._looked < 1.0:
+            return []
+        self._looked = time.monotonic()
+        self.found = [one for one in self._memory.findings() if one.stage == str(row.get("stage"))]
+        new = [one for one in self.found if (one.rule, one.severity, one.stage) not in self._told]
+        self._told |= {(one.rule, one.severity, one.stage) for one in new}
+        return new
+
+
+def told(one: Finding) -> str:
+    """A finding as a line of text."""
+    return f"{one.severity}: {one.sentence} Since step {one.since}. {one.remedy}"
+
+
 class Screen:
     """The live table on a terminal."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, limits: Health = Health()):  # noqa: B008
+        self._watch = Watch(limits)
         self._console = console
         self._pace = Pace()
         self._stages: dict[str, list[str]] = {}
@@ -138,6 +168,7 @@ class Screen:
 
     def row(self, kind: str, row: Mapping[str, Any]) -> None:
         """Take a metrics row."""
+        self._watch.row(kind, row)
         if kind in ("rl", "sft"):
             self._pace.took(row["seconds"]["total"])
             shown = cells(row, self._pace.eta)
@@ -168,13 +199,16 @@ class Screen:
             table.add_row(*map(Text, shown), style="dim")
         for shown in self._steps:
             table.add_row(*map(Text, shown))
-        return Group(*([table] if self._steps else []), self._bars)
+        styles = {"alarm": "bold red", "warning": "yellow", "notice": "dim"}
+        found = [Text(told(one), style=styles[one.severity]) for one in self._watch.found[:3]]
+        return Group(*([table] if self._steps else []), *found, self._bars)
 
 
 class Lines:
     """One line per step, for logs; other work tells how far it is every `interval` seconds."""
 
-    def __init__(self, console: Console, interval: float = 10.0):
+    def __init__(self, console: Console, interval: float = 10.0, limits: Health = Health()):  # noqa: B008
+        self._watch = Watch(limits)
         self._console, self._interval = console, interval
         self._pace = Pace()
         self._last = {"sft": -1e9}
@@ -192,6 +226,8 @@ class Lines:
 
     def row(self, kind: str, row: Mapping[str, Any]) -> None:
         """Take a metrics row."""
+        for one in self._watch.row(kind, row):
+            self.say(told(one))
         if kind not in ("rl", "sft"):
             return
         self._pace.took(row["seconds"]["total"])
@@ -250,11 +286,16 @@ class Rows:
 Display = Screen | Lines | Rows
 
 
-def display(quiet: bool, as_json: bool = False, console: Console | None = None) -> Display:
+def display(
+    quiet: bool,
+    as_json: bool = False,
+    console: Console | None = None,
+    limits: Health = Health(),  # noqa: B008
+) -> Display:
     """What fits where the run was started: standard error for people, standard output for JSON."""
     if as_json:
         return Rows(sys.stdout)
     if quiet:
         return Rows(None)
     console = console or Console(stderr=True, highlight=False)
-    return Screen(console) if console.is_terminal else Lines(console)
+    return Screen(console, limits) if console.is_terminal else Lines(console, limits=limits)

@@ -1,0 +1,1 @@
+"""A model behind OpenAI's routes: the embedded engine, asked over HTTP."""
