@@ -92,6 +92,22 @@ class Model(Struct, frozen=True):
         prompts.check(self.format, self.prompt)
 
 
+class Lora(Struct, frozen=True):
+    """Low-rank adapters over a frozen base: W + alpha / rank · B A in the linear layers named by `targets`
+    (their last name; none: all of the decoder). `publish` says what servers get: merged weights, or the
+    adapter alone, by vLLM's dynamic loading."""
+
+    rank: Positive = 16
+    alpha: Rate = 32.0
+    targets: tuple[str, ...] = ()
+    publish: Literal["merged", "adapter"] = "merged"
+
+    @property
+    def scale(self) -> float:
+        """What stands before B A."""
+        return self.alpha / self.rank
+
+
 class Tasks(Struct, frozen=True):
     """Procedural problems of one domain: `families`, each at levels from `min_level` to `max_level`, or at
     its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do."""
@@ -180,12 +196,24 @@ class Temperature(Struct, frozen=True):
     calibrate  at the stage's start sample its prompts at `candidates`, take the T whose H_T is `target`
     track      calibrate, then hold H_T at the target while training: T moves by `gain` times the correction,
                at most by `max_factor` a step
+    annealed   as track, while the target goes evenly to `target_end`
+    anchored   as track, from `value` on; the target is `share` of H₀, the first batch's H_T
+    e3         the formula of E3-RL4LLMs, from `value` on: towards H₀, and 0.9 of it after 60 % of the steps
+    coefficient  T is `value`; an entropy bonus in the loss, whose coefficient goes up by `coefficient_step` a
+               step below the target and down above it, to at most `coefficient_max` (Skywork-OR1). With a
+               `share` the target is that of H₀ (AER)
     """
 
-    rule: Literal["fixed", "epochs", "calibrate", "track"] = "fixed"
+    rule: Literal["fixed", "epochs", "calibrate", "track", "anchored", "annealed", "e3", "coefficient"] = (
+        "fixed"
+    )
     value: Rate = 1.0
     values: tuple[Rate, ...] = ()
     target: Rate = 0.3
+    target_end: Rate | None = None
+    share: Rate | None = None
+    coefficient_step: Rate = 1e-4
+    coefficient_max: Rate = 5e-3
     candidates: Annotated[tuple[Rate, ...], Meta(min_length=2)] = (0.6, 0.8, 1.0, 1.2)
     prompts: Positive = 128
     gain: Annotated[float, Meta(gt=0, le=1)] = 0.3
@@ -194,12 +222,31 @@ class Temperature(Struct, frozen=True):
     def __post_init__(self) -> None:
         if bool(self.values) != (self.rule == "epochs"):
             raise ValueError('temperature.values belong to rule = "epochs", which needs at least one')
+        if (self.target_end is not None) != (self.rule == "annealed"):
+            raise ValueError('temperature.target_end belongs to rule = "annealed", which needs it')
+        if self.rule == "anchored" and self.share is None:
+            raise ValueError(
+                'temperature rule = "anchored" needs a share of the first entropy, e.g. share = 1.0'
+            )
+        if self.share is not None and self.rule not in ("anchored", "coefficient"):
+            raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
+
+
+class Readmit(Struct, frozen=True):
+    """Shares of the dropped prompts that an epoch asks all the same: of those that no rollout solved
+    (`hard`), and of those that all did (`easy`)."""
+
+    hard: Share = 0.0
+    easy: Share = 0.0
 
 
 class Filter(Struct, frozen=True):
     """Which prompts a stage trains on. `low ≤ pass rate ≤ high`, measured at the stage's start with
     `samples` responses to each of at most `candidates` prompts; `samples = 0` measures nothing.
-    From the second epoch on, `drop_solved` drops what every rollout solved in the last one."""
+    From the second epoch on, `drop_solved` drops what every rollout solved in the last one; `drop` = "both"
+    also what none did, but for the shares that `readmit` lets in again each epoch, and all of them every
+    `refresh_every` epochs. What was once at `retire_above` or more never returns. `refill`: the most rounds
+    of further prompts that a step asks until as many as it wants have a gradient."""
 
     samples: Count = 0
     candidates: Positive = 1024
@@ -207,6 +254,26 @@ class Filter(Struct, frozen=True):
     high: Share = 1.0
     levels: tuple[int, int] | None = None
     drop_solved: bool = False
+    drop: Literal["none", "solved", "both"] = "none"
+    readmit: Readmit = Readmit()
+    refresh_every: Count = 0
+    retire_above: Share | None = None
+    refill: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.drop_solved and self.drop != "none":
+            raise ValueError('filter.drop_solved is filter.drop = "solved"; give one of them')
+        if not self.dropping and (self.refresh_every or self.readmit != Readmit()):
+            raise ValueError("filter.readmit and filter.refresh_every need filter.drop: nothing is dropped")
+        if self.readmit.hard and self.dropping == "solved":
+            raise ValueError('filter.readmit.hard needs filter.drop = "both": unsolved prompts stay anyway')
+        if self.retire_above == 0:
+            raise ValueError("filter.retire_above = 0 would retire every prompt; give a pass rate, e.g. 0.9")
+
+    @property
+    def dropping(self) -> str:
+        """What an epoch leaves out of what the last one asked: "solved", "both" or nothing."""
+        return "solved" if self.drop_solved else self.drop.replace("none", "")
 
 
 class Stop(Struct, frozen=True):
@@ -428,6 +495,7 @@ class Recipe(Struct, frozen=True):
     seed: int = 1
     data_seed: int | None = None
     draw_seed: int | None = None
+    lora: Lora | None = None
     curate: Curate = Curate()
     sft: Sft | None = None
     rl: Rl = Rl()
@@ -449,9 +517,17 @@ class Recipe(Struct, frozen=True):
         names = [s.name for s in self.stage]
         if len(set(names)) < len(names) or "sft" in names:
             raise ValueError(f"stage names must differ and not be 'sft': {names}")
+        if self.lora is not None and self.sft is not None and self.sft.optimizer == "muon":
+            raise ValueError("sft.optimizer = 'muon' is for whole matrices; use 'adamw' with [lora]")
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
+        bonus = [s.name for s in self.stage if s.temperature.rule == "coefficient"]
+        if bonus and self.rl.advantage == "batch":
+            raise ValueError(
+                f"an entropy coefficient ({bonus}) is measured in rewards, and rl.advantage = 'batch' in the "
+                "batch's standard deviations; take another of the two"
+            )
         if soft := [s.name for s in self.stage if s.overlong == "soft"]:
             self._check_soft(soft)
 

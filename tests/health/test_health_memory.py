@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from test_health import DOCTORED, run
 
 from acereason.config import Health
 from acereason.errors import ConfigError
@@ -19,6 +18,7 @@ from acereason.health import memory
 from acereason.health.alert import Alert, check
 from acereason.health.findings import findings
 from acereason.health.memory import Memory
+from doctored import DOCTORED, run
 
 
 def remembered(rows: list[dict[str, Any]], limits: Health = Health()) -> Memory:  # noqa: B008

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from acereason.policy import attention, halves
 from acereason.policy.model import logprobs, packed_logprobs
 from acereason.policy.packing import Example, pack
 from acereason.sample.engines.embedded import EmbeddedSampler
-from acereason.train import optimizers
+from acereason.train import checkpoint, optimizers
 from families import make_family
 from sample_models import group
 
@@ -105,3 +107,15 @@ def test_the_copies_follow_a_fused_optimiser() -> None:
             module.copied = None
     assert not torch.allclose(after, before, atol=1e-3)
     assert torch.equal(after, packed_logprobs(fresh, packed(), 1.0)[0])
+
+
+def test_weights_read_from_a_checkpoint_reach_the_copies(tmp_path: Path) -> None:
+    _, copied = halved("llama")
+    wanted = packed_logprobs(copied, packed(), 1.0)[0].detach()
+    save_file({n: p.detach().clone() for n, p in copied.named_parameters()}, tmp_path / "weights.safetensors")
+    with torch.no_grad():
+        for parameter in copied.parameters():
+            parameter.mul_(1.5)
+    packed_logprobs(copied, packed(), 1.0)
+    checkpoint.load_weights(tmp_path, copied)
+    assert torch.equal(packed_logprobs(copied, packed(), 1.0)[0], wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from acereason.errors import RunError
+from acereason.files import lock
 from acereason.study import findings, plan, runner, spec
 from acereason.study.records import Results, model_of
 
@@ -133,6 +136,28 @@ def test_what_starts_from_a_failed_arm_is_not_run(tmp_path: Path) -> None:
     failed = runner.run(runner.missing(jobs, folders), folders, 2, lambda _: None)
     names = {jobs.jobs[a].name: why for a, why in failed.items()}
     assert set(names) == {"sft", "after16", "after24"} and "its start failed" in names["after16"]
+
+
+def test_no_arm_lives_on_when_the_command_is_killed(tmp_path: Path) -> None:
+    long = '[[arm]]\nname = "base"\nphase = "base"\nset = ["sft.epochs=100000"]\n\n[[effect]]'
+    planned(tmp_path, STUDY.replace("[[effect]]", long, 1))
+    command = [sys.executable, "-m", "acereason", "study", "run", str(tmp_path / "mini.toml")]
+    command += ["--size", "tiny", "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while (
+        not (rows := list((tmp_path / "out").glob("*/metrics.jsonl"))) or b"sft" not in rows[0].read_bytes()
+    ):
+        time.sleep(0.1)
+    held = rows[0].with_name(".lock")
+    with pytest.raises(RunError):
+        lock(held)
+    process.kill()
+    process.wait()
+    for _ in range(200):
+        time.sleep(0.1)
+        with contextlib.suppress(RunError):
+            return lock(held).close()
+    raise AssertionError("the arm lives on")
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def streamed_gradient() -> float:
     streamed = update.Update(Policy(two, None, "plain"), settings)
     parts = ([own[:1], own[1:], []], [[], [], own])[ranks.rank()]
     for part in parts:
-        streamed.add(part, update.weigh(part, STAGE, settings).pulls)
+        streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     total = update.denominator(update.weigh(own, STAGE, settings))
     streamed.finish([ours], 1 / total)  # type: ignore[list-item]
     with alone():

@@ -84,7 +84,8 @@ def train(
         save = Saver(writer, model, optimizer, position, 10)
         inside = dev.Dev(shop, recipe.stage[0], held, save)
         rl.train_stage(shop, recipe.stage[0], asked, inside, optimizer, position, save)
-    return list(runs.read_metrics(folder)), position, said
+    rows = [r for r in runs.read_metrics(folder) if r["kind"] != "rates"]
+    return rows, position, said
 
 
 def test_the_filter_measures_at_the_temperature_that_was_calibrated_before(
@@ -148,7 +149,7 @@ def test_a_rule_of_health_ends_the_run_in_words_with_its_last_step_kept(qwen3: A
     health = {"window": 2, "stop": ["no_gradient"]}
     with pytest.raises(TrainingError, match=r"since step 8: 100% of the groups have no gradient.*resume"):
         train(qwen3, tmp_path / "run", Wrong(), health, steps=6)
-    rows = list(runs.read_metrics(tmp_path / "run"))
+    rows = [row for row in runs.read_metrics(tmp_path / "run") if row["kind"] == "rl"]
     assert [row["step"] for row in rows] == [8, 9] and rows[0]["same_answer"] == 1.0
     assert any((tmp_path / "run/checkpoints").iterdir())
     other = train(qwen3, tmp_path / "on", Wrong(), {"window": 2, "stop": ["mismatch"]}, steps=6)[0]
@@ -216,3 +217,25 @@ def test_a_problem_that_is_asked_again_gets_other_draws(qwen3: Any) -> None:
     twice = [r.seed for r in requests(policy, [PROBLEMS[0], PROBLEMS[1], PROBLEMS[0]], how)]
     once = [r.seed for r in requests(policy, PROBLEMS[:2], how)]
     assert len(set(twice)) == 9 and twice[:6] == once
+
+
+def test_a_pool_that_remembers_writes_down_every_rate_and_refills_its_batches(
+    qwen3: Any, tmp_path: Path
+) -> None:
+    """With an entropy bonus and further switches, all through the loop."""
+    rows, position, _ = train(
+        qwen3,
+        tmp_path / "run",
+        steps=8,
+        temperature={"rule": "coefficient", "share": 1.5},
+        filter={"drop": "both", "readmit": {"hard": 0.1}, "retire_above": 0.9, "refill": 2},
+    )
+    steps = [r for r in rows if r["kind"] == "rl"]
+    rates = [r for r in runs.read_metrics(tmp_path / "run") if r["kind"] == "rates"]
+    assert [r["step"] for r in rates] == [r["step"] for r in steps] and len(steps) == 8
+    assert all(len(a["rates"]) == b["asked"] >= 6 for a, b in zip(rates, steps, strict=True))
+    assert position.state is not None
+    told = {i: rate for r in rates for i, rate in r["rates"].items()}
+    assert position.state.pool.rates == told
+    assert steps[0]["coefficient"] == steps[1]["coefficient"] == 0 and steps[2]["coefficient"] > 0
+    assert steps[0]["H_target"] is None and steps[1]["H_target"] == pytest.approx(1.5 * steps[0]["H_T"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,9 +21,9 @@ def problems(n: int, domain: str = "math") -> list[Problem]:
     ]
 
 
-def pool_of(size: int, seed: int = 1, drop_solved: bool = False) -> PromptPool:
+def pool_of(size: int, seed: int = 1, **rule: Any) -> PromptPool:
     made = problems(size)
-    return PromptPool(made, PoolState(ids=[p.id for p in made]), "s", seed, drop_solved)
+    return PromptPool(made, PoolState(ids=[p.id for p in made]), "s", seed, Filter(**rule))
 
 
 @given(st.integers(1, 30), st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(0, 9))
@@ -51,9 +52,9 @@ def test_the_epoch_is_that_of_the_first_prompt_taken(size: int, count: int, seed
 def test_a_restored_pool_goes_on_with_the_very_same_prompts(size: int, before: int, seed: int) -> None:
     pool = pool_of(size, seed, drop_solved=True)
     pool.take(before)
-    pool.observe({"math-0": True, "math-1": False})
+    pool.observe({"math-0": 1.0, "math-1": 0.0})
     state = msgspec.json.decode(msgspec.json.encode(pool.state), type=PoolState)
-    again = PromptPool(problems(size), state, "s", seed, drop_solved=True)
+    again = PromptPool(problems(size), state, "s", seed, Filter(drop_solved=True))
     assert [[p.id for p in again.take(7)] for _ in range(9)] == [
         [p.id for p in pool.take(7)] for _ in range(9)
     ]
@@ -71,9 +72,9 @@ def test_uniform_asking_stays_uniform_whatever_the_batch(size: int) -> None:
 def test_solved_prompts_leave_with_the_next_epoch_and_return_when_lost() -> None:
     pool = pool_of(4, drop_solved=True)
     pool.take(4)
-    pool.observe({"math-0": True, "math-1": True, "math-2": False})
+    pool.observe({"math-0": 1.0, "math-1": 1.0, "math-2": 0.0})
     assert {p.id for p in pool.take(2)} == {"math-2", "math-3"}
-    pool.observe({"math-0": False, "math-2": True, "math-3": True, "math-1": True})
+    pool.observe({"math-0": 0.0, "math-2": 1.0, "math-3": 1.0, "math-1": 1.0})
     assert {p.id for p in pool.take(1)} == {"math-0"}
 
 

@@ -139,9 +139,9 @@ def test_the_weights_that_are_kept_are_those_learned_with(qwen3: Any, updates: i
     used: dict[str, list[float]] = {}
     add = update.Update.add
 
-    def noted(self: Any, part: Any, weights: Tensor) -> None:
+    def noted(self: Any, part: Any, weights: Tensor, advantages: Tensor) -> None:
         used.update({g[0].problem.id: row for g, row in zip(part, weights.tolist(), strict=True)})
-        add(self, part, weights)
+        add(self, part, weights, advantages)
 
     monkeypatch.setattr(update.Update, "add", noted)
     weighed = update.weigh(batch, STAGE, settings)
@@ -159,7 +159,7 @@ def test_groups_learned_one_by_one_in_any_order_give_the_same_gradient(
     plain = learn(owner, batch, [whole], STAGE, settings)  # type: ignore[list-item]
     streamed = update.Update(owner, settings)
     for part in ([batch[4]], [batch[1], batch[0]], [], [batch[5], batch[2], batch[3]]):
-        streamed.add(part, update.weigh(part, STAGE, settings).pulls)
+        streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     scale = 1 / update.denominator(update.weigh(batch, STAGE, settings))
     learned = streamed.finish([parts], scale)  # type: ignore[list-item]
     assert whole.gradient is not None and parts.gradient is not None

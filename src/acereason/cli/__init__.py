@@ -60,7 +60,8 @@ app = typer.Typer(
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
     *(convert.convert, docs.docs, generate.generate, chat.chat, serve.serve),
-    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify, view.view, view.report),
+    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify),
+    *(view.view, view.report, view.plot),
 ):
     app.command()(verb)
 app.add_typer(study.app, name="study")

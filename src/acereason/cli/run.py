@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -168,6 +169,7 @@ def _lead(run: runs.Run, arithmetic: str, options: Options, until: str | None) -
     elif summary is not None:
         out.print(table(summary))
         out.print(f"report: {run.path / 'report.html'}", markup=False)
+        out.print(f"look at it: acereason view {shlex.quote(str(run.path))}", markup=False)
 
 
 def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:

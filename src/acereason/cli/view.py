@@ -1,4 +1,4 @@
-"""`view` and `report`: the page over runs, served or as one file."""
+"""`view`, `report` and `plot`: the page over runs, served or as one file, and curves as a figure."""
 
 from __future__ import annotations
 
@@ -22,6 +22,27 @@ def view(
     except ModuleNotFoundError as error:
         raise ConfigError(f"the page needs {error.name}: pip install 'acereason[view]'") from error
     serve(folder, host, port, ready=lambda address: out.print(f"{address}  (Ctrl-C ends it)", markup=False))
+
+
+def plot(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="the folders of one or more runs")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="the SVG to write")] = Path("figure.svg"),
+    panel: Annotated[
+        list[str] | None,
+        typer.Option(help="a quantity of the RL rows, e.g. reward or length.mean; may be repeated"),
+    ] = None,
+) -> None:
+    """Draw the curves of one or more runs as an SVG for a paper: reward, H_T, length and truncation."""
+    from acereason.files import write_atomic
+    from acereason.view.plot import PANELS, figure
+
+    for folder in folders:
+        if not (folder / "metrics.jsonl").is_file():
+            raise ConfigError(f"expected a run's folder, found no metrics.jsonl in {folder}; check the path")
+    if output.suffix != ".svg":
+        raise ConfigError(f"a figure is written as .svg, found {output}; convert it with your own tools")
+    write_atomic(output, figure(folders, tuple(panel) if panel else PANELS).encode())
+    out.print(str(output), markup=False)
 
 
 def report(folder: Annotated[Path, typer.Argument(help="the run's folder")]) -> None:

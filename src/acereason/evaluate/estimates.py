@@ -210,6 +210,19 @@ def paired_difference(
     )
 
 
+def boundary_safe(share: float, se: float | None, n: int, k: int = 1) -> tuple[float, float]:
+    """A 95 % interval of a share that stays within 0 and 1 and is no point at their ends: Wilson's, over as
+    many answers as have the error `se` (at most n k), and over the n questions where there is none. So 0 of
+    24 is 0 to 0.14. `n` questions of `k` samples, n > 0."""
+    size = float(n)
+    if se and 0 < share < 1:
+        size = min(share * (1 - share) / se**2, n * k)
+    z2 = Z95**2 / size
+    centre, reach = share + z2 / 2, Z95 * math.sqrt(share * (1 - share) / size + z2 / (4 * size))
+    low, high = (centre - reach) / (1 + z2), (centre + reach) / (1 + z2)
+    return (low if share > 0 else 0.0), (high if share < 1 else 1.0)
+
+
 def bootstrap_means(values: Floats, resamples: int, seed: int) -> Floats:
     """Means of `resamples` draws of len(values) values with replacement, fixed by the seed."""
     random = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from acereason.config import Recipe
 from acereason.errors import RunError
@@ -84,6 +85,34 @@ def gain(before: Result, after: Result) -> dict[str, float | None]:
     return {name: finite(getattr(found, name)) for name in ("mean", "se", "low", "high")}
 
 
+def gain_pass_at_k(before: Result, after: Result) -> dict[str, dict[str, float | None]]:
+    """By k = 2, 4, … up to the fewest samples of a question: the paired difference of pass@k over the
+    questions that were judged in both, with its 95 % interval (fractions)."""
+    sides = [dict(zip(one.ids, one.right, strict=True)) for one in (before, after)]
+    tables = [{i: [r for r in row if r is not None] for i, row in side.items()} for side in sides]
+    common = [i for i in tables[0] if tables[0][i] and tables[1].get(i)]
+    fewest = min((len(table[i]) for table in tables for i in common), default=0)
+    return {
+        str(k): _interval([estimates.pass_rates(*_counts(t, common), k) for t in tables])
+        for k in (2**e for e in range(1, fewest.bit_length()))
+        if k <= fewest
+    }
+
+
+def _counts(table: Mapping[str, list[bool]], ids: Sequence[str]) -> tuple[Any, Any]:
+    right = [float(sum(table[i])) for i in ids]
+    return np.array(right), np.array([float(len(table[i])) for i in ids])
+
+
+def _interval(sides: Sequence[Any]) -> dict[str, float | None]:
+    difference = sides[1] - sides[0]
+    mean = float(difference.mean())
+    se = float(difference.std(ddof=1) / np.sqrt(len(difference))) if len(difference) > 1 else None
+    reach = None if se is None else estimates.Z95 * se
+    low, high = (None, None) if reach is None else (mean - reach, mean + reach)
+    return {"mean": mean, "se": se, "low": low, "high": high}
+
+
 def judged(row: Sequence[bool | None]) -> bool:
     """Whether a sample of the question could be judged."""
     return any(right is not None for right in row)
@@ -120,6 +149,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "split": run.recipe.curate.split,
         "stages": stages,
         "gain": {d: gain(first[d], last[d]) for d in domains} if names[0] == SFT else {},
+        "gain_pass_at_k": {d: gain_pass_at_k(first[d], last[d]) for d in domains} if names[0] == SFT else {},
         "gain_per_stage": {
             after: {
                 d: gain(results[before][d], results[after][d]) for d in _both(results[before], results[after])

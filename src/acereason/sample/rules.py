@@ -11,19 +11,22 @@ is a class here, its name in RULES and in `config.Temperature`; the loop knows n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from acereason.config import Temperature
-from acereason.sample.temperature import Calibration, Tracker
+from acereason.sample.temperature import ELASTICITY, T_MAX, T_MIN, Calibration, Tracker
 
 
 class Moment(NamedTuple):
-    """Where a stage stands: `step` of `steps` (from 0), and the epoch (from 0) of the prompts asked now."""
+    """Where a stage stands: `step` of `steps` (from 0), the epoch (from 0) of the prompts asked now, and the
+    number of tokens that the policy chooses from."""
 
     step: int
     steps: int
     epoch: int
+    vocabulary: int = 2
 
 
 class Rule:
@@ -44,6 +47,10 @@ class Rule:
     def target(self, now: Moment) -> float | None:
         """The H_T aimed at, in nats, for the page; None where the rule has none."""
         return None
+
+    def coefficient(self, now: Moment) -> float:
+        """That of an entropy bonus in the loss of the step at hand; 0 for none."""
+        return 0.0
 
     def observe(self, now: Moment, H: float) -> None:
         """Take the H_T of the step at hand, over all generated tokens of its batch."""
@@ -75,10 +82,88 @@ class Tracked(Calibrated):
     """Calibrated, then moved to hold H_T at the target while the policy changes."""
 
     def observe(self, now: Moment, H: float) -> None:
-        rule = self.settings
-        tracker = Tracker(self.state["T"], rule.target, rule.gain, self.state["elasticity"], rule.max_factor)
+        rule, target = self.settings, self.target(now)
+        assert target is not None
+        elasticity = self.state.get("elasticity", ELASTICITY)
+        tracker = Tracker(self.temperature(now), target, rule.gain, elasticity, rule.max_factor)
         tracker.observe(H)
         self.state["T"] = tracker.T
+
+
+class Annealed(Tracked):
+    """Tracked, while the target goes evenly from `target` to `target_end`."""
+
+    def target(self, now: Moment) -> float:
+        end = self.settings.target_end
+        assert end is not None
+        return self.settings.target + (end - self.settings.target) * now.step / max(1, now.steps - 1)
+
+
+class Anchored(Tracked):
+    """Tracked from `value` on, at a share of H₀, the H_T of the stage's first batch; measures nothing."""
+
+    measures = False
+
+    def temperature(self, now: Moment) -> float:
+        return self.state.get("T", self.settings.value)
+
+    def target(self, now: Moment) -> float | None:
+        first, share = self.state.get("H0"), self.settings.share
+        return None if first is None else first * self.part(now) * (1.0 if share is None else share)
+
+    def part(self, now: Moment) -> float:
+        """What of the target holds at this step."""
+        return 1.0
+
+    def observe(self, now: Moment, H: float) -> None:
+        if "H0" in self.state:
+            self.move(now, H)
+        elif math.isfinite(H) and H > 0:
+            self.state["H0"] = H
+
+    def move(self, now: Moment, H: float) -> None:
+        """Answer to the H_T of a batch after the first."""
+        super().observe(now, H)
+
+
+class E3(Anchored):
+    """T' = T (1 + T ln(H₀ / H) / (ln V + ln ln V)), where H₀ becomes 0.9 of itself after 60 % of the steps
+    (E3-RL4LLMs, 2505.18573)."""
+
+    def part(self, now: Moment) -> float:
+        return 0.9 if now.step >= 0.6 * now.steps else 1.0
+
+    def move(self, now: Moment, H: float) -> None:
+        T, target = self.temperature(now), self.target(now)
+        if target is None or not math.isfinite(H):
+            return
+        size = math.log(now.vocabulary)
+        moved = T * (1 + T * math.log(target / max(H, 1e-6)) / (size + math.log(max(size, 1.01))))
+        self.state["T"] = min(max(moved, T_MIN), T_MAX)
+
+
+class Coefficient(Anchored):
+    """T stays; the coefficient of an entropy bonus goes up a step below the target and down above it, and
+    counts only below it (Skywork-OR1, 2505.22312: 1e-4 a step up to 5e-3, below 0.2 nats). With a share, the
+    target is that of H₀ (AER, 2510.10959, without its share by difficulty)."""
+
+    def target(self, now: Moment) -> float | None:
+        return self.settings.target if self.settings.share is None else super().target(now)
+
+    def coefficient(self, now: Moment) -> float:
+        return self.state.get("coefficient", 0.0) if self.state.get("low") else 0.0
+
+    def observe(self, now: Moment, H: float) -> None:
+        rule = self.settings
+        if rule.share is not None and "H0" not in self.state:
+            return super().observe(now, H)
+        target = self.target(now)
+        if target is None or not math.isfinite(H):
+            return None
+        step = rule.coefficient_step if target > H else -rule.coefficient_step
+        moved = self.state.get("coefficient", 0.0) + step
+        self.state |= {"coefficient": min(max(moved, 0.0), rule.coefficient_max), "low": float(target > H)}
+        return None
 
 
 RULES: dict[str, type[Rule]] = {
@@ -86,6 +171,10 @@ RULES: dict[str, type[Rule]] = {
     "epochs": Epochs,
     "calibrate": Calibrated,
     "track": Tracked,
+    "annealed": Annealed,
+    "anchored": Anchored,
+    "e3": E3,
+    "coefficient": Coefficient,
 }
 
 

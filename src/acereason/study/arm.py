@@ -6,6 +6,7 @@ dies takes nothing along, and none pays for the imports. Loaded only there: it i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import time
 import traceback
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,13 @@ POINTS = 30  # of a training curve
 PATIENCE = 60  # seconds
 
 
-def run(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> None:
-    """Do a job and keep its record, or why it failed. The process's exit status says which."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+def run(
+    job: Job, start: Path | None, work: Path, results: Path, keep: bool, runner: Connection | None = None
+) -> None:
+    """Do a job and keep its record, or why it failed. The process's exit status says which. `runner` is the
+    end of a pipe whose other end the runner alone holds: it closes when the runner is gone."""
+    if runner is not None:
+        threading.Thread(target=_end_with, args=(runner,), daemon=True).start()
     try:
         _run(job, start, work, Results(results), keep)
     except Exception as error:
@@ -94,10 +100,10 @@ def _wait_for(path: Path) -> None:
     return lock(path).close()
 
 
-def _end_with(parent: int) -> None:
-    """End when the process that made this one is gone: nobody would start what comes next."""
-    while os.getppid() == parent:
-        time.sleep(1)
+def _end_with(runner: Connection) -> None:
+    """End when the runner is gone: it is run again from there, and nobody would start what comes next."""
+    with contextlib.suppress(EOFError, OSError):
+        runner.recv()
     os._exit(3)
 
 

@@ -11,7 +11,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -76,6 +76,9 @@ class Crew:
         self._total, self._done, self._begun = sum(map(work_of, jobs)), 0.0, time.monotonic()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["acereason.study.arm"])
+        self._there, self._here = self._context.Pipe(
+            duplex=False
+        )  # closes with this process, however it ends
 
     def begin(self) -> None:
         """Start what can be started; set aside what never can."""
@@ -93,7 +96,7 @@ class Crew:
         self._results.forget(job)
         start = self.folders.model(job.start) if job.start else None
         folders = (self.folders.work, self.folders.results, self.folders.keep)
-        process = self._context.Process(target=_arm, args=(job, start, *folders))
+        process = self._context.Process(target=_arm, args=(job, start, *folders, self._there))
         process.start()
         self.going[process.sentinel] = process, job, time.monotonic()
 
@@ -128,11 +131,11 @@ class Crew:
             process.join()
 
 
-def _arm(job: Job, start: Path | None, work: Path, results: Path, keep: bool) -> None:
+def _arm(job: Job, start: Path | None, work: Path, results: Path, keep: bool, runner: Connection) -> None:
     """In the arm's own process."""
     from acereason.study import arm  # imports torch, which this process does without
 
-    arm.run(job, start, work, results, keep)
+    arm.run(job, start, work, results, keep, runner)
 
 
 def _scores(record: Record | None) -> str:

@@ -95,6 +95,7 @@ def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
         "outcomes": dict(Counter(a.outcome for a in answers)),
         "by_level": _by_level(answers),
         "tokens": int(lengths.sum()),
+        "asked": len(groups),
     }
 
 
@@ -125,11 +126,6 @@ def pass_rates(rewards: Rewards) -> dict[str, float]:
     """The mean reward of the problems of which at least half of the responses could be judged."""
     known = {i: [r for r in row if r is not None] for i, row in rewards.items()}
     return {i: sum(row) / len(row) for i, row in known.items() if row and 2 * len(row) >= len(rewards[i])}
-
-
-def solved(rewards: Rewards) -> dict[str, bool]:
-    """Whether every response was right."""
-    return {i: all(r == 1 for r in row) for i, row in rewards.items()}
 
 
 def learning(learned: Learned, learning_rate: float) -> dict[str, Any]:

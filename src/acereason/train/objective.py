@@ -165,6 +165,12 @@ def response_weights(rollouts: Rollouts, *rules: Any, **named: Any) -> Tensor:
     return weights.pulls / denominator(weights.sizes.sum(), weights.squares.sum(0))
 
 
+def entropy_pull(logprobs: Tensor, entropy: Tensor) -> Tensor:
+    """[M] the weights by which log π of sampled tokens has the gradient of their entropy, in expectation:
+    ∇H = E[(-log π - H) ∇ log π], for E[∇ log π] = 0. No gradient through the entropy itself is needed."""
+    return -logprobs.detach() - entropy.detach()
+
+
 def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:
     """- Σ w log π over a micro-batch; `logprobs` and `weights` [M] per token. Micro-batches add up."""
     return -(weights * logprobs).sum()

@@ -65,7 +65,7 @@ def train_stage(
         if stage.filter.samples or stage.evaluate_every or position.state.temperature:
             save()  # what was measured is asked once
     state = position.state
-    pool = PromptPool(problems, state.pool, stage.name, shop.recipe.seed, stage.filter.drop_solved)
+    pool = PromptPool(problems, state.pool, stage.name, shop.recipe.seed, stage.filter)
     rule = rule_of(stage.temperature, state.temperature)
     training = Training(shop, stage, pool, rule, optimizer, position, state)
     reason = stages.finished(stage.stop, state.history, state.dev)  # a resumed stage may be over
@@ -75,6 +75,8 @@ def train_stage(
             if dev.due(position.stage_step):
                 dev.evaluate(position)
             reason = stages.finished(stage.stop, state.history, state.dev)
+            if pool.exhausted:
+                reason = reason or "every prompt is retired (filter.retire_above)"
             advance(1, metrics.note(row))
             _end_unwell(shop, stage, save)
             save.after_step()
@@ -153,15 +155,24 @@ def _step(training: Training) -> dict[str, Any]:
     shop, stage, position, state = training.shop, training.stage, training.position, training.state
     pool, rule = training.pool, training.rule
     begun, step = time.perf_counter(), position.step + 1
-    now = Moment(position.stage_step, stage.steps, pool.epoch)
+    now = Moment(position.stage_step, stage.steps, pool.epoch, len(shop.policy.tokenizer))
     T, group, rate = rule.temperature(now), stage.group_in(now.epoch), stages.learning_rate(stage, now.step)
     how = How(
         samples=group, budget=stage.budget, temperature=T, label=(shop.recipe.of_draws, stage.name, step)
     )
     set_rates(training.optimizer, [rate])
-    prompts = _take(training)
+    prompts, coefficient = _take(training), rule.coefficient(now)
     result = ask_and_learn(
-        shop.policy, shop.sampler, shop.judge, prompts, how, training.optimizer, stage, shop.recipe.rl
+        shop.policy,
+        shop.sampler,
+        shop.judge,
+        prompts,
+        how,
+        training.optimizer,
+        stage,
+        shop.recipe.rl,
+        coefficient,
+        pool.more,
     )
     learned = time.perf_counter()
     shop.sampler.update(shop.policy.model)
@@ -177,9 +188,11 @@ def _step(training: Training) -> dict[str, Any]:
         "epoch": now.epoch,
         "T": T,
         "H_target": rule.target(now),
+        "coefficient": coefficient,
     }
     rule.observe(now, numbers["H_T"])
-    pool.observe(metrics.solved(metrics.judged_rewards(result.batch.groups)))
+    rates = metrics.pass_rates(metrics.judged_rewards(result.batch.groups))
+    pool.observe(rates)
     position.step, position.stage_step, state.temperature = step, now.step + 1, rule.state
     state.history.append((numbers["reward"], numbers["truncated"], numbers["tokens"]))
     _watch(training, result.learned)
@@ -193,6 +206,7 @@ def _step(training: Training) -> dict[str, Any]:
         **metrics.utilisation(shop.policy.model, result),
     }
     shop.run.record("rl", **row)
+    shop.run.record("rates", step=step, stage=stage.name, T=T, rates=rates)
     return row
 
 

@@ -6,7 +6,7 @@ epoch, so its whole state is small and a resumed run goes on with the very same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import msgspec
 
@@ -30,14 +30,19 @@ def within(problems: Sequence[Problem], pass_rates: Mapping[str, float], rule: F
     return [p for p in problems if p.id in pass_rates and rule.low <= pass_rates[p.id] <= rule.high]
 
 
+ALL = Filter()
+
+
 class PoolState(msgspec.Struct, kw_only=True):
-    """Where a stage stands among its prompts: their ids, this epoch's order and how much of it was asked."""
+    """Where a stage stands among its prompts: their ids, this epoch's order and how much of it was asked; and
+    what it remembers of them: each one's last pass rate, and which left for good."""
 
     ids: list[str]
     epoch: int = 0
     cursor: int = 0
     order: list[str] = []
-    solved: list[str] = []
+    rates: dict[str, float] = {}
+    retired: list[str] = []
     small: bool = False  # smaller batches than the stage asks for were said
 
 
@@ -57,11 +62,11 @@ class PromptPool:
     """Prompts of one stage, epoch by epoch; moves `state` along."""
 
     def __init__(
-        self, problems: Sequence[Problem], state: PoolState, stage: str, seed: int, drop_solved: bool
+        self, problems: Sequence[Problem], state: PoolState, stage: str, seed: int, rule: Filter = ALL
     ):
         by_id = {p.id: p for p in problems}
         self._by_id = {i: by_id[i] for i in state.ids}
-        self._stage, self._seed, self._drop_solved = stage, seed, drop_solved
+        self._stage, self._seed, self._rule = stage, seed, rule
         self.state = state
         if not state.order:
             state.order = self._epoch_order(0)
@@ -85,17 +90,43 @@ class PromptPool:
             taken = [*taken, *other]
         return [self._by_id[i] for i in taken]
 
+    def more(self, count: int, asked: Container[str]) -> list[Problem]:
+        """Up to `count` further prompts of this epoch that are not among the `asked`."""
+        state = self.state
+        rest = state.order[state.cursor :]
+        chosen = [i for i in rest if i not in asked][:count]
+        state.order[state.cursor :] = [*chosen, *(i for i in rest if i not in set(chosen))]
+        state.cursor += len(chosen)
+        return [self._by_id[i] for i in chosen]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every prompt left for good."""
+        return len(self.state.retired) == len(self.state.ids)
+
     def _epoch_order(self, epoch: int) -> list[str]:
-        solved = set(self.state.solved)
-        ids = [i for i in self.state.ids if i not in solved]
-        ids = ids or self.state.ids  # all solved: better to go on than to stop
+        retired = set(self.state.retired)
+        left = [i for i in self.state.ids if i not in retired]
+        ids = [i for i in left if not self._dropped(i, epoch)]
+        ids = ids or left  # all dropped: better to go on than to stop
         return sorted(ids, key=lambda i: draw_seed(self._seed, self._stage, epoch, i))
 
-    def observe(self, solved: Mapping[str, bool]) -> None:
-        """Tell which prompts were solved by every rollout this time."""
-        if self._drop_solved:
-            known = set(self.state.solved) - solved.keys()
-            self.state.solved = sorted(known | {i for i, all_right in solved.items() if all_right})
+    def _dropped(self, id_: str, epoch: int) -> bool:
+        rule, rate = self._rule, self.state.rates.get(id_)
+        if not rule.dropping or (rule.refresh_every and epoch % rule.refresh_every == 0):
+            return False
+        if rate != 1 and not (rate == 0 and rule.dropping == "both"):
+            return False
+        share = rule.readmit.easy if rate == 1 else rule.readmit.hard
+        return draw_seed(self._seed, self._stage, "readmit", epoch, id_) / 2**64 >= share
+
+    def observe(self, rates: Mapping[str, float]) -> None:
+        """Tell the pass rates that prompts had this time."""
+        if self._rule.dropping:
+            self.state.rates |= rates
+        if (most := self._rule.retire_above) is not None:
+            above = {i for i, rate in rates.items() if rate >= most}
+            self.state.retired = sorted({*self.state.retired, *above})
 
 
 def best(dev: Sequence[tuple[int, float]]) -> int:

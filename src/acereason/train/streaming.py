@@ -12,7 +12,7 @@ twice; so the embedded sampler is always asked first, which keeps its runs equal
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,13 @@ from acereason.train.memory import LEARNING, SAMPLING, enough_for
 from acereason.train.objective import Weights
 from acereason.train.optimizers import Optimizers
 from acereason.train.update import Learned, Update, denominator, learn, weigh
+
+More = Callable[[int, Container[str]], Sequence[Problem]]  # up to so many, none of the ids asked
+
+
+def nothing_more(count: int, asked: Container[str]) -> list[Problem]:
+    """No further problems."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +59,62 @@ def ask_and_learn(
     optimizer: Optimizers,
     stage: Stage,
     settings: Rl,
+    entropy: float = 0.0,
+    more: More = nothing_more,
 ) -> StepResult:
-    """Ask this rank's share of the problems, judge, and take one optimiser step. Collective."""
+    """Ask this rank's share of the problems, judge, and take one optimiser step. Collective.
+
+    `entropy` is the coefficient of an entropy bonus; `more` gives the further problems that a stage with
+    `filter.refill` asks until as many as the given ones have a gradient."""
     own = ranks.share(problems)
-    if settings.overlap and sampler.remote and settings.updates == 1:
-        return _learn_meanwhile(policy, Asking(policy, sampler, judge, own, how), optimizer, stage, settings)
-    with enough_for("sampling", SAMPLING):
-        batch = ask(policy, sampler, judge, own, how)
+    if settings.overlap and sampler.remote and settings.updates == 1 and not stage.filter.refill:
+        asking = Asking(policy, sampler, judge, own, how)
+        return _learn_meanwhile(policy, asking, optimizer, stage, settings, entropy)
+
+    def asked(part: Sequence[Problem]) -> Batch:
+        with enough_for("sampling", SAMPLING):
+            return ask(policy, sampler, judge, ranks.share(part), how)
+
+    batch = _refilled(asked(problems), problems, asked, more, stage, settings)
     begun = time.perf_counter()
     weights = weigh(batch.groups, stage, settings)
     with enough_for("learning", LEARNING):
-        learned, final = learn(policy, batch.groups, weights, optimizer, settings)
+        learned, final = learn(policy, batch.groups, weights, optimizer, settings, entropy)
     return StepResult(batch, weights.advantages, final, learned, time.perf_counter() - begun, 0.0)
 
 
+def _refilled(
+    batch: Batch,
+    problems: Sequence[Problem],
+    asked: Callable[[Sequence[Problem]], Batch],
+    more: More,
+    stage: Stage,
+    settings: Rl,
+) -> Batch:
+    """The batch, and further problems' groups until as many as the `problems` have a gradient, or the rounds
+    of `filter.refill` or the epoch's prompts are used up (DAPO's dynamic sampling). Collective."""
+    known = {p.id for p in problems}
+    for _ in range(stage.filter.refill):
+        pulls = weigh(batch.groups, stage, settings).pulls
+        missing = len(problems) - int(ranks.total((pulls != 0).any(1).sum()))
+        further = more(missing, known) if missing > 0 else []
+        if not further:
+            break
+        known |= {p.id for p in further}
+        part = asked(further)
+        batch = Batch(
+            [*batch.groups, *part.groups],
+            batch.sample_seconds + part.sample_seconds,
+            batch.judge_seconds + part.judge_seconds,
+        )
+    return batch
+
+
 def _learn_meanwhile(
-    policy: Policy, asking: Asking, optimizer: Optimizers, stage: Stage, settings: Rl
+    policy: Policy, asking: Asking, optimizer: Optimizers, stage: Stage, settings: Rl, entropy: float
 ) -> StepResult:
     """Accumulate what is judged, in rounds that all ranks take part in, until every rank has everything."""
-    update, order, parts = Update(policy, settings), [], []
+    update, order, parts = Update(policy, settings, entropy), [], []
     overlap = after = 0.0
     left = True
     while left:
@@ -79,7 +123,7 @@ def _learn_meanwhile(
         parts.append(weigh(groups, stage, settings))
         order += [group[0].problem.id for group in groups]
         with enough_for("learning", LEARNING):
-            update.add(groups, parts[-1].pulls)
+            update.add(groups, parts[-1].pulls, parts[-1].advantages)
         exposed = asking.judging_since(begun)
         after, overlap = after + exposed, overlap + time.perf_counter() - begun - exposed
         left = bool(ranks.largest(torch.tensor(int(not asking.over))))

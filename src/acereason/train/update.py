@@ -2,7 +2,7 @@
 
     weights = weigh(groups, stage, settings)
     update = Update(policy, settings)
-    update.add(groups, weights.pulls)    # as often as parts are ready
+    update.add(groups, weights.pulls, weights.advantages)    # as often as parts are ready
     update.finish(optimizer, 1 / denominator(weights))
 
 `learn` does that for a whole batch. Responses are weighed once, by `weigh`, and what was learned is said
@@ -97,13 +97,16 @@ def denominator(weights: Weights) -> float:
 class Update:
     """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
 
-    def __init__(self, policy: Policy, settings: Rl) -> None:
-        self._policy, self._settings = policy, settings
+    def __init__(self, policy: Policy, settings: Rl, entropy: float = 0.0) -> None:
+        self._policy, self._settings, self._entropy = policy, settings, entropy
         self._sums = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, Σ k3, tokens
         self._largest = torch.zeros((), dtype=torch.float64)
 
-    def add(self, groups: Groups, weights: Tensor) -> None:
-        """Accumulate the gradient of -Σ weight log π over the responses; `weights` [P, G]."""
+    def add(self, groups: Groups, weights: Tensor, advantages: Tensor) -> None:
+        """Accumulate the gradient of -Σ weight log π over the responses; `weights` and the advantages in them
+        [P, G]. An entropy bonus is that of the responses learned from, each token weighed as one of
+        advantage 1."""
+        shares = torch.where(weights != 0, weights / advantages, 0.0).flatten() * self._entropy
         answers = [a for g in groups for a in g]
         examples = [
             Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
@@ -111,7 +114,7 @@ class Update:
             if weight != 0.0
         ]
         for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
-            self._pass(pack, answers, weights.flatten())
+            self._pass(pack, answers, weights.flatten(), shares)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
         """Multiply the gradient by `scale`, clip it, and take the step.
@@ -137,7 +140,7 @@ class Update:
                 "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
-    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor) -> None:
+    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor, shares: Tensor) -> None:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
@@ -146,8 +149,11 @@ class Update:
         every = [a.completion.request.temperature for a in answers]
         temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
         sampled = _per_token(pack, [a.completion.logprobs for a in answers])
-        logprob, _ = logprobs(self._policy.model, pack, temperatures)
+        logprob, entropy = logprobs(self._policy.model, pack, temperatures)
         loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype), pack.owners)
+        if self._entropy:
+            bonus = shares[pack.owners].to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
+            loss = loss + objective.policy_loss(logprob, bonus)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
@@ -167,15 +173,20 @@ class Update:
 
 
 def learn(
-    policy: Policy, groups: Groups, weights: Weights, optimizer: optimizers.Optimizers, settings: Rl
+    policy: Policy,
+    groups: Groups,
+    weights: Weights,
+    optimizer: optimizers.Optimizers,
+    settings: Rl,
+    entropy: float = 0.0,
 ) -> tuple[Learned, Tensor]:
     """One optimiser step on a whole batch of groups, or `updates` of them on its parts, off-policy. Returns
     what was learned and the weights [P, G] that it was learned with. Collective."""
     results, final = [], torch.zeros_like(weights.pulls)
     for part in _parts(len(groups), settings.updates):
         final[part] = weights.pulls[part] / denominator(weights.of(part))
-        update = Update(policy, settings)
-        update.add(groups[part], final[part])
+        update = Update(policy, settings, entropy)
+        update.add(groups[part], final[part], weights.advantages[part])
         results.append(update.finish(optimizer))
     return _together(results), final
 

@@ -9,7 +9,10 @@ from importlib.resources import files
 STYLES = ("vendor/uplot/uPlot.min.css", "page.css")
 COMMON = (
     "vendor/uplot/uPlot.iife.min.js",
+    "vendor/katex/katex.min.js",
     "charts.js",
+    "take.js",
+    "formulas.js",
     "sections.js",
     "curves.js",
     "responses.js",
@@ -22,7 +25,9 @@ COMMON = (
 )
 LIVE = (*COMMON, "live.js", "page.js")  # answers come from the server
 FILE = (*COMMON, "embedded.js", "page.js")  # answers stand in the file
-SERVED = (*STYLES, *LIVE, "icon.svg")
+FORMULAS = "vendor/katex/katex.min.css"
+FONTS = "vendor/katex/fonts"
+SERVED = (*STYLES, *LIVE, FORMULAS, "icon.svg")
 KINDS = {"js": "text/javascript", "css": "text/css", "html": "text/html", "svg": "image/svg+xml"}
 
 
@@ -32,6 +37,12 @@ def asset(name: str) -> str:
     return files("acereason.view").joinpath("page", name).read_text("utf-8")
 
 
+def fonts() -> dict[str, bytes]:
+    """The fonts of formulas by their names. A report has none: its formulas are MathML."""
+    folder = files("acereason.view").joinpath("page", FONTS)
+    return {f"{FONTS}/{file.name}": file.read_bytes() for file in folder.iterdir()}
+
+
 def served(name: str) -> tuple[str, str]:
     """A file with its type."""
     return asset(name), KINDS[name.rpartition(".")[2]]
@@ -39,7 +50,7 @@ def served(name: str) -> tuple[str, str]:
 
 def shell() -> tuple[str, str]:
     """The page that asks the server."""
-    styles = "\n".join(f'<link rel="stylesheet" href="/{name}">' for name in STYLES)
+    styles = "\n".join(f'<link rel="stylesheet" href="/{name}">' for name in (*STYLES, FORMULAS))
     scripts = "\n".join(f'<script defer src="/{name}"></script>' for name in LIVE)
     icon = '<link rel="icon" href="/icon.svg">'
     return filled(title="acereason", head=f"{icon}\n{styles}", foot=scripts), "text/html"

@@ -49,6 +49,7 @@ class Reader:
         self.generation = self.tail.generation
         self.columns = {kind: Columns() for kind in CURVES}
         self.events: dict[str, deque[Row]] = {kind: deque(maxlen=EVENTS) for kind in KINDS}
+        self.last: Row | None = None  # step
         self.memory = Memory(limits(self.folder))
 
     @property
@@ -65,6 +66,7 @@ class Reader:
                 kind = str(row.get("kind"))
                 kinds.setdefault(kind, []).append(row)
                 self.memory.add(kind, row)
+                self.last = row if kind in CURVES else self.last
             for kind, columns in self.columns.items():
                 columns.append(kinds.get(kind, []))
             for kind, events in self.events.items():
@@ -115,11 +117,32 @@ class Reader:
             "evaluation": evaluation,
             "modes": mode_changes(evaluation),
             "dev": list(self.events["dev"]),
+            "now": self.now(),
             "health": [one._asdict() for one in self.health()],
             "behind": self.tail.behind / max(self.tail.size, 1),
             "version": self.version(),
         }
         return {**found, "notes": notes + space_note(self.folder)}
+
+    def now(self) -> Row | None:
+        """Where the run stands: its last step's numbers, which stage and step of how many, seconds left."""
+        if self.last is None:
+            return None
+        kept = ("stage", "step", "stage_step", "reward", "H_T", "H_target", "T", "truncated", "loss")
+        now = {name: self.last.get(name) for name in kept}
+        recipe = read_object(self.folder / "recipe.json", [], optional=True) or {}
+        of = recipe.get("stage")
+        stages = [one for one in of if isinstance(one, dict)] if isinstance(of, list) else []
+        names = [one.get("name") for one in stages]
+        if now["stage"] in names:
+            place = names.index(now["stage"])
+            now |= {"number": place + 1, "of": len(names), "steps": stages[place].get("steps")}
+        dev = [row for row in self.events["dev"] if row.get("stage") == now["stage"]]
+        now["held_out"] = dev[-1].get("accuracy") if dev else None
+        seconds, done, steps = self.step_seconds(), now["stage_step"], now.get("steps")
+        if seconds is not None and type(done) is int and type(steps) is int:
+            now["seconds_left"] = max(steps - done, 0) * seconds
+        return now
 
     def health(self) -> list[Finding]:
         """What is wrong with the run; nothing where damaged rows cannot be looked at."""

@@ -45,7 +45,7 @@ PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks 
 GRACE = 3  # seconds that open requests get when the server is told to end
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
@@ -59,7 +59,8 @@ Answer = Callable[[Followed, Request], Row | None]
 def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
     """The page over the runs below `root` as an ASGI application that may be reached as `host`."""
     runs = RunsFolder(root)
-    pages = {f"/{name}": assets.served(name) for name in assets.SERVED}
+    pages: dict[str, tuple[str | bytes, str]] = {f"/{n}": assets.served(n) for n in assets.SERVED}
+    pages |= {f"/{name}": (font, "font/woff2") for name, font in assets.fonts().items()}
     pages["/"] = assets.shell()
 
     def page(request: Request) -> Response:
@@ -185,6 +186,7 @@ def _responses(run: Followed, request: Request) -> Row:
         truncated,
         asked.get("family") or None,
         asked.get("text", "")[:1000],
+        asked.get("suspicious") == "yes",
     )
     return listing(run.index, wanted, _number(asked.get("start")) or 0, _number(asked.get("limit")) or 50)
 

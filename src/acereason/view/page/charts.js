@@ -184,6 +184,7 @@ function yRange({ spec, series }) {
   if (spec.floor !== undefined) low = Math.min(low, spec.floor);
   if (spec.zero) ((low = Math.min(low, 0)), (high = Math.max(high, 0)));
   const air = (high - low || Math.abs(high) || 1) * 0.06;
+  if (spec.share && !spec.optional && low >= 0 && high <= 1) return [0, 1];
   if (spec.ceiling !== undefined) return [low, spec.ceiling];
   return [spec.floor !== undefined && low >= spec.floor ? spec.floor : low - air, high + air];
 }
@@ -337,7 +338,7 @@ function chart(parent, spec) {
   known?.watch?.disconnect();
   known?.plot?.destroy();
   const host = el("div");
-  const figure = el("figure", { "data-chart": spec.id }, el("figcaption"), host);
+  const figure = el("figure", { "data-chart": spec.id, role: "group" }, el("figcaption"), host);
   caption(figure, spec);
   parent.append(figure);
   if (!series.length) {
@@ -353,12 +354,15 @@ function chart(parent, spec) {
       plot.setSize({ width: host.clientWidth, height: plot.height });
   });
   watch.observe(host);
+  followClicks(plot, live);
   figure.dataset.state = "drawn";
   charts.set(spec.id, { figure, plot, live, shape, watch });
 }
 
 function caption(figure, spec) {
-  figure.firstChild.replaceChildren(spec.title, spec.note ? el("span", { class: "soft" }, ` ${spec.note}`) : "");
+  const note = spec.note ? el("span", { class: "soft" }, ` ${spec.note}`) : "";
+  figure.firstChild.replaceChildren(spec.title, note, figure.dataset.state === "empty" ? "" : taking(spec.id));
+  figure.setAttribute("aria-label", summaryOf(spec));
 }
 
 /** New values for a chart; a zoom stays where it is. */

@@ -5,6 +5,20 @@ const TOLERANCE = 0.03; // of the temperature-adjusted entropy, around its targe
 const PALETTE = ["blue", "orange", "green", "purple", "sky", "yellow", "grey"];
 const OUTCOMES = { correct: "green", wrong: "orange", no_answer: "grey", timeout: "purple", unjudged: "yellow" };
 
+/** Accuracy on the dev split, each at the drawn step that is nearest to its own. */
+function heldOut(run, x) {
+  const rows = list(run.dev).filter((row) => isNumber(row.step) && isNumber(row.accuracy));
+  if (!rows.length) return [];
+  const at = x.map(() => null);
+  let place = 0;
+  for (const row of rows.toSorted((a, b) => a.step - b.step)) {
+    while (place + 1 < x.length && Math.abs(x[place + 1] - row.step) <= Math.abs(x[place] - row.step)) place++;
+    at[place] = row;
+  }
+  const values = at.map((row) => row?.accuracy ?? null);
+  return [{ name: "held-out", values, colour: "orange", points: true, spanGaps: true, dash: [6, 3], errors: interval(at) }];
+}
+
 /** Curves over the optimiser step, three stacks whose rows share the time axis. */
 function training(run, root) {
   if (!run.rl.step?.length)
@@ -35,14 +49,18 @@ function training(run, root) {
   const smoothed = reach ? `means of ${2 * reach + 1}` : null;
   const calm = (name) => (reach ? { values: smooth(x, list(rl[name]), run.stages, reach) } : {});
   const absolute = (name) => list(rl[name]).map((value) => (isNumber(value) ? Math.abs(value) : null));
-  const perStep = (spec) => ({ x, stages: run.stages, sync: "step", ...spec });
+  const onStep = (step) => {
+    const stage = run.stages.find((one) => step >= one.first && step <= one.last)?.name;
+    location.hash = `${address("run", run.name, "responses")}?${new URLSearchParams({ ...(stage ? { stage } : {}), step })}`;
+  };
+  const perStep = (spec) => ({ x, stages: run.stages, sync: "step", onStep, ...spec });
   const many = Math.ceil((run.rows?.rl ?? x.length) / x.length);
   const thinned = many > 1 ? ` Each point is the mean of up to ${many} steps (the largest, where a maximum is drawn).` : "";
   root.append(
     el(
       "p",
       { class: "caption" },
-      `Dotted lines are stage boundaries. Drag over a chart to zoom, double-click to see all.${thinned}`,
+      `Dotted lines are stage boundaries. Drag over a chart to zoom, double-click to see all, click a step to read its responses.${thinned}`,
     ),
   );
   const grid = el("div", { class: "stacks" });
@@ -84,11 +102,11 @@ function training(run, root) {
   stackOf(
     {
       id: "reward",
-      title: "Reward",
-      note: "mean over all responses",
+      title: list(run.dev).length ? "Reward and held-out accuracy" : "Reward",
+      note: list(run.dev).length ? "the dev split is never trained on; 95 % intervals" : "mean over all responses",
       yLabel: "share correct",
       share: true,
-      series: noisy("reward", "blue", "reward"),
+      series: [...noisy("reward", "blue", "reward"), ...heldOut(run, x)],
     },
     {
       id: "groups",

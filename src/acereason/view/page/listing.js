@@ -27,6 +27,7 @@ function filters(found, query, changed) {
     field("outcome", "outcome", same(found.outcomes), query),
     field("truncated", "cut", [["yes", "at the budget"], ["no", "not cut"]], query),
     field("family", "family", same(found.families), query),
+    source.live ? field("suspicious", "queue", [["yes", "right but suspicious"]], query) : null,
     el("label", { class: "field" }, "holds ", text),
   );
   const read = () => Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));

@@ -66,6 +66,55 @@ function overviewRow(run, benchmarks, now) {
   return row;
 }
 
+const order = { column: null, down: true, wanted: "" }; // kept while the table is drawn anew
+
+const numberOf = (text) => Number.parseFloat(text.replace("−", "-").replace(/[,+ ]/g, ""));
+
+/** Rows in the order of a column: numbers as numbers, what has none at the end. */
+function sorted(table) {
+  if (order.column === null) return;
+  const body = table.querySelector("tbody"),
+    sign = order.down ? -1 : 1;
+  const text = (row) => row.cells[order.column]?.innerText.trim() ?? "";
+  const rows = [...body.rows].map((row) => [row, text(row), numberOf(text(row))]);
+  const both = (a, b) => (Number.isNaN(a[2]) ? 1 : 0) - (Number.isNaN(b[2]) ? 1 : 0);
+  rows.sort((a, b) => {
+    if (!Number.isNaN(a[2]) && !Number.isNaN(b[2])) return sign * (a[2] - b[2]);
+    return both(a, b) || sign * a[1].localeCompare(b[1]);
+  });
+  body.append(...rows.map(([row]) => row));
+}
+
+/** Column heads become buttons. */
+function sortable(table) {
+  [...table.querySelectorAll("th")].forEach((head, column) => {
+    const name = head.textContent;
+    if (!name || name === "reward" || name === "begun" || name === "written") return;
+    const button = el("button", { type: "button", class: "plain sort" }, name);
+    button.addEventListener("click", () => {
+      Object.assign(order, { column, down: order.column === column ? !order.down : true });
+      for (const one of table.querySelectorAll("th")) one.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+      sorted(table);
+    });
+    if (order.column === column) head.setAttribute("aria-sort", order.down ? "descending" : "ascending");
+    head.replaceChildren(button);
+  });
+}
+
+/** Only runs whose row holds all the words that are asked for. */
+function searchOf(table) {
+  const input = el("input", { type: "search", value: order.wanted, placeholder: "words of a run's row", "aria-label": "search runs" });
+  const look = () => {
+    order.wanted = input.value;
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of table.querySelectorAll("tbody tr")) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+  };
+  input.addEventListener("input", look);
+  look();
+  return el("p", {}, el("label", { class: "field" }, "search ", input));
+}
+
 function overview(found, root, chosen) {
   if (!found.runs.length) {
     root.append(
@@ -93,6 +142,7 @@ function overview(found, root, chosen) {
   ];
   const table = ruled(head, found.runs.map((run) => overviewRow(run, benchmarks, found.now)));
   table.classList.add("overview");
+  sortable(table);
   const go = el("a", { class: "button", "aria-disabled": "true" }, "compare two runs");
   const renewed = () => {
     const boxes = [...table.querySelectorAll("input")];
@@ -113,6 +163,7 @@ function overview(found, root, chosen) {
   root.append(
     el("h1", {}, "Runs"),
     el("p", { class: "soft" }, visible(found.folder)),
+    found.runs.length > 1 ? searchOf(table) : null,
     table,
     el("p", {}, go),
     el(
@@ -130,7 +181,10 @@ const overviewView = {
     const found = await source.overview();
     const told = JSON.stringify(found.runs) + Math.floor(found.now / 10);
     if (told === this.told && root.firstChild) return;
+    if (root.querySelector("input[type=search]:focus")) return; // someone is typing
     this.told = told;
     redraw(root, () => overview(found, root, this.chosen));
+    const table = root.querySelector(".overview");
+    if (table) sorted(table);
   },
 };

@@ -8,6 +8,8 @@
 const EVERY = 1000; // milliseconds between two looks
 const page = document.getElementById("page");
 let current = { route: null };
+const scrolls = new Map(); // how far down each entry of the browser's history was left
+let entry = 0;
 
 function address(...parts) {
   return `#/${parts.map((part) => encodeURIComponent(part ?? "")).join("/")}`;
@@ -100,13 +102,17 @@ async function show() {
     clearCharts();
     for (const key of ["told", "key", "fresh"]) delete view[key];
     const root = el("div", { class: "view" });
+    if (current.route) scrolls.set(entry, scrollY);
+    entry = history.state?.entry ?? null;
+    if (entry === null) history.replaceState({ entry: (entry = performance.now()) }, "");
     page.replaceChildren(bar(route), el("div", { id: "trouble" }), root);
     scrollTo(0, 0);
     current = { route, view, root };
     document.title = [route.run, "acereason"].filter(hasText).map(visible).join(" · ");
   } else current = { ...current, route };
   await look();
-  if (route.query.at) document.getElementById(route.query.at)?.scrollIntoView();
+  if (!same && scrolls.has(entry)) scrollTo(0, scrolls.get(entry));
+  else if (route.query.at) document.getElementById(route.query.at)?.scrollIntoView();
 }
 
 async function follow() {

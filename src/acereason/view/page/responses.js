@@ -71,10 +71,10 @@ function said(row, open) {
         "details",
         open ? { open: "" } : {},
         el("summary", {}, hasText(row.answer) ? "reasoning" : "reasoning, never closed"),
-        el("pre", {}, visible(row.thinking)),
+        el("pre", {}, prose(row.thinking)),
       )
     : null;
-  return [folded, hasText(row.answer) ? el("pre", {}, visible(row.answer.trim())) : null];
+  return [folded, hasText(row.answer) ? el("pre", {}, prose(row.answer.trim())) : null];
 }
 
 function response(row, one, run, chosen) {
@@ -99,6 +99,12 @@ function response(row, one, run, chosen) {
     body.replaceChildren(...said(await source.text(run, one.file, one.problem_id, row.sample), true).filter(Boolean));
     whole.remove();
   });
+  const copy = el("button", { type: "button", class: "plain", title: "copy the response as text" }, "copy");
+  copy.addEventListener("click", async () => {
+    const text = row.text ?? [row.thinking, row.answer].filter(hasText).join("</think>");
+    const done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
+    copy.textContent = done ? "copied" : "cannot copy here";
+  });
   return el(
     "article",
     { class: `response ${knownOutcome(row.outcome)} ${chosen ? "chosen" : ""}`, "data-sample": row.sample },
@@ -113,7 +119,9 @@ function response(row, one, run, chosen) {
       facts.join(" · "),
     ),
     body,
+    failedTest(row, one),
     row.cut && source.text ? whole : null,
+    copy,
     compared.children.length ? compared : null,
   );
 }
@@ -123,6 +131,21 @@ function testMarks(row, count) {
   const failed = /^test (\d+) of \d+:/.exec(row.detail ?? ""),
     all = row.outcome === "correct";
   return Array.from({ length: count }, (_, at) => (all ? "✓" : failed && Number(failed[1]) === at + 1 ? "✗" : "·"));
+}
+
+/** What the test that ended judging asked for, next to what the judge said of it; nothing where it is not known. */
+function failedTest(row, one) {
+  const failed = /^test (\d+) of \d+: ([\s\S]*)$/.exec(row.detail ?? ""),
+    test = failed && one.tests?.[Number(failed[1]) - 1];
+  if (!test) return null;
+  const list = el("dl", { class: "failed" });
+  for (const [name, value] of [
+    [`test ${failed[1]}, input`, test.input],
+    ["expected", test.output],
+    ["judge", failed[2]],
+  ])
+    list.append(el("dt", {}, name), el("dd", {}, el("pre", {}, visible(value ?? ""))));
+  return list;
 }
 
 function tests(one) {
@@ -164,6 +187,51 @@ function colourChoice(again) {
   return el("label", { class: "field" }, "tokens by ", select);
 }
 
+/** Text as it was written, or with its formulas drawn. */
+function rawChoice(again) {
+  const box = el("input", { type: "checkbox", ...(reading.raw ? { checked: "" } : {}) });
+  box.addEventListener("change", () => {
+    reading.raw = box.checked;
+    again();
+  });
+  return el("label", { class: "field" }, box, " raw text");
+}
+
+/** Every place of a text in the responses, marked without touching them; Enter goes from one to the next. */
+function finder(strip) {
+  const input = el("input", { type: "search", placeholder: "find in the answers", size: "18", "aria-label": "find in the answers" }),
+    count = el("span", { class: "soft", role: "status" });
+  let found = [],
+    at = -1;
+  const look = () => {
+    [found, at] = [[], -1];
+    const wanted = input.value.toLowerCase(),
+      walker = document.createTreeWalker(strip, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); wanted && node && found.length < 5000; node = walker.nextNode()) {
+      const text = node.data.toLowerCase();
+      for (let from = text.indexOf(wanted); from >= 0; from = text.indexOf(wanted, from + wanted.length)) {
+        if (from + wanted.length > node.length) break;
+        const range = new Range();
+        (range.setStart(node, from), range.setEnd(node, from + wanted.length), found.push(range));
+      }
+    }
+    globalThis.CSS?.highlights?.set("found", new Highlight(...found));
+    count.textContent = wanted ? ` ${found.length} found` : "";
+  };
+  const go = () => {
+    if (!found.length) return;
+    at = (at + 1) % found.length;
+    const place = found[at].startContainer.parentElement;
+    for (let up = place; up; up = up.parentElement) if (up.tagName === "DETAILS") up.open = true;
+    place.scrollIntoView({ block: "center", inline: "nearest" });
+    globalThis.CSS?.highlights?.set("here", new Highlight(found[at]));
+    count.textContent = ` ${at + 1} of ${found.length}`;
+  };
+  input.addEventListener("input", look);
+  input.addEventListener("keydown", (event) => event.key === "Enter" && go());
+  return el("label", { class: "field" }, input, count);
+}
+
 /** One group: the problem, its tests, and all answers side by side. */
 function group(one, run, sample, root) {
   const right = one.responses.filter((row) => row.reward === 1).length;
@@ -181,10 +249,16 @@ function group(one, run, sample, root) {
   root.append(
     el("h2", { class: "first" }, el("code", {}, visible(one.problem_id))),
     el("p", { class: "soft" }, about.filter(hasText).map(visible).join(" · ")),
-    el("pre", { class: "question" }, hasText(one.question) ? visible(one.question) : "The question is not among the run's data."),
+    el("pre", { class: "question" }, hasText(one.question) ? prose(one.question) : "The question is not among the run's data."),
     hasText(one.reference) ? el("p", {}, "Reference: ", el("code", {}, visible(one.reference))) : "",
     one.tests?.length ? tests(one) : "",
-    one.responses.some((row) => row.trace) ? colourChoice(fill) : "",
+    el(
+      "p",
+      { class: "tools" },
+      one.responses.some((row) => row.trace) ? colourChoice(fill) : "",
+      rawChoice(() => redraw(root, () => (root.append(steps(run, current.route.rest)), group(one, run, sample, root)))),
+      finder(strip),
+    ),
     strip,
   );
   const chosen = strip.querySelector(".chosen");
@@ -199,7 +273,9 @@ function steps(run, [file, problem, sample]) {
     (row) => row.file === file && row.problem_id === problem && String(row.sample) === sample,
   );
   const to = (row, name) =>
-    row ? el("a", { href: address("run", run, "group", row.file, row.problem_id, row.sample) }, name) : null;
+    row
+      ? el("a", { href: address("run", run, "group", row.file, row.problem_id, row.sample), "data-key": name.includes("next") ? "j" : "k" }, name)
+      : null;
   const known = lastList.run === run && at >= 0;
   return el(
     "p",
@@ -209,6 +285,11 @@ function steps(run, [file, problem, sample]) {
     known ? to(lastList.rows[at + 1], "next match →") : null,
   );
 }
+
+addEventListener("keydown", (event) => {
+  const busy = event.target.closest?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey;
+  if (!busy && (event.key === "j" || event.key === "k")) document.querySelector(`.steps [data-key="${event.key}"]`)?.click();
+});
 
 const groupView = {
   once: true,

@@ -42,6 +42,28 @@ function files(run, root) {
   }
 }
 
+/** Where a run stands that is going on: stage, step, time left, and the numbers one looks at first. */
+function nowBox(run, state) {
+  const now = run.now;
+  if (!now || state === "finished") return null;
+  const facts = [
+    ["stage", isNumber(now.number) ? `${visible(now.stage)}, ${now.number} of ${now.of}` : visible(now.stage)],
+    ["step", isNumber(now.steps) ? `${short(now.stage_step)} of ${short(now.steps)}` : short(now.stage_step)],
+    ["left in this stage", state === "running" ? duration(now.seconds_left) : null],
+    ["reward", isNumber(now.reward) ? percent(now.reward) : null],
+    ["held-out", isNumber(now.held_out) ? percent(now.held_out) : null],
+    ["H_T", isNumber(now.H_T) ? `${now.H_T.toFixed(3)}${isNumber(now.H_target) ? ` (target ${short(now.H_target)})` : ""}` : null],
+    ["T", isNumber(now.T) ? now.T.toFixed(3) : null],
+    ["cut", isNumber(now.truncated) ? percent(now.truncated, 0) : null],
+    ["loss", isNumber(now.reward) || !isNumber(now.loss) ? null : now.loss.toFixed(3)],
+  ];
+  return el(
+    "dl",
+    { class: "now" },
+    facts.filter(([, value]) => hasText(value)).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))),
+  );
+}
+
 function head(run) {
   const tokens = run.tokens?.rl;
   const state = run.state ?? (run.summary?.gain ? "finished" : null);
@@ -59,6 +81,7 @@ function head(run) {
     {},
     el("h1", {}, visible(run.name), " ", state ? stateMark(state) : null),
     el("p", { class: "soft" }, facts.filter(Boolean).join(" · ")),
+    nowBox(run, state),
     run.behind > 0.001 ? el("p", { class: "soft" }, `reading: ${Math.round(100 - 100 * run.behind)} % of the metrics so far`) : null,
     SECTIONS.slice(1, -1).every(([, , , , any]) => !any(run))
       ? el("p", { class: "soft" }, "Nothing was measured yet: curves come with the first steps.")

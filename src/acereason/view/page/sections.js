@@ -7,33 +7,62 @@ const Z95 = 1.959963984540054;
 const points = (value) => !isNumber(value) ? "–" : `${value >= 0 ? "+" : "−"}${Math.abs(100 * value).toFixed(1)}`;
 const unique = (values) => [...new Set(values)];
 const domainsOf = (results) => unique(results.flatMap((stage) => Object.keys(stage.evaluation ?? {})));
-const interval = (rows) =>
-  [-1, 1].map((side) =>
-    rows.map((row) =>
-      isNumber(row?.accuracy) && isNumber(row?.se)
-        ? Math.min(1, Math.max(0, row.accuracy + side * Z95 * row.se))
-        : null,
-    ),
-  );
+
+/** A share's 95 % interval that stays within 0 and 1 and is no point at their ends (Wilson's, over as many
+ *  answers as have the error that was measured): 0 of 24 is 0 to 14 %. */
+function bounds(row) {
+  const p = row?.accuracy;
+  if (!isNumber(p) || p < 0 || p > 1 || !(isNumber(row.se) || row.n > 0)) return [null, null];
+  const most = row.n > 0 ? row.n * (row.k > 0 ? row.k : 1) : Infinity;
+  const n = row.se > 0 && p > 0 && p < 1 ? Math.min((p * (1 - p)) / row.se ** 2, most) : row.n;
+  if (!(n > 0)) return [null, null];
+  const z2 = Z95 ** 2 / n,
+    centre = (p + z2 / 2) / (1 + z2),
+    reach = (Z95 / (1 + z2)) * Math.sqrt((p * (1 - p)) / n + z2 / (4 * n));
+  return [p > 0 ? centre - reach : 0, p < 1 ? centre + reach : 1];
+}
+
+const interval = (rows) => [0, 1].map((side) => rows.map((row) => bounds(row)[side]));
 
 function cells(tag, values) {
   return values.map((value) => el(tag, {}, value));
 }
 
 function ruled(head, rows) {
+  const table = el("table", { class: "ruled" }, el("thead", {}, el("tr", {}, cells("th", head))), el("tbody", {}, rows));
   return el(
     "div",
     { class: "scroll" },
-    el("table", { class: "ruled" }, el("thead", {}, el("tr", {}, cells("th", head))), el("tbody", {}, rows)),
+    table,
+    rows.length > 1 ? takingTable(table) : null,
   );
 }
 
 function withError(result) {
   if (!isNumber(result?.accuracy)) return "–";
+  const near = Math.min(result.accuracy, 1 - result.accuracy) < Z95 * (result.se || Infinity);
+  const [low, high] = bounds(result);
+  if (near && isNumber(low)) {
+    const range = ` (${(100 * low).toFixed(0)} to ${(100 * high).toFixed(0)})`;
+    return el("span", {}, (100 * result.accuracy).toFixed(1), el("span", { class: "pm" }, range));
+  }
   const error = isNumber(result.se)
     ? el("span", { class: "pm" }, ` ± ${(100 * Z95 * result.se).toFixed(1)}`)
     : null;
   return el("span", {}, (100 * result.accuracy).toFixed(1), error);
+}
+
+/** What became of pass@k where avg@k was gained: the widest k, paired where the summary has it. */
+function beside(run, domain) {
+  const paired = run.summary?.gain_pass_at_k?.[domain];
+  const sides = [run.results[0], run.results.at(-1)].map((stage) => stage?.evaluation?.[domain]?.pass_at_k ?? {});
+  const k = Object.keys(paired ?? sides[1]).map(Number).filter((one) => one > 1).sort((a, b) => b - a)[0];
+  if (!k) return [];
+  const gain = paired?.[k] ?? { mean: sides[1][k] - sides[0][k] };
+  if (!isNumber(gain.mean)) return [];
+  const range = isNumber(gain.low) ? `, ${points(gain.low)} to ${points(gain.high)}` : ", not paired";
+  const side = gain.low > 0 ? "up" : isNumber(gain.high) && gain.high < 0 ? "down" : "";
+  return [el("br"), `pass@${k} `, el("b", { class: `small ${side}` }, `${points(gain.mean)} points`), range];
 }
 
 function headline(run, root) {
@@ -54,6 +83,7 @@ function headline(run, root) {
         `${domain}, ${percent(first)} → ${percent(last)}`,
         el("br"),
         `95 % interval ${points(gain.low)} to ${points(gain.high)}`,
+        beside(run, domain),
       ),
     );
   });

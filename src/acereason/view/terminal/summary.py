@@ -5,13 +5,14 @@ Accuracies are percentages with ± 1.96 standard errors (95 %), gains are percen
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from acereason.evaluate.estimates import Z95
+from acereason.evaluate.estimates import Z95, boundary_safe
 
 
 def table(summary: dict[str, Any]) -> RenderableType:
@@ -38,7 +39,11 @@ def _accuracy(result: dict[str, Any] | None) -> Text:
     if not result or result.get("accuracy") is None:
         return Text("–")
     text = Text(f"{100 * result['accuracy']:.1f}")
-    if result.get("se") is not None:
+    share, se, n = result["accuracy"], result.get("se"), result.get("n") or 0
+    if n and min(share, 1 - share) < Z95 * (se or math.inf):
+        low, high = boundary_safe(share, se, n, result.get("k") or 1)
+        return text.append(f" ({100 * low:.0f} to {100 * high:.0f})", style="dim")
+    if se is not None:
         text.append(f" ± {100 * Z95 * result['se']:.1f}", style="dim")
     return text
 
