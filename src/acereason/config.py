@@ -92,6 +92,22 @@ class Model(Struct, frozen=True):
         prompts.check(self.format, self.prompt)
 
 
+class Lora(Struct, frozen=True):
+    """Low-rank adapters over a frozen base: W + alpha / rank · B A in the linear layers named by `targets`
+    (their last name; none: all of the decoder). `publish` says what servers get: merged weights, or the
+    adapter alone, by vLLM's dynamic loading."""
+
+    rank: Positive = 16
+    alpha: Rate = 32.0
+    targets: tuple[str, ...] = ()
+    publish: Literal["merged", "adapter"] = "merged"
+
+    @property
+    def scale(self) -> float:
+        """What stands before B A."""
+        return self.alpha / self.rank
+
+
 class Tasks(Struct, frozen=True):
     """Procedural problems of one domain: `families`, each at levels from `min_level` to `max_level`, or at
     its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do."""
@@ -479,6 +495,7 @@ class Recipe(Struct, frozen=True):
     seed: int = 1
     data_seed: int | None = None
     draw_seed: int | None = None
+    lora: Lora | None = None
     curate: Curate = Curate()
     sft: Sft | None = None
     rl: Rl = Rl()
@@ -500,6 +517,8 @@ class Recipe(Struct, frozen=True):
         names = [s.name for s in self.stage]
         if len(set(names)) < len(names) or "sft" in names:
             raise ValueError(f"stage names must differ and not be 'sft': {names}")
+        if self.lora is not None and self.sft is not None and self.sft.optimizer == "muon":
+            raise ValueError("sft.optimizer = 'muon' is for whole matrices; use 'adamw' with [lora]")
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")

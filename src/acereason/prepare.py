@@ -16,8 +16,8 @@ from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
 from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
+from acereason.policy import lora, saved, shards, vocabulary
 from acereason.policy import model as models
-from acereason.policy import saved, shards, vocabulary
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
@@ -82,13 +82,21 @@ def policy_of(recipe: Recipe, data: Data) -> Policy:
     if recipe.model.path is not None:
         tokenizer = models.load_tokenizer(recipe.model.path)
         prompt = saved.choose(recipe.model.path, tokenizer, recipe.model.format, recipe.model.prompt)
-        policy = Policy(_loaded(recipe), tokenizer, prompt)
-        return _cut(policy, data, recipe) if recipe.model.vocabulary == "data" else policy
+        policy = Policy(_loaded(recipe), tokenizer, prompt, base=_named(recipe))
+        policy = _cut(policy, data, recipe) if recipe.model.vocabulary == "data" else policy
+        return _begun(policy, recipe)
     policy = _new(recipe, data)
-    parallel.prepare(policy.model, recipe.placement)
+    _prepare(policy.model, recipe)
     if parallel.wanted(recipe.placement):
         parallel.shard(policy.model, recipe.placement)
     policy.model.to(parallel.device(recipe.placement))
+    return _begun(policy, recipe)
+
+
+def _begun(policy: Policy, recipe: Recipe) -> Policy:
+    """The policy with its adapters drawn, where it has some."""
+    if recipe.lora is not None:
+        lora.initialise(policy.model, recipe.seed)
     return policy
 
 
@@ -107,9 +115,20 @@ def _cut(policy: Policy, data: Data, recipe: Recipe) -> Policy:
     for trace in data.traces:
         used.update(policy.example(problems[trace.problem_id], trace, 0).response)
     cut = vocabulary.cut(policy.model, policy.tokenizer, used)
+    return Policy(policy.model, cut.tokenizer, policy.prompt, (policy.base, cut.kept), policy.base)
+
+
+def _named(recipe: Recipe) -> str:
+    """The base model: its folder, or its hub id."""
     base = Path(str(recipe.model.path)).expanduser()
-    name = str(base.absolute()) if base.exists() else str(recipe.model.path)
-    return Policy(policy.model, cut.tokenizer, policy.prompt, (name, cut.kept))
+    return str(base.absolute()) if base.exists() else str(recipe.model.path)
+
+
+def _prepare(model: models.Model, recipe: Recipe) -> None:
+    """What is done to a model before it is sharded."""
+    parallel.prepare(model, recipe.placement)
+    if recipe.lora is not None:
+        lora.adapt(model, recipe.lora)
 
 
 def _loaded(recipe: Recipe) -> models.Model:
@@ -120,12 +139,12 @@ def _loaded(recipe: Recipe) -> models.Model:
     where = parallel.device(place)
     if not parallel.wanted(place):
         model = models.load_model(*how).to(where)
-        parallel.prepare(model, place)
-        return model
-    model, folder = models.empty_model(*how)
-    parallel.prepare(model, place)
-    parallel.shard(model, place)
-    shards.fill(model, folder, where)
+        _prepare(model, recipe)
+    else:
+        model, folder = models.empty_model(*how)
+        _prepare(model, recipe)
+        parallel.shard(model, place)
+        shards.fill(model, folder, where)
     return model
 
 

@@ -16,7 +16,7 @@ from acereason.study.spec import Effect, Study
 
 LAB = spec.load_lab()
 NAMES = spec.shipped()
-CLAIMS = [*(f"F{n}" for n in range(1, 13)), "S1", "S2", "S3", "L1", "F5-code", "F5-large"]
+CLAIMS = [*(f"F{n}" for n in range(1, 13)), "S1", "S2", "S3", "L1", "F5-code", "F5-large", "duel"]
 
 
 def ground(size: spec.Size = "full", own: Own | None = None) -> Ground:

@@ -68,6 +68,7 @@ class FakeVllm(ThreadingHTTPServer):
         self.plan: Plan = lambda body, attempt: "good"
         self.loads, self.version, self.mode, self.limit = "good", "default", "processed_logprobs", 256
         self.extension = self.dev = True
+        self.adapters, self.loaded = True, dict[str, Any]()  # name of an adapter: the merged weights
         self.bodies: list[dict[str, Any]] = []
         self.used: list[str] = []
         self.routes: list[str] = []
@@ -110,11 +111,24 @@ class FakeVllm(ThreadingHTTPServer):
             self.sampler.update(self.model)
         return {"refreshed": 2}
 
+    def load_adapter(self, name: str, folder: str) -> None:
+        """Merge an adapter in peft's files with the base, by arithmetic of its own."""
+        told = json.loads((Path(folder) / "adapter_config.json").read_text())
+        factors = load_file(Path(folder) / "adapter_model.safetensors")
+        merged = copy.deepcopy(self.model)
+        for key in [k for k in factors if k.endswith(".lora_A.weight") and self.loads != "nothing"]:
+            at = key.removesuffix(".lora_A.weight")
+            product = factors[f"{at}.lora_B.weight"] @ factors[key]
+            weight = merged.get_parameter(at.removeprefix("base_model.model.") + ".weight")
+            weight.data += told["lora_alpha"] / told["r"] * product
+        self.loaded[name] = merged
+
     def draw(self, body: dict[str, Any]) -> dict[str, Any]:
         """The choice of a good answer."""
         budget, T = body["max_tokens"], body["temperature"]
         request = Request(body["prompt"], budget, T, body["seed"], body["top_p"])
         with self.lock:
+            self.sampler.update(self.loaded.get(body["model"], self.model))
             (found,) = self.sampler.sample([request])
             self.used.append(self.version)
         logprobs: dict[str, Any] = {"token_logprobs": found.logprobs.tolist()}
@@ -182,6 +196,15 @@ class Handler(BaseHTTPRequestHandler):
             case "/collective_rpc":
                 with s.lock:
                     self.send({"results": [s.load(next(iter(body["kwargs"].values())))]})
+            case "/v1/load_lora_adapter" | "/v1/unload_lora_adapter" if not s.adapters:
+                self.send({"error": "no such route"}, 404)
+            case "/v1/load_lora_adapter":
+                with s.lock:
+                    s.load_adapter(body["lora_name"], body["lora_path"])
+                self.send({})
+            case "/v1/unload_lora_adapter":
+                del s.loaded[body["lora_name"]]
+                self.send({})
             case "/update_weight_version":
                 s.version = body["new_version"]
                 self.send({"success": True})

@@ -149,7 +149,7 @@ def test_a_rule_of_health_ends_the_run_in_words_with_its_last_step_kept(qwen3: A
     health = {"window": 2, "stop": ["no_gradient"]}
     with pytest.raises(TrainingError, match=r"since step 8: 100% of the groups have no gradient.*resume"):
         train(qwen3, tmp_path / "run", Wrong(), health, steps=6)
-    rows = list(runs.read_metrics(tmp_path / "run"))
+    rows = [row for row in runs.read_metrics(tmp_path / "run") if row["kind"] == "rl"]
     assert [row["step"] for row in rows] == [8, 9] and rows[0]["same_answer"] == 1.0
     assert any((tmp_path / "run/checkpoints").iterdir())
     other = train(qwen3, tmp_path / "on", Wrong(), {"window": 2, "stop": ["mismatch"]}, steps=6)[0]

@@ -159,6 +159,7 @@ def test_two_runs_are_compared(page: Browser, runs: tuple[Path, str]) -> None:
     states = page.ask(STATES)
     assert set(states.values()) == {"drawn"} and {"both-H_T", "difference-math", "both-sft"} <= states.keys()
     assert "not paired" in page.ask("document.body.innerText")
+    assert "undecided" in page.ask("document.querySelector('.verdicts').innerText")
     for below, left in page.ask(LABELS):
         assert below and left
 

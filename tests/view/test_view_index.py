@@ -178,6 +178,11 @@ def test_two_runs_are_paired_by_question(tmp_path: Path) -> None:
     assert found["paired"] and found["questions"] == 200 and found["left_out"] == 0
     assert found["low"] < 0.1 * 0.95 < found["high"] and found["high"] - found["low"] < 0.07
     assert not rows["sft", "code"]["paired"] and rows["sft", "code"]["mean"] == 0
+    other = {"ids": [f"x{n}" for n in range(200)], "right": kept["right"]}
+    (folders[1] / "evaluations" / "sft.json").write_text(json.dumps({"math": other}))
+    both = compare(folders[0], folders[1], (page(folders[0]), page(folders[1])))
+    refused = both["differences"][0]["difference"]
+    assert refused["refused"] and refused["mean"] is None and refused["questions"] == 0
 
 
 def test_the_overview_says_how_each_run_is_doing(tmp_path: Path) -> None:

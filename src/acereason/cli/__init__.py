@@ -17,12 +17,14 @@ from typer.core import TyperGroup
 
 from acereason.cli import (
     calibrate,
+    chat,
     check,
     convert,
     curate,
     docs,
     evaluate,
     export,
+    generate,
     plan,
     run,
     serve,
@@ -57,7 +59,7 @@ app = typer.Typer(
 )
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
-    *(convert.convert, docs.docs, serve.serve),
+    *(convert.convert, docs.docs, generate.generate, chat.chat, serve.serve),
     *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify),
     *(view.view, view.report, view.plot),
 ):

@@ -79,7 +79,7 @@ def evaluate(
         if responses is not None:
             source = job.Made(responses, thinking)
         else:
-            name, weights, (policy, sampler), how = _answering(
+            name, weights, (policy, sampler), how = answering(
                 stack, model or "", format, tokenizer, served_model, concurrency, deadline
             )
             protocol = Protocol(name, how, weights, policy.prompt.name, temperature, top_p, budget, seed)
@@ -96,9 +96,9 @@ def evaluate(
         out.print(f"{folder}: results.json, results.md for a model card, pass_at_k.svg", markup=False)
 
 
-def _answering(
+def answering(
     stack: ExitStack, model: str, format: str | None, tokenizer: str | None, served_model: str | None,
-    concurrency: int, deadline: float,
+    concurrency: int = 256, deadline: float = 3600.0,
 ) -> tuple[str, str, tuple[Any, Any], str]:  # fmt: skip
     """The model's name, its weights' fingerprint, (policy, sampler), and how it is asked."""
     from acereason.evaluate.benchmarks.job import fingerprint

@@ -79,12 +79,21 @@ def _qwen25(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: i
     return Shape(vocab, hidden, layers, heads, kv_heads, 128, intermediate, tied)
 
 
+def _qwen3(hidden: int, layers: int, heads: int, intermediate: int, tied: bool) -> Shape:
+    return Shape(151_936, hidden, layers, heads, 8, 128, intermediate, tied, qkv_bias=False, qk_norm=True)
+
+
 SHAPES = {
     "qwen2.5-math-1.5b": _qwen25(1536, 28, 12, 2, 8960, tied=True),
     "qwen2.5-math-7b": _qwen25(3584, 28, 28, 4, 18944, tied=False),
     "qwen2.5-14b": _qwen25(5120, 48, 40, 8, 13824, tied=False),
     "qwen2.5-32b": _qwen25(5120, 64, 40, 8, 27648, tied=False),
     "deepseek-r1-distill-qwen-1.5b": _qwen25(1536, 28, 12, 2, 8960, tied=False),
+    "nemotron-research-reasoning-qwen-1.5b": _qwen25(1536, 28, 12, 2, 8960, tied=False),
+    "qwen3-0.6b": _qwen3(1024, 28, 16, 3072, tied=True),
+    "qwen3-4b": _qwen3(2560, 36, 32, 9728, tied=True),
+    "qwen3-8b-base": _qwen3(4096, 36, 32, 12288, tied=False),
+    "llama-3.1-8b": Shape(128_256, 4096, 32, 32, 8, 128, 14336, False, qkv_bias=False, qk_norm=False),
 }
 
 

@@ -10,6 +10,8 @@ responses to one prompt into one pack (`packs_by_prompt`). None means that the c
 PyTorch: no compiler, ACEREASON_NATIVE=0, a model that is not Llama, Qwen2 or Qwen3, or not float32
 on the processor.
 
+Of a model with adapters the merged weights are given, through which the gradient reaches the factors.
+
 Threads take prompts with their responses, so a pack needs several responses to use several threads.
 Gradients are added in the order of threads and are the same in every run with as many threads.
 """
@@ -30,6 +32,7 @@ from torch.distributed.tensor import DTensor
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
 from acereason.policy import llama as decoder
+from acereason.policy import lora
 from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.packing import Pack
 
@@ -86,7 +89,7 @@ class CompiledPass:
 
     def __init__(self, model: Any, library: ctypes.CDLL) -> None:
         self.shape = decoder.read_shape(model.config)
-        self.names = [name for name, _ in model.named_parameters()]
+        self.names = [name for name, _ in model.named_parameters() if not lora.is_factor(name)]
         self._library, self._rotation = library, decoder.Rotation(model)
         self._lock = threading.Lock()
         self._buffers: dict[str, Tensor] = {}
@@ -273,7 +276,7 @@ def logprobs(
     """log π_T of every predicted token [M], with gradient, and H_T in nats [M], without; or None."""
     if not available(model):
         return None
-    passes, parameters = _made[model], [p for _, p in model.named_parameters()]
+    passes, parameters = _made[model], [p for _, p in lora.merged(model)]
     T_M = torch.as_tensor(temperature, dtype=torch.float32).expand(len(pack.targets))
     layout = lay_out(pack, T_M, threads or torch.get_num_threads())
     if layout is None:

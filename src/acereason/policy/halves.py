@@ -142,6 +142,6 @@ def refresh(model: Any) -> None:
     """Copy the masters again: a fused optimiser moves weights without autograd knowing."""
     if getattr(model, "halved", False):
         for module in model.base_model.modules():
-            if isinstance(module, HalfLinear) and module.copied is not None:
+            if isinstance(module, HalfLinear) and module.copied is not None and module.weight.requires_grad:
                 module.copied.copy_(module.weight)
                 module.seen = (module.weight.data_ptr(), module.weight._version)

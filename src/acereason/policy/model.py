@@ -22,11 +22,12 @@ from transformers import logging as transformers_logging
 
 from acereason import ranks, weights
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, proof, shards
+from acereason.policy import attention, compiled_pass, lora, proof, shards
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
 from acereason.policy.sharing import Shared, share
+from acereason.policy.state import full_tensors
 
 FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 Model = Any  # a transformers PreTrainedModel for causal language modelling
@@ -161,13 +162,14 @@ def new_model(architecture: str, seed: int, dtype: torch.dtype = torch.float32, 
 
 
 def save(model: Model, tokenizer: Tokenizer | None, folder: Path) -> None:
-    """Write an ordinary Hugging Face checkpoint (safetensors). Collective when the model is sharded; then
-    it is written in the type that the model computes in, by the first rank."""
+    """Write an ordinary Hugging Face checkpoint (safetensors), adapters merged. Collective when the
+    model is sharded; then it is written in the type that the model computes in, by the first rank."""
     with _quiet():
         if any(isinstance(p, DTensor) for p in model.parameters()):
             shards.write(model, folder, compute_dtype(model))
         elif ranks.main():
-            model.save_pretrained(folder)
+            whole = {"state_dict": dict(full_tensors(model))} if lora.settings_of(model) else {}
+            model.save_pretrained(folder, **whole)
     if tokenizer is not None and ranks.main():
         tokenizer.save_pretrained(folder)
 

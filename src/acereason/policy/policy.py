@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from acereason import ranks
 from acereason.errors import ConfigError
+from acereason.policy import lora, saved, vocabulary
 from acereason.policy import model as models
-from acereason.policy import saved, vocabulary
 from acereason.policy.packing import Example
 from acereason.policy.prompter import Prompter
 from acereason.policy.templates import exported
@@ -34,6 +34,7 @@ class Policy:
     tokenizer: models.Tokenizer
     format: str | Prompt
     cut: tuple[str, list[int]] | None = None  # the base, and the ids of its vocabulary that were kept
+    base: str = ""  # folder or hub id of the model that adapters were put on
 
     def __post_init__(self) -> None:
         if self.tokenizer is not None:
@@ -108,6 +109,8 @@ class Policy:
         """Write an ordinary Hugging Face folder that says how it is asked: in `prompt.json`, in its chat
         template, and in the ends of its generation config."""
         models.save(self.model, self.tokenizer, folder)
+        if lora.settings_of(self.model) is not None:
+            lora.save(self.model, folder / lora.FOLDER, self.base)
         if self.cut is not None and ranks.main():
             vocabulary.write_kept(folder, *self.cut)
         if ranks.main() and self.tokenizer is not None:

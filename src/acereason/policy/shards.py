@@ -24,7 +24,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 
 from acereason import ranks
 from acereason.errors import CheckpointError
-from acereason.policy import attention
+from acereason.policy import attention, lora
 from acereason.policy.state import full_tensors
 
 FILE_BYTES = 5 << 30  # of one file that `write` writes
@@ -69,7 +69,7 @@ def fill(model: Any, folder: Path, device: torch.device) -> None:
     files = _files(folder)
     _check_tying(model, files, folder)
     model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
-    own = dict(model.named_parameters())
+    own = {name: p for name, p in model.named_parameters() if not lora.is_factor(name)}
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own.keys()
     wrong = sorted((own.keys() - files.keys()) | (files.keys() - own.keys() - tied))
     if wrong:

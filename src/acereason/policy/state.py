@@ -7,16 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from acereason.policy import lora
 
 
 def full_tensors(model: Any, dtype: torch.dtype | None = None) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) of every parameter once, tied ones under their first name, gathered from all ranks.
+    """(name, tensor) of every parameter once, tied ones under their first name, gathered from all ranks;
+    those that have adapters are merged with them.
 
     A collective when the model is sharded: every rank must run it to the end, in the same order, and gets
     every tensor. Nothing but the present tensor is held."""
-    for name, parameter in model.named_parameters():
-        tensor = parameter.detach()
-        if isinstance(tensor, DTensor):
-            tensor = tensor.full_tensor()
-        yield name, tensor if dtype is None else tensor.to(dtype)
+    tensors = lora.merged(model)
+    while (found := _next(tensors)) is not None:
+        name, tensor = found
+        yield name, tensor.detach() if dtype is None else tensor.detach().to(dtype)
+
+
+@torch.no_grad()
+def _next(tensors: Iterator[tuple[str, Tensor]]) -> tuple[str, Tensor] | None:
+    return next(tensors, None)

@@ -8,7 +8,7 @@ is no pickle, and no random state: every draw is a hash of what it is for.
 A whole model is written as `weights.safetensors` and `optimizer.safetensors`, at once. A sharded one by
 torch.distributed.checkpoint, each rank its own shards in one file, in the background: `save` returns when
 they are copied, and the folder gets its name when the last file is written. Tensors have the same names in
-both, and either is read on any number of ranks.
+both, and either is read on any number of ranks. Of a model with adapters only these are written.
 """
 
 from __future__ import annotations
@@ -37,12 +37,14 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from acereason import ranks, stopping
 from acereason.errors import CheckpointError
 from acereason.files import sync, sync_tree, write_atomic
+from acereason.policy import lora
 from acereason.runs import Run, disk_errors, file_hash
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
 
 log = logging.getLogger(__name__)
 Optimizers = Iterable[torch.optim.Optimizer]
+BASE = "lora.base"  # the checksum of what adapters stand on
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -302,6 +304,12 @@ def load_weights(folder: Path, model: Any) -> None:
     if own.keys() != weights or any(own[name].shape != stored[name][0] for name in weights):
         raise CheckpointError(f"{folder} holds the weights of another model than the recipe describes")
     _read(folder, own)
+    base = lora.base_of(model)
+    if base is not None and not torch.equal(own[BASE], base):
+        raise CheckpointError(
+            f"the adapters in {folder} were trained on other weights than those of model.path are now; put "
+            "that model back"
+        )
 
 
 def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
@@ -351,8 +359,11 @@ def _folders(run: Run) -> list[Path]:
 
 
 def _weights(model: Any) -> dict[str, Tensor]:
-    """Every parameter once: tied parameters share their storage and are kept under one name."""
-    return {name: p.detach() for name, p in model.named_parameters()}
+    """Every parameter that learns, once: tied parameters share their storage and are kept under one name.
+    With adapters these are the adapters, and a checksum of the base."""
+    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    base = lora.base_of(model)
+    return found if base is None else {**found, BASE: base.clone()}
 
 
 def _tensors(model: Any, optimizers: Optimizers) -> dict[str, Tensor]:

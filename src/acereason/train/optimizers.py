@@ -19,11 +19,11 @@ Optimizers = list[torch.optim.Optimizer]
 def for_sft(model: Any, settings: Sft) -> Optimizers:
     """AdamW over everything, or Muon over the layers' matrices and AdamW over embeddings, head and norms."""
     if settings.optimizer == "adamw":
-        return [_adamw(model.parameters(), settings.learning_rate, settings)]
+        return [_adamw(learned(model), settings.learning_rate, settings)]
     embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
-    matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embeddings]
+    matrices = [p for p in learned(model) if p.ndim == 2 and id(p) not in embeddings]
     chosen = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rest = [p for p in learned(model) if id(p) not in chosen]
     muon = torch.optim.Muon(
         matrices,
         lr=settings.matrix_learning_rate,
@@ -35,7 +35,12 @@ def for_sft(model: Any, settings: Sft) -> Optimizers:
 
 def for_rl(model: Any, settings: Rl) -> Optimizers:
     """One AdamW for the whole of RL; each stage sets its learning rate."""
-    return [_adamw(model.parameters(), 0.0, settings)]
+    return [_adamw(learned(model), 0.0, settings)]
+
+
+def learned(model: Any) -> list[Tensor]:
+    """The parameters that learn: all, or the adapters alone."""
+    return [p for p in model.parameters() if p.requires_grad]
 
 
 def _adamw(parameters: Iterable[Tensor], rate: float, settings: Sft | Rl) -> torch.optim.Optimizer:

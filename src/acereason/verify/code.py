@@ -161,9 +161,10 @@ class _Trial:
         marking, watch = Marking(tests, limits, self._lenient), Watch(limits, total)
         with self._zygote.started(job, len(tests), limits, total, longest) as child:
             while not child.ended(watch.pause()):
-                reason = "judge" if marking.mark(child.answers) or marking.passed == len(tests) else ""
+                reason = "judge" if marking.mark(child.answers) else ""
                 if not reason and watch.due():
-                    reason = watch.overrun(marking.passed, child.time())
+                    over = marking.passed == len(tests)  # and it does not leave
+                    reason = "judge" if over else watch.overrun(marking.passed, child.time())
                 if reason:
                     child.kill(reason)
                     break

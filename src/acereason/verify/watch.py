@@ -11,7 +11,7 @@ from typing import Literal
 from acereason.verify.sandbox.client import Limits, Time
 
 FIRST_LOOK, LAST_LOOK = 0.02, 0.25  # seconds between looks: they double from one to the other
-FIRST_QUESTION = 0.1  # seconds after which the first look asks for the time
+FIRST_QUESTION = 0.5  # seconds after which the first look asks for the time
 Overrun = Literal["", "cpu", "wall"]
 
 

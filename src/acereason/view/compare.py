@@ -4,8 +4,9 @@
 
 Two evaluations pair by question id; then the interval is the paired one of `evaluate.estimates`, which is
 narrower than two error bars suggest. Questions that only one run was asked are left out and counted. Where
-fewer than half of the questions are common, the difference of the two means is given, its error the root of
-the two variances' sum. Differences are fractions, second minus first; intervals cover 95 %.
+fewer than half of the questions are common, or no verdicts were kept, the difference of the two means is
+given, its error the root of the two variances' sum; where none is common, two benchmarks share only a name,
+and no difference is given. Differences are fractions, second minus first; intervals cover 95 %.
 """
 
 from __future__ import annotations
@@ -80,6 +81,8 @@ def _difference(first: Kept | None, second: Kept | None, scores: list[Row]) -> R
     tables = [dict(zip(one.ids, one.right, strict=False)) if one else {} for one in (first, second)]
     common = [name for name in tables[0] if name in tables[1]]
     about = {"questions": len(common), "left_out": len(tables[0].keys() ^ tables[1].keys())}
+    if all(tables) and not common:
+        return {"paired": False, "refused": True, **dict.fromkeys(("mean", "low", "high")), **about}
     if common and len(common) >= ENOUGH * max(map(len, tables)):
         verdicts = [[table[name] for name in common] for table in tables]
         with contextlib.suppress(DataError):

@@ -44,8 +44,9 @@ class Outbox:
                 "a folder that the trainer can write and every server can read"
             ) from error
 
-    def write(self, tensors: Iterable[tuple[str, Tensor]]) -> tuple[Path, str]:
-        """Write all tensors into a fresh folder; returns it and the name of these weights.
+    def write(self, tensors: Iterable[tuple[str, Tensor]], name: str = "") -> tuple[Path, str]:
+        """Write all tensors into a fresh folder; returns it and the name of these weights. They are in files
+        of 2 GiB, or where `name` is given in one that is called so.
 
         The iterable is always run to its end, since gathering is a collective. Raises SamplingError when the
         folder is full; the weights before stay where they are."""
@@ -53,7 +54,10 @@ class Outbox:
         folder, tensors = self.path / f"w{self.count:06d}", iter(tensors)
         folder.mkdir()
         try:
-            _write_shards(folder, tensors)
+            if name:
+                save_file({n: t.detach().cpu().contiguous() for n, t in tensors}, folder / name)
+            else:
+                _write_shards(folder, tensors)
         except (OSError, SafetensorError) as error:
             for _ in tensors:  # the other ranks are in the same gathering
                 pass

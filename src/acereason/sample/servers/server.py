@@ -33,6 +33,7 @@ import torch
 from acereason import ranks
 from acereason.config import Servers
 from acereason.errors import SamplingError
+from acereason.policy import lora
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
@@ -133,6 +134,8 @@ class ServerSampler:
         folder, name = self._write(weights)
         self._weights, self._reference = (folder, name), None
         answers = self._on_main(lambda: self._run(self._publish(folder, name)))
+        for member in self._fleet.members if self._adapter_alone else ():
+            member.server.adapter = name  # on every rank
         self._judge(answers)
         if self._outbox is not None:
             self._outbox.served(folder)
@@ -146,13 +149,27 @@ class ServerSampler:
         def write() -> tuple[Path, str]:
             if self._outbox is None:
                 self._outbox = Outbox(Path(self.settings.folder))
-            return self._outbox.write(tensors)
+            folder, name = self._outbox.write(tensors, lora.WEIGHTS if alone else "")
+            if alone:
+                lora.describe(weights, folder, self.policy.base)
+            return folder, name
 
-        tensors = full_tensors(weights, self.dtype)
+        alone = self._adapter_alone
+        tensors = lora.factors(weights) if alone else full_tensors(weights, self.dtype)
         if not ranks.main():
             for _ in tensors:
                 pass
         return self._on_main(write)
+
+    @property
+    def _adapter_alone(self) -> bool:
+        """Whether adapters are published by themselves, to servers that hold their base."""
+        settings = lora.settings_of(self.policy.model)
+        return settings is not None and settings.publish == "adapter"
+
+    async def _give(self, server: Vllm, folder: Path, name: str) -> None:
+        """Let a server load what was written."""
+        await (server.load_adapter if self._adapter_alone else server.load)(folder, name)
 
     def _on_main(self, act: Callable[[], T]) -> T:
         """What `act` returns on the main rank, or its SamplingError, on every rank."""
@@ -328,7 +345,7 @@ class ServerSampler:
 
     async def _load(self, member: Member, folder: Path, name: str) -> tuple[str, Answers | None]:
         try:
-            await member.server.load(folder, name)
+            await self._give(member.server, folder, name)
             answers = await self._ask_canary(member.server)
             member.up = True
             return member.server.url, answers
@@ -361,7 +378,7 @@ class ServerSampler:
         if server.facts.versions and await server.version() == self._weights[1]:
             return
         await self._look(server)
-        await server.load(*self._weights)
+        await self._give(server, *self._weights)
         known, own = self._reference
         d = canary.common(await self._ask_canary(server), known, own)
         if not d <= self.settings.canary:

@@ -22,7 +22,7 @@ import numpy as np
 
 from acereason.errors import SamplingError
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers.http import Busy, Garbled, check_status, library
+from acereason.sample.servers.http import Busy, Garbled, Refused, check_status, library
 
 EXTENSION = "acereason.sample.vllm_worker.Published"
 QUICK, LOAD = 30.0, 900.0  # seconds: for an answer without sampling; for loading weights or a first response
@@ -65,6 +65,7 @@ class Vllm:
         self.client = client
         self.url = url.rstrip("/").removesuffix("/v1")
         self.facts: Facts | None = None
+        self.adapter: str | None = None  # the name of the adapter that is asked in the model's place
 
     async def call(
         self, method: str, path: str, body: Any = None, seconds: float = QUICK, optional: bool = False
@@ -151,7 +152,7 @@ class Vllm:
     async def complete(self, request: Request, ends: Sequence[int], seconds: float) -> Completion:
         """One response. Garbled when what came is not a response to the request."""
         assert self.facts is not None
-        body = payload(self.facts.model, request, ends)
+        body = payload(self.adapter or self.facts.model, request, ends)
         data = await self.call("POST", "/v1/completions", body, seconds=seconds)
         return completion(request, ends, data or b"")
 
@@ -193,6 +194,39 @@ class Vllm:
             await self._name(version)
         finally:
             await self.call("POST", "/resume", optional=True)
+
+    async def load_adapter(self, folder: Path, version: str) -> None:
+        """Serve the adapter in `folder` from now on, under the name `version`; as `load` otherwise.
+
+        Its name is new, so no cached prefix is of another one. The one before is taken out."""
+        await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
+        try:
+            await self._name("loading")
+            body = {"lora_name": version, "lora_path": str(folder), "load_inplace": True}
+            await self._adapters("load", body, LOAD)
+            before, self.adapter = self.adapter, version
+            if before not in (None, version):
+                await self._adapters("unload", {"lora_name": before}, QUICK)
+            await self._name(version)
+        finally:
+            await self.call("POST", "/resume", optional=True)
+
+    async def _adapters(self, verb: str, body: dict[str, Any], seconds: float) -> None:
+        """Load or take out an adapter. SamplingError: the server does not do that, or cannot."""
+        try:
+            found = await self.call("POST", f"/v1/{verb}_lora_adapter", body, seconds=seconds, optional=True)
+        except (Busy, Refused) as error:
+            if isinstance(error, Busy) and error.status is None:
+                raise
+            raise SamplingError(
+                f"{self.url} could not {verb} the adapter: {error}. Start it with --max-lora-rank, at least "
+                "lora.rank"
+            ) from error
+        if found is None:
+            raise SamplingError(
+                f"{self.url} takes no adapters; start it with --enable-lora and "
+                'VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment, or set lora.publish = "merged"'
+            )
 
     async def _name(self, version: str) -> None:
         await self.call("POST", "/update_weight_version", {"new_version": version}, optional=True)

@@ -111,6 +111,7 @@ class _Packet(msgspec.Struct):
 
 
 _packets = msgspec.json.Decoder(_Packet)
+PACKET = 4096  # bytes, at most
 SCM_CREDENTIALS = 2
 _CREDENTIALS = struct.Struct("3i")  # process, user, group; stamped on a packet by the kernel
 
@@ -192,7 +193,7 @@ class Zygote:
 
     def _packet(self) -> tuple[bytes, int]:
         """One packet, and the process that sent it, from the kernel."""
-        data, ancillary, _, _ = self._channel.recvmsg(65536, socket.CMSG_SPACE(_CREDENTIALS.size))
+        data, ancillary, _, _ = self._channel.recvmsg(PACKET, socket.CMSG_SPACE(_CREDENTIALS.size))
         senders = [_CREDENTIALS.unpack(rest)[0] for _, kind, rest in ancillary if kind == SCM_CREDENTIALS]
         return data, senders[0] if senders else 0
 

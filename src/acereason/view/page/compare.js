@@ -30,7 +30,9 @@ function differenceCells(row) {
     known = isNumber(found?.mean);
   const side = known && found.low > 0 ? "up" : known && found.high < 0 ? "down" : "";
   const range = known && isNumber(found.low) ? `${points(found.low)} to ${points(found.high)}` : "–";
-  const how = !known
+  const how = found?.refused
+    ? "refused: no question was asked in both runs"
+    : !known
     ? "–"
     : found.paired
       ? `paired, ${short(found.questions)} questions${found.left_out ? `, ${short(found.left_out)} asked in one run only` : ""}`
@@ -38,6 +40,22 @@ function differenceCells(row) {
         ? `not paired: only ${short(found.questions)} questions in common`
         : "not paired: no common questions kept";
   return [el("span", { class: side }, known ? points(found.mean) : "–"), range, el("span", { class: "soft" }, how)];
+}
+
+/** One comparison as a sentence. Two runs are one seed each, so it speaks of these runs and not of their recipes. */
+function verdict(row, runs) {
+  const { difference: found, benchmark } = row,
+    [first, second] = runs.map((run) => run.label);
+  const where = `${visible(benchmark)} (${visible(unique(row.stages).join(" → "))})`;
+  if (found?.refused) return `${where}: not compared, for no question was asked in both runs.`;
+  if (!isNumber(found?.mean) || !isNumber(found.low)) return null;
+  const size = (value) => Math.abs(100 * value).toFixed(1),
+    n = found.questions ? `${short(found.questions)} questions` : "questions that are not paired";
+  if (found.low > 0) return `${where}: ${second} beats ${first} by ${size(found.mean)}, ${size(found.low)} to ${size(found.high)} points, on ${n}.`;
+  if (found.high < 0) return `${where}: ${first} beats ${second} by ${size(found.mean)}, ${size(found.high)} to ${size(found.low)} points, on ${n}.`;
+  const times = ((found.high - found.low) / 2 / Math.abs(found.mean)) ** 2;
+  const more = times < 100 ? `; a difference of this size needs about ${Math.ceil(times)} times as many questions` : "";
+  return `${where}: undecided, ${points(found.low)} to ${points(found.high)} points on ${n}${more}.`;
 }
 
 function differences(both, root) {
@@ -58,6 +76,10 @@ function differences(both, root) {
     return;
   }
   const head = ["stage", "benchmark", ...both.runs.map((run) => `${run.label} / %`), "difference / points", "95 % interval", "how"];
+  const last = unique(both.differences.map((row) => row.benchmark)).map((name) => both.differences.findLast((row) => row.benchmark === name));
+  const said = last.map((row) => verdict(row, both.runs)).filter(hasText);
+  root.append(el("ul", { class: "verdicts" }, said.map((text) => el("li", {}, text))));
+  root.append(el("p", { class: "caption" }, "These runs are one seed each: another seed may say otherwise, so compare several before preferring a recipe."));
   const grid = el("div", { class: "stacks" });
   root.append(ruled(head, rows), grid);
   for (const benchmark of unique(both.differences.map((row) => row.benchmark))) {
