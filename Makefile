@@ -6,7 +6,7 @@ SERVER := .venv-server
 INSTALLED := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help install demo base test test-slow test-server lint bench reference docs clean
+.PHONY: help install demo base test test-slow test-server lint bench reference figures docs clean
 
 help:
 	@echo "make demo       the whole recipe on two CPU cores: curate, SFT, RL, evaluate (about 8 minutes)"
@@ -75,6 +75,10 @@ bench: install
 
 reference: install
 	$(BIN)/python -c 'from acereason import reference; print(reference.markdown(), end="")' > docs/recipe.md
+
+RUNS ?= runs/demo
+figures:
+	$(BIN)/python docs/figures.py $(RUNS)
 
 docs: reference
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs

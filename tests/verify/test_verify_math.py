@@ -177,7 +177,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, folder: Path, body: str) -> None:
         "import os, signal, sys, time\nchannel = open(int(sys.argv[1]), 'r+b', buffering=0)\n"
         f"channel.write(b'\"ready\"\\n')\nwhile channel.readline():\n    {body}\n"
     )
-    monkeypatch.setattr("acereason.verify.workers.SCRIPT", script)
+    monkeypatch.setattr("acereason.verify.workers.MathWorker.script", script)
     monkeypatch.setattr("acereason.verify.domains.available", lambda: True)
 
 
