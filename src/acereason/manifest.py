@@ -37,6 +37,7 @@ def manifest(recipe: config.Recipe) -> dict[str, Any]:
         "recipe_sha256": config.digest(recipe),
         "resolved": config.resolved(recipe),
         "seed": recipe.seed,
+        **_pinned(recipe),
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": {
@@ -46,6 +47,14 @@ def manifest(recipe: config.Recipe) -> dict[str, Any]:
         },
         "command": sys.argv[1:],
     }
+
+
+def _pinned(recipe: config.Recipe) -> dict[str, Any]:
+    """The commit of a hub's model, as it lies in the cache when the run begins."""
+    from acereason.policy import hub  # transformers' neighbours are slow to import, and not needed to read
+
+    found = hub.revision(recipe.model.path) if recipe.model.path else None
+    return {"model_revision": found} if found else {}
 
 
 def begun_with(path: Path) -> config.Recipe:

@@ -7,6 +7,7 @@ from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.table import Table
 
 from acereason import config
@@ -16,6 +17,9 @@ from acereason.errors import ConfigError
 if TYPE_CHECKING:
     from acereason.plan.plan import Plan
     from acereason.plan.times import Rates
+
+
+PAPERS_TRACES, PAPERS_LENGTH = 2_200_000, 8000  # the length is assumed
 
 
 def plan(
@@ -33,8 +37,14 @@ def plan(
     model: Annotated[
         str | None, typer.Option(help="another shape than the recipe's: a name or a folder")
     ] = None,
-    sft_samples: Annotated[int, typer.Option(help="SFT traces; the paper has 2.2 million")] = 2_200_000,
-    sft_length: Annotated[int, typer.Option(help="mean tokens of a trace; assumed")] = 8000,
+    sft_samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="SFT traces; default the recipe's own, or the paper's 2.2 million"),
+    ] = None,
+    sft_length: Annotated[
+        int | None,
+        typer.Option(min=1, help="mean tokens of a trace; default 8000, or half a shorter context"),
+    ] = None,
     rate: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=NUMBER", help="another rate than the printed one, e.g. mfu_rl=0.3"),
@@ -59,14 +69,29 @@ def plan(
     shape = shapes.named(model) if model else shapes.of(chosen.model)
     machine = Machine(gpus, gpu_memory * 1e9, separate, tensor_parallel)
     rates = _rates(rate or [])
-    found = planning.plan(chosen, shape, machine, rates, sft_samples, sft_length)
-    ids = 4 * sft_samples * sft_length if chosen.sft else 0
+    samples, length = sft_samples or _samples(chosen), sft_length or _length(chosen)
+    found = planning.plan(chosen, shape, machine, rates, samples, length)
+    ids = 4 * samples * length if chosen.sft else 0
     room = disk.needed(chosen, shape.parameters, ids)
     if as_json:
         out.print_json(json.dumps({**_data(found, rates), "disk": room}))
     else:
-        _show(chosen, found, rates, f"{sft_samples:,} traces of {sft_length:,} tokens in each epoch")
+        _show(chosen, found, rates, f"{samples:,} traces of {length:,} tokens in each epoch")
         out.print(disk.said(room), markup=False)
+
+
+def _samples(recipe: config.Recipe) -> int:
+    """How many traces a recipe makes itself; the paper's number where the data are not known here."""
+    made = sum(tasks.sft_prompts for tasks in recipe.curate.tasks.values())
+    learned = max(1, round(made * recipe.curate.sft_share)) * recipe.curate.responses_per_prompt
+    return learned if made else PAPERS_TRACES
+
+
+def _length(recipe: config.Recipe) -> int:
+    """The mean length of a trace, assumed."""
+    new = recipe.model.new
+    context = recipe.model.context or (new.max_position_embeddings if new else 2 * PAPERS_LENGTH)
+    return min(PAPERS_LENGTH, max(context // 2, 1))
 
 
 def _rates(assignments: list[str]) -> Rates:
@@ -147,9 +172,12 @@ def _memory(found: Plan) -> Table:
 
 
 def _times(found: Plan) -> Table:
-    table = Table("stage", title="Time", title_justify="left")
-    for name in ("sample, s", "judge, s", "learn, s", "publish, s", "step, s", "steps", "first, h", "all, h"):
-        table.add_column(name, justify="right")
+    table = Table(
+        title="Time: seconds of a step and its parts; hours of a stage", title_justify="left", box=SIMPLE
+    )
+    table.add_column("stage", no_wrap=True)
+    for name in ("sample", "judge", "learn", "publish", "step", "steps", "first", "all"):
+        table.add_column(name, justify="right", no_wrap=True)
     if found.sft is not None:
         table.add_row("sft", *["–"] * 7, f"{found.sft / 3600:,.1f}")
     for s in found.stages:

@@ -201,28 +201,40 @@ def explain(problem: Problem, decision: Decision, index: Index) -> Overlap:
 
 
 def decontaminate(
-    problems: Iterable[Problem],
-    benchmarks: Mapping[str, Iterable[str]],
+    problems: Iterable[Problem | str],
+    benchmarks: Mapping[str, Iterable[str]] | Sequence[str],
     n: int = MATH_N,
     min_share: float = 0.0,
     boilerplate: Boilerplate | None = None,
 ) -> tuple[list[Problem], list[Overlap], Funnel]:
     """The problems that share no text with the benchmarks' questions, and a report of the others.
 
-    benchmarks: questions by benchmark name. The defaults are the paper's rule for math.
+    problems may be questions; their ids are then their places, from 1. benchmarks: questions by benchmark
+    name, or a list of them. The defaults are the paper's rule for math.
+
+    >>> held_out = ["What is the sum of the digits of the number 2024 times 7?"]
+    >>> asked = ["Tell me: what is the sum of the digits of the number 2024 times 7?", "What is 2 + 2?"]
+    >>> kept, report, _ = decontaminate(asked, held_out)
+    >>> [problem.question for problem in kept], [row.prompt for row in report]
+    (['What is 2 + 2?'], ['1'])
     """
-    problems = list(problems)
+    asked = [_record(given, place) for place, given in enumerate(problems, 1)]
+    benchmarks = benchmarks if isinstance(benchmarks, Mapping) else {"benchmark": benchmarks}
     index = build_index(benchmarks, n)
-    texts = chunks((problem.question for problem in problems), 1024)
+    texts = chunks((problem.question for problem in asked), 1024)
     hits = join_hits([find_hits(part, index) for part in texts])
     decisions = decide(hits, index, min_share, boilerplate)
-    report = [explain(problems[d.prompt], d, index) for d in decisions]
+    report = [explain(asked[d.prompt], d, index) for d in decisions]
     drop = {d.prompt for d in decisions}
-    kept = [problem for i, problem in enumerate(problems) if i not in drop]
+    kept = [problem for i, problem in enumerate(asked) if i not in drop]
     counts: dict[str, int] = {}
     for row in report:
         reasons(row, n, counts)
-    return kept, report, Funnel("decontaminate", len(problems), len(kept), counts)
+    return kept, report, Funnel("decontaminate", len(asked), len(kept), counts)
+
+
+def _record(given: Problem | str, place: int) -> Problem:
+    return Problem(str(place), "math", given) if isinstance(given, str) else given
 
 
 def reasons(row: Overlap, n: int, counts: dict[str, int]) -> None:

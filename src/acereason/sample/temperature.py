@@ -156,24 +156,30 @@ def _apart(point: Point, target: float) -> float:
 
 
 def calibrate(
-    at: Callable[[float, int], Point],
+    at: Callable[[float, int], Point | float],
     target: float,
     candidates: Sequence[float],
     tolerance: float = 0.01,
     rounds: int = 8,
 ) -> Calibration:
-    """The T whose H_T is `target`. `at(T, round)` measures; each round must use fresh draws.
+    """The T whose H_T is `target`. `at(T, round)` measures, as a point or a number without an error; each
+    round must use fresh draws.
+
+    >>> found = calibrate(lambda T, _: 0.3 * T**2, target=0.3, candidates=[0.6, 0.8, 1.2])
+    >>> round(found.T, 2)
+    1.0
 
     The candidates widen by themselves until they enclose the target. Stops when all measurements together say
     that the target is met within `tolerance` at the T measured last, or after `rounds`. Raises SamplingError,
     with the curve that was measured and what is in reach, when no T in [T_MIN, T_MAX] meets the target, when
     the entropy jumps over it, or when it is not a number."""
     points: list[Point] = []
+    measured = _measuring(at)
     for T in sorted(candidates):
-        points.append(_finite(at(T, 0), points))
-    _widen(at, points, target)
+        points.append(_finite(measured(T, 0), points))
+    _widen(measured, points, target)
     for round_ in range(1, rounds + 1):
-        check = _finite(at(solve(points, target), round_), points)
+        check = _finite(measured(solve(points, target), round_), points)
         points.append(check)
         curve = fit(points, target)
         elasticity = min(max(float(np.polyder(curve)(math.log(check.T))), 0.5), 6.0)
@@ -183,6 +189,16 @@ def calibrate(
     if abs(check.H - target) > _noise(check, target):
         raise SamplingError(f"the entropy jumps over the target of {target}: {_reach(points)}")
     return Calibration(target, check.T, check, tuple(sorted(points, key=lambda p: p.T)), elasticity)
+
+
+def _measuring(at: Callable[[float, int], Point | float]) -> Callable[[float, int], Point]:
+    """Measurements as points; a plain number is known to a hundredth of itself."""
+
+    def point(T: float, round_: int) -> Point:
+        found = at(T, round_)
+        return found if isinstance(found, Point) else Point(T, float(found), 0.01 * abs(float(found)))
+
+    return point
 
 
 def _noise(point: Point, target: float) -> float:

@@ -27,6 +27,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from acereason.errors import DataError
+
 Overlong = Literal["mask", "zero", "soft"]
 Unjudged = Literal["response", "group"]
 Advantage = Literal["std", "mean", "batch", "max_rl", "loo"]
@@ -158,9 +160,37 @@ def denominator(sizes: Tensor, squares: Tensor) -> float:
     return max(float(sizes), 1.0) * (math.sqrt(total / n) if total > 0 else 1.0)
 
 
-def response_weights(rollouts: Rollouts, *rules: Any, **named: Any) -> Tensor:
+Table = Sequence[Sequence[float | None]]
+
+
+def plain_rollouts(
+    rewards: Table, tokens: Table, truncated: Sequence[Sequence[bool]] | None = None
+) -> Rollouts:
+    """Rollouts from lists [P, G]; a reward of None could not be judged, and nothing was `truncated` by
+    default."""
+    numbers = [[math.nan if r is None else float(r) for r in row] for row in rewards]
+    given = torch.tensor(numbers, dtype=torch.float64)
+    lengths = torch.tensor(tokens)
+    if given.dim() != 2 or lengths.shape != given.shape:
+        raise DataError(
+            f"expected rewards and tokens as two tables of one shape, groups × responses, found "
+            f"{tuple(given.shape)} and {tuple(lengths.shape)}"
+        )
+    cut = torch.zeros(given.shape, dtype=torch.bool) if truncated is None else torch.tensor(truncated)
+    return Rollouts(given, lengths, cut)
+
+
+def response_weights(
+    rollouts: Rollouts | Table, *rules: Any, tokens: Table | None = None, **named: Any
+) -> Tensor:
     """[P, G] the weight w_i of each response in the loss of a batch, by the rules of `weigh`; 0 for what is
-    masked or has no advantage."""
+    masked or has no advantage. Rewards may be a table of numbers, with that of the `tokens`.
+
+    >>> response_weights([[1, 0, 0, 1], [1, 1, 1, 1]], tokens=[[2, 3, 2, 3], [2, 2, 2, 4]]).tolist()[0]
+    [0.05, -0.05, -0.05, 0.05]
+    """
+    if not isinstance(rollouts, Rollouts):
+        rollouts = plain_rollouts(rollouts, tokens or [], named.pop("truncated", None))
     weights = weigh(rollouts, *rules, **named)
     return weights.pulls / denominator(weights.sizes.sum(), weights.squares.sum(0))
 

@@ -29,6 +29,7 @@ from acereason.errors import ConfigError, SandboxUnavailable
 from acereason.problems import Problem, Response, Verdict
 from acereason.verify.code import Examiner
 from acereason.verify.domains import LONGEST_ANSWER, Domain, Mode, Tools, domain
+from acereason.verify.plain import Plain, as_problem, as_response
 
 KEPT = 100_000  # verdicts
 Work = tuple[Domain, Problem, str, "Future[Verdict]"]
@@ -64,12 +65,14 @@ class Judge:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(abandon=kind is not None)
 
-    def submit(self, problem: Problem, response: Response) -> Future[Verdict]:
-        """The verdict on one response, when it is there. The future raises SandboxUnavailable when
-        a program was to be run on a machine that cannot isolate it; ConfigError when the problem's
-        domain is unknown."""
+    def submit(self, problem: Problem | Plain, response: Response | str) -> Future[Verdict]:
+        """The verdict on one response, when it is there; both may be plain (`verify.plain`). The future
+        raises SandboxUnavailable when a program was to be run on a machine that cannot isolate it.
+        ConfigError when the problem's domain is unknown."""
         if self._closed:
             raise RuntimeError("the judge is closed")
+        problem = as_problem(problem)
+        response = as_response(response, problem)
         if response.finish == "length":
             return self._at_once(Verdict("no_answer", 0, detail="cut at the budget"))
         final = chat.final_part(response.text)
@@ -92,11 +95,11 @@ class Judge:
             self._count("undecided")
         return self._later(where, problem, answer)
 
-    def verify(self, problem: Problem, response: Response) -> Verdict:
+    def verify(self, problem: Problem | Plain, response: Response | str) -> Verdict:
         """The verdict on one response; waits for it."""
         return self.submit(problem, response).result()
 
-    async def averify(self, problem: Problem, response: Response) -> Verdict:
+    async def averify(self, problem: Problem | Plain, response: Response | str) -> Verdict:
         """The verdict on one response, without blocking the event loop."""
         return await asyncio.wrap_future(self.submit(problem, response))
 
@@ -232,8 +235,19 @@ _default: tuple[int, Judge] | None = None
 _default_lock = threading.Lock()
 
 
-def verify(problem: Problem, response: Response) -> Verdict:
-    """Judge one response with a judge that this process keeps; from any thread."""
+def verify(problem: Problem | Plain, response: Response | str) -> Verdict:
+    """Judge one response with a judge that this process keeps; from any thread.
+
+    Both may be plain: a reference answer or tests, and a text.
+
+    >>> verify("42", "It is \\\\boxed{42}.").reward
+    1
+    >>> verify(r"\\frac{1}{2}", r"so</think>\\boxed{0.6}").outcome
+    'wrong'
+    >>> code = "```python\\nprint(2 * int(input()))\\n```"
+    >>> verify([{"input": "4", "output": "8"}], code).outcome
+    'correct'
+    """
     global _default
     with _default_lock:
         if _default is None or _default[0] != os.getpid():

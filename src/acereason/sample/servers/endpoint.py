@@ -27,6 +27,10 @@ from acereason.sample.temperature import Point, mean_entropy
 
 ATTEMPTS = 6
 OURS = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}  # known to vLLM and SGLang, not to everyone
+NO_LOGPROBS = (
+    "the server gives no log-probabilities, and H_T cannot be measured without. vLLM gives them with "
+    "--logprobs-mode processed_logprobs, `acereason serve MODEL` by itself; many hosted services do not"
+)
 Prompt = str | list[dict[str, Any]]  # a text to be continued, or the turns of a chat
 
 
@@ -87,6 +91,8 @@ def logprobs(body: bytes) -> tuple[list[float], dict[str, float]]:
     """The sampled tokens' log-probabilities, and the likeliest first tokens'; Garbled when there are none."""
     try:
         choice = msgspec.json.decode(body)["choices"][0]
+        if choice.get("logprobs") is None:
+            raise SamplingError(NO_LOGPROBS)
         found = choice["logprobs"]
         if "content" in found:
             first = found["content"][0].get("top_logprobs") or []
