@@ -42,6 +42,7 @@ __all__ = ["Run", "create", "disk_errors", "file_hash", "read_metrics", "resume"
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 FOLDERS = ("data", "tokens", "responses", "checkpoints", "evaluations", "models")
+MARKS = ("recipe.json", "metrics.jsonl")  # either makes a folder a run's
 _START = b'{"kind":"start"'
 _TEMPORARY = re.compile(r"\..*\.tmp")
 
@@ -186,6 +187,27 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
         write_atomic(path / "recipe.json", json.dumps(config.resolved(recipe), indent=2).encode())
         sync(path.parent)
     return Run(path, recipe)
+
+
+def check_run(path: Path) -> None:
+    """RunError when a folder is not a run's, with the runs that lie below it."""
+    if any((path / name).is_file() for name in MARKS):
+        return
+    inside = _below(path)
+    found = f"; runs below it: {', '.join(map(str, inside[:5]))}" if inside else ""
+    raise RunError(f"{path} is not a run's folder: it has no {MARKS[0]}{found}")
+
+
+def check_runs(path: Path) -> None:
+    """RunError when a folder holds other things, and neither is a run's nor holds any."""
+    if path.is_dir() and any(path.iterdir()) and not _below(path):
+        check_run(path)
+
+
+def _below(path: Path) -> list[Path]:
+    """The runs at most three folders below."""
+    below = ("", "*/", "*/*/", "*/*/*/")
+    return sorted({file.parent for depth in below for name in MARKS for file in path.glob(f"{depth}{name}")})
 
 
 def unbegun(path: Path) -> bool:

@@ -15,6 +15,7 @@ from acereason.cli import main
 from acereason.files import write_jsonl
 from acereason.policy.model import load_model, load_tokenizer
 from acereason.policy.policy import Policy
+from acereason.problems import Problem, Test
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +123,12 @@ def test_generations_made_elsewhere_are_graded(acereason: Run, tmp_path: Path) -
     assert score["truncated"] == score["no_answer"] == pytest.approx(1 / 3)
     made.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
     short = acereason("evaluate", "--responses", made, "-p", problems)
-    assert short.returncode == 2 and "1 samples missing" in " ".join(short.stderr.split())
+    said = " ".join(short.stderr.split())
+    assert short.returncode == 2 and "1 samples missing ('p1' has 2); give -k 2" in said
+    first = acereason("evaluate", "--responses", made, "-p", problems, "-k", "2", "--json")
+    assert json.loads(first.stdout)["math"]["k"] == 2
+    many = acereason("evaluate", "--responses", made, "-p", problems, "-k", "4", "-o", tmp_path / "no")
+    assert many.returncode == 2 and not (tmp_path / "no").exists()
     made.write_text(json.dumps({"problem_id": "p9", "text": "?"}) + "\n")
     strange = acereason("evaluate", "--responses", made, "-p", problems)
     assert strange.returncode == 2 and "'p9', which is not among the problems" in " ".join(
@@ -132,6 +138,62 @@ def test_generations_made_elsewhere_are_graded(acereason: Run, tmp_path: Path) -
     made.write_text(json.dumps({"problem_id": "p0", "response": "It is \\boxed{7}."}) + "\n")
     bare = acereason("evaluate", "--responses", made, "-p", problems, "--no-thinking", "--json")
     assert json.loads(bare.stdout)["math"]["mean"] == 1.0
+
+
+def test_what_was_refused_leaves_no_folder(acereason: Run, folder: Path, tmp_path: Path) -> None:
+    problems, out = tmp_path / "problems.jsonl", tmp_path / "out"
+    write_jsonl(problems, tools.PROBLEMS)
+    shown = acereason("evaluate", folder, "-p", problems, "--format", "plain", "--budget", "5000", "-o", out)
+    assert shown.returncode == 2 and "lower --budget" in shown.stderr and not out.exists()
+
+
+def test_generations_of_two_domains_in_one_file(acereason: Run, tmp_path: Path) -> None:
+    problems, made = tmp_path / "problems.jsonl", tmp_path / "made.jsonl"
+    code = Problem("c", "code", "?", tests=(Test("stdin", "1", "1"),))
+    write_jsonl(problems, [*tools.PROBLEMS[:2], code])
+    rows = [{"problem_id": f"p{i}", "text": "</think>\\boxed{7}"} for i in range(2)]
+    rows += [{"problem_id": "c", "text": "</think>\n```python\nprint(input())\n```"}] * 3
+    write_jsonl(made, rows)
+    shown = acereason("evaluate", "--responses", made, "-p", problems, "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert {name: (s["n"], s["k"]) for name, s in json.loads(shown.stdout).items()} == {
+        "math": (2, 1),
+        "code": (1, 3),
+    }
+
+
+def test_runs_are_compared_on_the_questions_in_common(acereason: Run, tmp_path: Path) -> None:
+    for name, ids in (("a", "pqrs"), ("b", "qrst")):
+        run = tmp_path / name
+        (run / "evaluations").mkdir(parents=True)
+        (run / "recipe.json").write_text(json.dumps({"stage": [{"name": "one"}, {"name": "two"}]}))
+        for stage, right in (("sft", False), ("one", name == "b")):
+            kept = {"math": {"ids": list(ids), "right": [[right, None, True]] * 4}}
+            (run / "evaluations" / f"{stage}.json").write_text(json.dumps(kept))
+    shown = acereason("compare", tmp_path / "a", tmp_path / "b", "--json")
+    (row,) = json.loads(shown.stdout)
+    assert (row["n"], row["left_out"], row["before"], row["after"]) == (3, 2, 0.5, 1.0)
+    none = acereason("compare", tmp_path / "a", tmp_path / "b", "--plot", tmp_path / "x.svg")
+    assert none.returncode == 2 and "no curve to draw" in none.stderr
+    sft = acereason("compare", tmp_path / "b" / "evaluations" / "sft.json", tmp_path / "b")
+    assert sft.returncode == 0 and "+50.0" in sft.stdout
+    (tmp_path / "b" / "evaluations" / "one.json").write_text("{")
+    broken = acereason("compare", tmp_path / "a", tmp_path / "b")
+    assert broken.returncode == 2 and "no stage's evaluation" in " ".join(broken.stderr.split())
+
+
+@pytest.mark.parametrize("verb", ["report", "view", "plot", "compare"])
+def test_what_is_no_run_is_refused(acereason: Run, tmp_path: Path, verb: str) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.txt").write_text("years")
+    more = [tmp_path / "thesis"] if verb == "compare" else []
+    shown = acereason(verb, tmp_path / "thesis", *more)
+    assert shown.returncode == 2 and "thesis" in shown.stderr and "Traceback" not in shown.stderr
+    assert [p.name for p in (tmp_path / "thesis").iterdir()] == ["text.txt"]
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "metrics.jsonl").write_text("")
+    if verb == "report":
+        assert "runs below it: " in acereason(verb, tmp_path / "runs").stderr
 
 
 @pytest.mark.parametrize(

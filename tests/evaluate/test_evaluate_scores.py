@@ -7,6 +7,7 @@ import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from acereason.errors import DataError, RunError
@@ -110,8 +111,13 @@ def test_comparison_pairs_questions_whatever_their_order() -> None:
     assert found.mean == pytest.approx((0 + 0 + 1) / 3) and found.low <= found.mean <= found.high
     same = scores.compare([before], [before])[0]
     assert (same.mean, same.se, same.low, same.high) == (0, 0, 0, 0)
-    with pytest.raises(DataError, match="only before"):
-        scores.compare([before], [scores.score(loaded(2), TABLE[:2], 4)])
+    fewer = scores.compare([before], [scores.score(loaded(2), TABLE[:2], 4)])[0]
+    assert (fewer.n, fewer.left_out) == (2, 1) and fewer.before == fewer.after
+    strange = loaded(3)._replace(
+        problems=[msgspec.structs.replace(p, id=f"x{p.id}") for p in loaded(3).problems]
+    )
+    with pytest.raises(DataError, match="questions in common, found none among 3 and 3"):
+        scores.compare([before], [scores.score(strange, TABLE, 4)])
     other = scores.score(loaded(3)._replace(name="c"), TABLE, 4)
     with pytest.raises(DataError, match="a benchmark in both"):
         scores.compare([before], [other])

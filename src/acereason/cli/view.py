@@ -21,6 +21,9 @@ def view(
         from acereason.view.server import serve
     except ModuleNotFoundError as error:
         raise ConfigError(f"the page needs {error.name}: pip install 'acereason[view]'") from error
+    from acereason.runs import check_runs
+
+    check_runs(folder)
     serve(folder, host, port, ready=lambda address: out.print(f"{address}  (Ctrl-C ends it)", markup=False))
 
 
@@ -34,11 +37,11 @@ def plot(
 ) -> None:
     """Draw the curves of one or more runs as an SVG for a paper: reward, H_T, length and truncation."""
     from acereason.files import write_atomic
+    from acereason.runs import check_run
     from acereason.view.plot import PANELS, figure
 
     for folder in folders:
-        if not (folder / "metrics.jsonl").is_file():
-            raise ConfigError(f"expected a run's folder, found no metrics.jsonl in {folder}; check the path")
+        check_run(folder)
     if output.suffix != ".svg":
         raise ConfigError(f"a figure is written as .svg, found {output}; convert it with your own tools")
     write_atomic(output, figure(folders, tuple(panel) if panel else PANELS).encode())
@@ -47,8 +50,9 @@ def plot(
 
 def report(folder: Annotated[Path, typer.Argument(help="the run's folder")]) -> None:
     """Write a run's report.html: one file, opens anywhere."""
-    from acereason.runs import disk_errors
+    from acereason.runs import check_run, disk_errors
     from acereason.view.report import write_report
 
+    check_run(folder)
     with disk_errors(folder):
         out.print(str(write_report(folder)), markup=False)

@@ -9,8 +9,8 @@ a time, so memory does not grow with the number of samples.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -161,25 +161,61 @@ class Made(msgspec.Struct):
     tokens: int | list[int] = 0
 
 
-def grade(
-    path: Path, judge: Judging, problems: Sequence[Problem], store: Store, thinking: bool = True
-) -> Facts:
-    """Judge the generations of a JSON Lines file: {problem_id, text, finish, sample, tokens} a line.
+def counted(
+    path: Path, problems: Sequence[Problem], k: int | None, others: Container[str] = ()
+) -> dict[str, list[int]]:
+    """The numbers of the samples to grade of each problem in a file of generations, k of each; None: as many
+    as the problem that has most. Nothing is judged yet.
 
-    Without `sample` the lines of a problem count up. `thinking` False: responses have no thinking part.
-    DataError names a problem that is not asked, and a sample that is there twice."""
+    DataError: a response to a problem that is neither asked nor among `others`, a sample that is there twice,
+    problems with fewer responses."""
+    found: dict[str, list[int]] = {problem.id: [] for problem in problems}
+    for made in _made(path):
+        if made.problem_id in found:
+            samples = found[made.problem_id]
+            samples.append(len(samples) if made.sample is None else made.sample)
+            if made.sample is not None and made.sample in samples[:-1]:
+                raise DataError(f"{path}: sample {made.sample} of {made.problem_id!r} is there twice")
+        elif made.problem_id not in others:
+            raise DataError(f"{path}: a response to {made.problem_id!r}, which is not among the problems")
+    wanted = k or max(map(len, found.values()), default=0)
+    _refuse_ragged(path, found, wanted)
+    return {name: sorted(samples)[:wanted] for name, samples in found.items()}
+
+
+def _refuse_ragged(path: Path, found: Mapping[str, Sequence[int]], k: int) -> None:
+    """DataError when some problems have fewer than k responses; with the option that mends it."""
+    few = {name: len(samples) for name, samples in found.items() if len(samples) < k}
+    if not few and k:
+        return
+    fewest = min(few.values(), default=0)
+    first = ", ".join(f"{name!r} has {count}" for name, count in list(few.items())[:3])
+    missing = sum(k - count for count in few.values())
+    mend = f"give -k {fewest} to take the first {fewest} of each" if fewest else "leave those problems out"
+    raise DataError(
+        f"{path}: expected {k} responses to each of {len(found)} problems, found {missing} samples missing "
+        f"({first}{' …' if len(few) > 3 else ''}); {mend}, or complete the file"
+    )
+
+
+def grade(
+    path: Path, judge: Judging, problems: Sequence[Problem], store: Store, thinking: bool,
+    samples: Mapping[str, Sequence[int]],
+) -> Facts:  # fmt: skip
+    """Judge the generations of a JSON Lines file: {problem_id, text, finish, sample, tokens} a line, those
+    that `counted` chose.
+
+    Without `sample` the lines of a problem count up. `thinking` False: responses have no thinking part."""
     by_id = {problem.id: problem for problem in problems}
     protocol, bench = Protocol(str(path), "file"), Bench(judge, store)
-    counts = dict.fromkeys(by_id, 0)
+    counts: Counter[str] = Counter()
     names: dict[str, dict[int, str]] = {name: {} for name in by_id}
     for made in _made(path):
-        if made.problem_id not in by_id:
-            raise DataError(f"{path}: a response to {made.problem_id!r}, which is not among the problems")
         sample = counts[made.problem_id] if made.sample is None else made.sample
         counts[made.problem_id] += 1
+        if sample not in samples.get(made.problem_id, ()):
+            continue
         reply = _reply(protocol, made, sample, thinking)
-        if sample in names[made.problem_id]:
-            raise DataError(f"{path}: sample {sample} of {made.problem_id!r} is there twice")
         names[made.problem_id][sample] = reply.key
         if reply.key not in store.facts:
             store.add(reply)

@@ -92,28 +92,42 @@ def run(
     """Answer, judge and score every benchmark; k None: each benchmark's own, or for generations made
     elsewhere as many as its first question has."""
     name = source.protocol.model if isinstance(source, Asked) else source.path.name
+    ready = [_ready(loaded, benchmarks, source, k) for loaded in benchmarks]  # before a folder is made
     found = []
-    for loaded in benchmarks:
+    for loaded, samples in zip(benchmarks, ready, strict=True):
         progress.say(f"{loaded.title}: {loaded.about}")
         with Judge(judges, mode or loaded.mode) as judge:
-            facts, samples = _facts(loaded, source, folder, k, judge, progress)
-        found.append(scores.score(loaded, facts, samples))
+            facts, number = _facts(loaded, source, folder, k, judge, progress, samples)
+        found.append(scores.score(loaded, facts, number))
         scores.write(folder, found[-1:], name)
         curves = {s.title: s.pass_at_k for s in scores.read(folder)}
         write_atomic(folder / "pass_at_k.svg", pass_at_k(curves, f"pass@k of {name}, %").encode())
     return found
 
 
+Samples = dict[str, list[int]]  # of a file of generations, to be graded
+
+
+def _ready(loaded: Loaded, all_of: Sequence[Loaded], source: Asked | Made, k: int | None) -> Samples:
+    """What is to be graded of a file. DataError, SamplingError: what was asked for cannot be done."""
+    if isinstance(source, Asked):
+        collect.prompts_of(source.policy, loaded.problems, source.protocol.budget)
+        return {}
+    others = {problem.id for other in all_of for problem in other.problems}
+    return collect.counted(source.path, loaded.problems, k, others)
+
+
 def _facts(
-    loaded: Loaded, source: Asked | Made, folder: Path, k: int | None, judge: Judge, progress: Progress
-) -> tuple[collect.Facts, int]:
+    loaded: Loaded, source: Asked | Made, folder: Path, k: int | None, judge: Judge, progress: Progress,
+    graded: Samples,
+) -> tuple[collect.Facts, int]:  # fmt: skip
     """What is known of every sample, and how many samples a question should have."""
     suffix = "" if judge.mode == loaded.mode else f"-{judge.mode}"
     if isinstance(source, Made):
         protocol = Protocol(str(source.path), "file", weights="" if source.thinking else "no thinking")
         with Store(folder_of(folder, protocol), loaded.name, suffix) as store:
-            facts = collect.grade(source.path, judge, loaded.problems, store, source.thinking)
-        return facts, k or max(map(len, facts))
+            facts = collect.grade(source.path, judge, loaded.problems, store, source.thinking, graded)
+        return facts, max(map(len, facts))
     samples = k or loaded.k
     policy, sampler, protocol = source
     with Store(folder_of(folder, protocol), loaded.name, suffix) as store:

@@ -21,7 +21,8 @@ from acereason.evaluate.benchmarks.catalogue import Loaded
 from acereason.evaluate.benchmarks.collect import Facts, table
 from acereason.files import write_atomic
 
-Rows = list[list[bool | None]]
+Verdicts = list[bool | None]
+Rows = list[Verdicts]
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -181,8 +182,25 @@ def markdown(scores: Sequence[Score], model: str) -> str:
     return "\n".join([*lines, *(f"- {note}" for note in notes(scores)), ""])
 
 
+class Table(msgspec.Struct, frozen=True):
+    """One benchmark's verdicts by question. `name` is what two evaluations share it under."""
+
+    name: str
+    title: str
+    rows: dict[str, Verdicts]
+
+
+def of_score(score: Score) -> Table:
+    """The verdicts behind a score."""
+    rows: dict[str, Verdicts] = {
+        name: [c == "1" for c in row] for name, row in zip(score.ids, score.right, strict=True)
+    }
+    return Table(score.name, score.title, rows)
+
+
 class Compared(msgspec.Struct, frozen=True):
-    """after − before on one benchmark: mean, standard error and 95 % bootstrap interval, as shares."""
+    """after − before on the `n` questions in common: mean, standard error and 95 % bootstrap interval, as
+    shares. `left_out` questions were asked in one of the two only."""
 
     title: str
     n: int
@@ -192,23 +210,30 @@ class Compared(msgspec.Struct, frozen=True):
     se: float
     low: float
     high: float
+    left_out: int = 0
 
 
-def compare(before: Sequence[Score], after: Sequence[Score]) -> list[Compared]:
-    """The paired comparison of each benchmark that both have; DataError when there is none, or when its
-    questions differ."""
-    second = {s.name: s for s in after}
-    both = [(s, second[s.name]) for s in before if s.name in second]
+def compare(before: Sequence[Score | Table], after: Sequence[Score | Table]) -> list[Compared]:
+    """The paired comparison of each benchmark that both have; DataError when there is none, or when no
+    question is common."""
+    first, second = ([t if isinstance(t, Table) else of_score(t) for t in of] for of in (before, after))
+    named = {table.name: table for table in second}
+    both = [(table, named[table.name]) for table in first if table.name in named]
     if not both:
+        raise DataError(f"expected a benchmark in both, found {[t.name for t in first]} and {list(named)}")
+    return [_compared(*pair) for pair in both]
+
+
+def _compared(a: Table, b: Table) -> Compared:
+    common = [name for name in a.rows if name in b.rows]
+    if not common:
         raise DataError(
-            f"expected a benchmark in both folders, found {[s.name for s in before]} and {list(second)}"
+            f"{a.title}: expected questions in common, found none among {len(a.rows)} and {len(b.rows)}"
         )
-    return [_compared(a, b) for a, b in both]
-
-
-def _compared(a: Score, b: Score) -> Compared:
-    rows = [{i: [c == "1" for c in row] for i, row in zip(s.ids, s.right, strict=True)} for s in (a, b)]
-    found = estimates.paired_difference(*rows)
+    first, second = ([table.rows[name] for name in common] for table in (a, b))
+    found = estimates.paired_difference(first, second, allow_ragged=True)
+    shares = [estimates.average(rows, allow_ragged=True).mean for rows in (first, second)]
     return Compared(
-        a.title, found.n, a.mean, b.mean, found.mean, found.se, found.boot_low, found.boot_high
+        a.title, found.n, shares[0], shares[1], found.mean, found.se, found.boot_low, found.boot_high,
+        left_out=len(a.rows.keys() ^ b.rows.keys()),
     )  # fmt: skip
