@@ -33,7 +33,7 @@ def on_sigterm() -> Iterator[None]:
     try:
         yield
     except Preempted:
-        before = signal.SIG_IGN  # another rank was asked first; this one's own signal may come while it leaves
+        before = signal.SIG_IGN  # this rank's own signal may come while it leaves
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
