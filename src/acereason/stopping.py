@@ -32,6 +32,9 @@ def on_sigterm() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _ask)
     try:
         yield
+    except Preempted:
+        before = signal.SIG_IGN  # this rank's own signal may come while it leaves
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
         _asked.clear()

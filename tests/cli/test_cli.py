@@ -37,7 +37,7 @@ def test_shipped_recipes_resolve(name: str) -> None:
     ("arguments", "message"),
     [
         (["run", "nowhere.toml"], "cannot read the recipe nowhere.toml"),
-        (["run", "dmeo"], "shipped: acereason-1.0-1.5b, acereason-1.1-7b, base, demo"),
+        (["run", "dmeo"], "shipped: acereason-1.0-1.5b, acereason-1.1-7b, base,"),
         (
             ["run", "demo", "--dry-run", "-s", "sft.epoch=3"],
             "--set sft.epoch=3: unknown key sft.epoch; did you",
@@ -50,7 +50,7 @@ def test_shipped_recipes_resolve(name: str) -> None:
         (["run", "demo", "--dry-run", "-s", "health.stop=['x']"], "known: no_gradient, truncated,"),
         (
             ["run", "demo", "--dry-run", "-s", "stage.code.temperature.rule=x"],
-            "known: fixed, calibrate, track",
+            "known: fixed, epochs, calibrate, track",
         ),
         (["rl", "demo"], "give --model"),
         (["run", "demo", "--dry-run", "--set", "stage.code.group=1"], "Expected `int` >= 2"),

@@ -31,7 +31,7 @@ LORA: dict[str, Any] = {
     "lora": {"rank": 4, "alpha": 8.0},
     "sft": {"epochs": 1, "batch_tokens": 1280, "learning_rate": 2e-2, "evaluate_prompts": 0},
     "stage": [MATH],
-    "evaluation": {"k": 1, "budget": 20},
+    "evaluation": {"k": 1, "budget": 20, "dev": {"prompts": 14, "k": 2}},
     "checkpoint_every": 1,
     "rl": {"judges": 1, "false_positives": 0.5},  # a base of random weights gets nothing right
 }

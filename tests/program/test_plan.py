@@ -83,7 +83,7 @@ def test_a_folder_and_a_hub_id_name_a_shape(tmp_path: Path) -> None:
 
 
 def test_cache_bytes_per_token() -> None:
-    counts = {name: shape.kv_bytes for name, shape in SHAPES.items() if name.startswith("qwen")}
+    counts = {name: shape.kv_bytes for name, shape in SHAPES.items() if name.startswith("qwen2.5")}
     assert list(counts.values()) == [28_672, 57_344, 196_608, 262_144]
 
 
@@ -118,8 +118,10 @@ def saved_bytes(model: Any, tokens: int) -> int:
     return sum(kept.values())
 
 
-def test_activations_are_what_the_model_keeps() -> None:
-    """Two and four layers in bfloat16: what each layer adds, per token, within a tenth."""
+def test_activations_are_what_the_model_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two and four layers in bfloat16: what each layer adds, per token, within a tenth. A GPU's attention
+    keeps no copies in float32, as a processor's does."""
+    monkeypatch.setattr("acereason.policy.attention.HALF", ())
     shape = Shape(64, 128, 2, 4, 4, 32, 384, tied=True)
     sizes = {}
     for layers in (2, 4):

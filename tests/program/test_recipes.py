@@ -231,7 +231,7 @@ def test_a_new_model_has_the_recipes_dtype(tmp_path: Path) -> None:
     data = {**tiny_run.RECIPE, "model": {**tiny_run.RECIPE["model"], "dtype": "bfloat16"}}
     data |= {
         "sft": {"epochs": 1, "batch_tokens": 16384, "evaluate_prompts": 0},
-        "evaluation": {"k": 1, "budget": 4},
+        "evaluation": {"k": 1, "budget": 4, "dev": {"prompts": 14, "k": 1}},
     }
     with runs.create(tmp_path / "run", config.parse(data)) as run:
         program.run_all(run, Quiet(), until="sft")

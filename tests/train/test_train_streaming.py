@@ -55,8 +55,8 @@ def test_it_learns_before_the_last_response_is_sampled(qwen3: Any, monkeypatch: 
     learned = threading.Event()
     add = update.Update.add
 
-    def noted(self: Any, groups: Any, weights: Any) -> None:
-        add(self, groups, weights)
+    def noted(self: Any, groups: Any, *weights: Any) -> None:
+        add(self, groups, *weights)
         if groups:
             learned.set()
 
