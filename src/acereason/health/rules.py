@@ -133,7 +133,7 @@ def unjudged(stage: StageRows, limits: Health) -> Finding | None:
         begun,
         f"{now:.1%} of the responses could not be judged.",
         "They are neither right nor wrong and are not learned from; it is a fault of the machine.",
-        "Read the details of such responses; try `acereason verify --self-test`, fewer judges, more memory.",
+        "Read the `detail` of such responses: it names the fault. Fewer judges and more memory help most.",
         "outcomes",
     )
 
