@@ -195,6 +195,7 @@ def _phase(
     if name in summary.evaluated(shop.recipe):
         shop.sampler.update(shop.policy.model)
         _evaluate(shop, data.held_out, name, position.step)
+    if name in {*summary.evaluated(shop.recipe), *shop.recipe.asked_later}:
         _keep_model(shop, name)
     position.next_stage()
     if position.stage == 1:

@@ -61,6 +61,44 @@ class Recipe(Struct, frozen=True):
             )
         if soft := [s.name for s in self.stage if s.overlong == "soft"]:
             self._check_soft(soft)
+        for number, stage in enumerate(self.stage):
+            self._check_second(stage, names[number:])
+
+    def _check_second(self, stage: Stage, later: list[str]) -> None:
+        """That the stage's second model is there when it begins, and can say what it is asked."""
+        second = self.second_of(stage)
+        if second in later:
+            raise ValueError(
+                f"stage {stage.name}: its teacher or reference {second!r} is no earlier stage; earlier are "
+                f"{['sft', *(s.name for s in self.stage)][: -len(later)]}"
+            )
+        rule = stage.temperature
+        if (
+            second is not None
+            and second.startswith(("http://", "https://"))
+            and (rule.rule, rule.value) != ("fixed", 1)
+        ):
+            raise ValueError(
+                f"stage {stage.name}: a server tells log-probabilities of a prompt at T = 1 alone, so with "
+                f"{second} the temperature must be fixed at 1; give the model's folder in place of the URL"
+            )
+
+    def second_of(self, stage: Stage) -> str | None:
+        """The model beside the policy in a stage: its teacher, or its reference; an earlier stage's name, or
+        what a model is loaded by; None where there is none."""
+        if stage.kind == "distill":
+            return stage.teacher
+        if not self.rl.kl.coefficient:
+            return None
+        before = ["sft", *(s.name for s in self.stage)]
+        named = self.rl.kl.reference
+        return before[before.index(stage.name) - 1] if named == "start" else named
+
+    @property
+    def asked_later(self) -> set[str]:
+        """The stages whose models later stages need."""
+        seconds = {self.second_of(s) for s in self.stage}
+        return {name for name in ("sft", *(s.name for s in self.stage)) if name in seconds}
 
     def _check_soft(self, stages: list[str]) -> None:
         if self.rl.advantage == "max_rl":

@@ -9,6 +9,22 @@ from msgspec import Meta
 from acereason.config.struct import Positive, Rate, Share, Struct
 
 
+class Kl(Struct, frozen=True):
+    """KL to a `reference` in the loss, times `coefficient` (0: none, as in the recipe); `form`:
+    `train.ratios.kl_loss`. The reference is the model that the stage starts from ("start"), or one by its
+    folder, hub id, or server's URL."""
+
+    coefficient: Annotated[float, Meta(ge=0)] = 0.0
+    form: Literal["k1", "k2", "k3"] = "k3"
+    reference: str = "start"
+
+    def __post_init__(self) -> None:
+        if not self.coefficient and self.reference != "start":
+            raise ValueError(
+                "rl.kl.reference needs an rl.kl.coefficient above 0, e.g. 1e-3; at 0 nothing is asked"
+            )
+
+
 class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
     its group's mean and standard deviation (unpublished; ours). `unjudged`: a response that could not be
@@ -29,6 +45,7 @@ class Rl(Struct, frozen=True):
     updates: Positive = 1
     ratio: Literal["clip", "cispo", "gspo"] = "clip"
     clip: tuple[Rate, Rate] = (0.2, 0.2)
+    kl: Kl = Kl()
     sequence_mask: Literal["none", "geometric", "icepop"] = "none"
     mask_bounds: tuple[Rate, Rate] = (0.5, 2.0)
     betas: tuple[float, float] = (0.9, 0.95)

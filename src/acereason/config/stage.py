@@ -116,12 +116,19 @@ class Stage(Struct, frozen=True):
 
     `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate
     rises over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
-    `Dev`); with `keep = "best"` the stage ends with the weights that did best there."""
+    `Dev`); with `keep = "best"` the stage ends with the weights that did best there.
+
+    `kind = "distill"` learns from a `teacher` in the place of the judge, on what the policy itself samples:
+    each token is pulled by log π_teacher - log π. The teacher is an earlier stage by its name ("sft": the
+    first), or another model with the same tokens by its folder, hub id, or server's URL. Truncated responses
+    teach as well as others; `overlong = "mask"` leaves them out. Rewards are still judged, and only told."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
     domain: str
     budget: Positive
     steps: Positive
+    kind: Literal["reinforce", "distill"] = "reinforce"
+    teacher: str | None = None
     group: Group | Annotated[tuple[Group, ...], Meta(min_length=1)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
@@ -141,6 +148,21 @@ class Stage(Struct, frozen=True):
             raise ValueError(
                 f"stage {self.name}: overlong = 'soft' and an overlong_buffer of 1 to {self.budget} tokens "
                 "(the budget) belong together"
+            )
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        if (self.kind == "distill") != (self.teacher is not None):
+            raise ValueError(f"stage {self.name}: kind = 'distill' and a teacher belong together")
+        if self.kind == "distill" and self.overlong == "soft":
+            raise ValueError(
+                f"stage {self.name}: overlong = 'soft' changes rewards, and a distillation looks at none; "
+                "take 'mask' or 'zero'"
+            )
+        if self.kind == "distill" and self.filter.refill:
+            raise ValueError(
+                f"stage {self.name}: filter.refill asks on until rewards differ, and a distillation learns "
+                "from every group; leave it out"
             )
 
     @property

@@ -7,6 +7,7 @@ Learning, N ranks, FSDP2 as in `train.parallel`, P parameters:
     gradients    of the layer or root that is being reduced: bfloat16, and float32 for the sum; and the
                  head's, which is reduced last
     head         one chunk of logits with what is made of it, or the head's float32 gradient
+    second       2 Q / N + its two gathered layers: a teacher's or reference's Q parameters in bfloat16
     activations  per token and layer 16 E + 4 Q + 4 K + 8 I bytes (E hidden, Q and K query and key-value
                  width, I intermediate): two norms with their float32 input, q, k, v, attention, and the
                  gated MLP; with checkpointing 2 E, and one layer in full
@@ -63,30 +64,41 @@ def per_token(shape: Shape, checkpointing: bool) -> float:
     return layers + _backward(shape) + outside
 
 
-def learning(shape: Shape, machine: Machine, tokens: int, checkpointing: bool) -> dict[str, float]:
-    """What learning takes with micro-batches of so many tokens."""
+def second(shape: Shape, machine: Machine) -> float:
+    """Bytes of a second model of that shape, which only tells log-probabilities."""
+    gathered = 0.0 if machine.gpus == 1 else 2.0 * (2 * shape.layer + shape.root)
+    return 2.0 * shape.parameters / machine.gpus + gathered
+
+
+def learning(
+    shape: Shape, machine: Machine, tokens: int, checkpointing: bool, beside: Shape | None = None
+) -> dict[str, float]:
+    """What learning takes with micro-batches of so many tokens, and a second model where there is one."""
     alone = machine.gpus == 1
     layer_gradients = 6.0 * shape.layer + 2.0 * shape.embedding
     root_gradients = 2.0 * shape.root + 4.0 * shape.root
+    other = {} if beside is None else {"second": second(beside, machine)}
     return {
         "states": 16.0 * shape.parameters / machine.gpus,
         "gathered": 2.0 * (shape.parameters if alone else 2 * shape.layer + shape.root),
         "gradients": max(layer_gradients, root_gradients),
         "head": max(4.0 * shape.embedding, 2.5 * 4 * CHUNK),
         "activations": tokens * per_token(shape, checkpointing),
+        **other,
         "other": OTHER + (0 if machine.separate else ASLEEP),
     }
 
 
-def fitting(shape: Shape, machine: Machine, checkpointing: bool) -> int:
+def fitting(shape: Shape, machine: Machine, checkpointing: bool, beside: Shape | None = None) -> int:
     """Most tokens of a micro-batch that fit, a multiple of 1,024; 0 when nothing does."""
-    room = machine.memory - sum(learning(shape, machine, 0, checkpointing).values())
+    room = machine.memory - sum(learning(shape, machine, 0, checkpointing, beside).values())
     return max(int(room / per_token(shape, checkpointing)) // STEP * STEP, 0)
 
 
-def sampling(shape: Shape, machine: Machine) -> dict[str, float]:
+def sampling(shape: Shape, machine: Machine, beside: Shape | None = None) -> dict[str, float]:
     """What a GPU that samples holds besides the cache."""
     trainer = 0.0 if machine.separate else 12.0 * shape.parameters / machine.gpus + OTHER
+    trainer += 0.0 if machine.separate or beside is None else 2.0 * beside.parameters / machine.gpus
     return {
         "trainer": trainer,
         "weights": 2.0 * shape.parameters / machine.tensor_parallel,
@@ -94,7 +106,7 @@ def sampling(shape: Shape, machine: Machine) -> dict[str, float]:
     }
 
 
-def cache_tokens(shape: Shape, machine: Machine) -> int:
+def cache_tokens(shape: Shape, machine: Machine, beside: Shape | None = None) -> int:
     """Tokens of all sequences in flight that one server's cache holds; 0 when its weights do not fit."""
-    room = machine.memory - sum(sampling(shape, machine).values())
+    room = machine.memory - sum(sampling(shape, machine, beside).values())
     return max(int(room * machine.tensor_parallel / shape.kv_bytes), 0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from acereason.config import Recipe, Stage
 from acereason.errors import ConfigError
-from acereason.plan import memory, times
+from acereason.plan import memory, shapes, times
 from acereason.plan.memory import GIB, Machine
 from acereason.plan.shapes import SHAPES, Shape
 from acereason.plan.times import Rates, Step
@@ -70,8 +70,9 @@ def plan(
     checkpointing = recipe.placement.checkpoint_activations
     tokens = [recipe.rl.micro_tokens, *map(longest, recipe.stage)]
     tokens += [recipe.sft.micro_tokens] if recipe.sft else []
+    other = beside(recipe, shape)
     problems = refusals(
-        shape, machine, checkpointing, max(tokens), max(map(longest, recipe.stage), default=0)
+        shape, machine, checkpointing, max(tokens), max(map(longest, recipe.stage), default=0), other
     )
     if problems:
         raise ConfigError("this cannot fit:\n" + "\n".join(problems))
@@ -92,46 +93,65 @@ def plan(
         shape,
         machine,
         checkpointing,
-        memory.learning(shape, machine, max(tokens), checkpointing),
-        memory.sampling(shape, machine),
-        memory.fitting(shape, machine, checkpointing),
-        memory.cache_tokens(shape, machine),
+        memory.learning(shape, machine, max(tokens), checkpointing, other),
+        memory.sampling(shape, machine, other),
+        memory.fitting(shape, machine, checkpointing, other),
+        memory.cache_tokens(shape, machine, other),
         sft,
         tuple(stages),
     )
 
 
-def refusals(shape: Shape, machine: Machine, checkpointing: bool, tokens: int, sequence: int) -> list[str]:
+def beside(recipe: Recipe, shape: Shape | None = None) -> Shape | None:
+    """The largest teacher or reference that lies beside the policy in some stage; one of the run's own stages
+    has the policy's `shape` (else the recipe's). None: there is none, or a server has it."""
+    names = {recipe.second_of(stage) for stage in recipe.stage} - {None}
+    local = [str(name) for name in names if not str(name).startswith(("http://", "https://"))]
+    own = {"sft", *(stage.name for stage in recipe.stage)}
+    found = [(shape or shapes.of(recipe.model)) if name in own else shapes.named(name) for name in local]
+    return max(found, key=lambda one: one.parameters, default=None)
+
+
+def refusals(
+    shape: Shape,
+    machine: Machine,
+    checkpointing: bool,
+    tokens: int,
+    sequence: int,
+    other: Shape | None = None,
+) -> list[str]:
     """What does not fit, each with the changes that would help. `tokens` of a micro-batch, `sequence` of a
-    response with its prompt."""
+    response with its prompt, `other` a second model's shape."""
     result = []
-    fits = memory.fitting(shape, machine, checkpointing)
+    fits = memory.fitting(shape, machine, checkpointing, other)
     if fits < tokens:
-        need = sum(memory.learning(shape, machine, tokens, checkpointing).values())
-        changes = _learning_changes(shape, machine, checkpointing, tokens, sequence)
+        need = sum(memory.learning(shape, machine, tokens, checkpointing, other).values())
+        changes = _learning_changes(shape, machine, checkpointing, tokens, sequence, other)
         result.append(
             f"learning: micro-batches of {tokens:,} tokens take {need / GIB:,.0f} GiB of a GPU's "
             f"{machine.memory / GIB:,.0f}. {changes}"
         )
-    room = memory.cache_tokens(shape, machine)
+    room = memory.cache_tokens(shape, machine, other)
     if room < sequence:
-        held = sum(memory.sampling(shape, machine).values())
+        held = sum(memory.sampling(shape, machine, other).values())
         result.append(
             f"sampling: weights and what shares the GPU take {held / GIB:,.0f} GiB of its "
             f"{machine.memory / GIB:,.0f}, which leaves a cache of {room:,} tokens, and one response takes "
-            f"{sequence:,}. {_sampling_changes(shape, machine, sequence)}"
+            f"{sequence:,}. {_sampling_changes(shape, machine, sequence, other)}"
         )
     return result
 
 
-def _learning_changes(shape: Shape, machine: Machine, checkpointing: bool, tokens: int, sequence: int) -> str:
+def _learning_changes(
+    shape: Shape, machine: Machine, checkpointing: bool, tokens: int, sequence: int, other: Shape | None
+) -> str:
     changes = []
-    fits = memory.fitting(shape, machine, checkpointing)
+    fits = memory.fitting(shape, machine, checkpointing, other)
     if sequence <= fits:
         changes.append(f"rl.micro_tokens and sft.micro_tokens of at most {fits}")
-    if not checkpointing and memory.fitting(shape, machine, True) >= tokens:
+    if not checkpointing and memory.fitting(shape, machine, True, other) >= tokens:
         changes.append("placement.checkpoint_activations = true")
-    gpus = least_gpus(shape, machine, True, tokens)
+    gpus = least_gpus(shape, machine, True, tokens, other)
     if gpus is not None and gpus > machine.gpus:
         changes.append(f"--gpus {gpus}{'' if checkpointing else ' with checkpointing'}")
     if not changes:
@@ -139,23 +159,25 @@ def _learning_changes(shape: Shape, machine: Machine, checkpointing: bool, token
     return f"Change: {', or '.join(changes)}"
 
 
-def _sampling_changes(shape: Shape, machine: Machine, sequence: int) -> str:
+def _sampling_changes(shape: Shape, machine: Machine, sequence: int, other: Shape | None) -> str:
     changes = []
     for width in (2, 4, 8):
         wider = replace(machine, tensor_parallel=width)
-        if width > machine.tensor_parallel and memory.cache_tokens(shape, wider) >= sequence:
+        if width > machine.tensor_parallel and memory.cache_tokens(shape, wider, other) >= sequence:
             changes.append(f"--tensor-parallel {width}")
             break
     apart = replace(machine, separate=machine.gpus)
-    if not machine.separate and memory.cache_tokens(shape, apart) >= sequence:
+    if not machine.separate and memory.cache_tokens(shape, apart, other) >= sequence:
         changes.append(f"--separate {machine.gpus}")
     return f"Change: {', or '.join(changes or ['more GPUs, or GPUs with more memory'])}"
 
 
-def least_gpus(shape: Shape, machine: Machine, checkpointing: bool, tokens: int) -> int | None:
+def least_gpus(
+    shape: Shape, machine: Machine, checkpointing: bool, tokens: int, other: Shape | None = None
+) -> int | None:
     """The least power of two of such GPUs that can learn micro-batches of so many tokens, if 1,024 can."""
     for power in range(11):
-        if memory.fitting(shape, replace(machine, gpus=1 << power), checkpointing) >= tokens:
+        if memory.fitting(shape, replace(machine, gpus=1 << power), checkpointing, other) >= tokens:
             return 1 << power
     return None
 

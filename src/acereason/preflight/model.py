@@ -8,19 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from acereason import weights
-from acereason.config import Recipe
+from acereason.config import Recipe, stage_names
 from acereason.curate.fit import Length
 from acereason.errors import AceReasonError
 from acereason.preflight.finding import Finding
+from acereason.preflight.machine import unreachable
 
 WEIGHTS = ("*.safetensors",)
 
 
 def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """The folder with its config and weights; or a hub id that is downloaded when the run begins."""
-    path = recipe.model.path
-    if path is None:
-        return
+    if recipe.model.path is not None:
+        yield from _there(recipe.model.path)
+        if (config := of_folder(recipe)) is not None:
+            yield Finding(
+                "note", "model", f"{recipe.model.path}: {config.model_type}, context {context(recipe):,}"
+            )
+
+
+def second(recipe: Recipe, _: Path) -> Iterator[Finding]:
+    """The teachers and references of the stages, where they are none of the run's own models."""
+    names = {recipe.second_of(stage) for stage in recipe.stage} - {None, *stage_names(recipe)}
+    for path in sorted(str(name) for name in names):
+        if not path.startswith(("http://", "https://")):
+            yield from _there(path)
+        elif reason := unreachable(path):
+            yield Finding("error", "second model", f"{path} does not answer: {reason}")
+
+
+def _there(path: str) -> Iterator[Finding]:
     if weights.name_of(path) is not None or Path(path).expanduser().suffix == ".gguf":
         yield from _made(path)
         return
@@ -35,8 +52,6 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         yield Finding(
             "error", "model", f"{path} holds no *.safetensors; convert the weights, or fetch them whole"
         )
-    if (config := of_folder(recipe)) is not None:
-        yield Finding("note", "model", f"{path}: {config.model_type}, context {context(recipe):,}")
 
 
 def _made(path: str) -> Iterator[Finding]:

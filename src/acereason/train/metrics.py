@@ -140,6 +140,7 @@ def learning(learned: Learned, learning_rate: float) -> dict[str, Any]:
             "max": learned.max_difference,
             "k3": learned.k3,
         },
+        "kl": learned.kl,
     }
 
 

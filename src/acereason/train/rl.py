@@ -2,7 +2,8 @@
 
     take prompts ─▶ ask each G times ─▶ judge ─▶ one optimiser step ─▶ publish weights ─▶ ask again
 
-GRPO with exactly one update per batch and no KL: no reference model, no ratio, no clip. A stage first
+GRPO with exactly one update per batch and no KL: no reference model, no ratio, no clip; what later recipes
+add is named in the recipe and stands in `train.loss`. A stage first
 measures which temperature to ask at, and which of its prompts are worth asking at that temperature; both, and
 the order of prompts, are part of the position that a checkpoint keeps. Every rank asks, judges and learns its
 own share of the prompts, and all compute the same position from the merged numbers.
@@ -22,11 +23,12 @@ from acereason.problems import Problem
 from acereason.sample import temperature
 from acereason.sample.ask import How, ask
 from acereason.sample.rules import Moment, Rule, rule_of
-from acereason.train import metrics, stages
+from acereason.train import metrics, second, stages
 from acereason.train.checkpoint import Position, Saver
 from acereason.train.dev import Dev
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.optimizers import Optimizers, set_rates
+from acereason.train.second import Besides, Scorer
 from acereason.train.stages import PoolState, PromptPool, StageState
 from acereason.train.streaming import StepResult, ask_and_learn
 from acereason.train.update import Learned
@@ -44,6 +46,7 @@ class Training:
     optimizer: Optimizers
     position: Position
     state: StageState  # the position's
+    second: Scorer | None = None  # a teacher, or a reference
 
 
 def train_stage(
@@ -67,7 +70,7 @@ def train_stage(
     state = position.state
     pool = PromptPool(problems, state.pool, stage.name, shop.recipe.seed, stage.filter)
     rule = rule_of(stage.temperature, state.temperature)
-    training = Training(shop, stage, pool, rule, optimizer, position, state)
+    training = Training(shop, stage, pool, rule, optimizer, position, state, second.of_stage(shop, stage))
     reason = stages.finished(stage.stop, state.history, state.dev)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
@@ -162,6 +165,7 @@ def _step(training: Training) -> dict[str, Any]:
     )
     set_rates(training.optimizer, [rate])
     prompts, coefficient = _take(training), rule.coefficient(now)
+    besides = Besides(coefficient, training.second, stage.kind == "distill")
     result = ask_and_learn(
         shop.policy,
         shop.sampler,
@@ -171,7 +175,7 @@ def _step(training: Training) -> dict[str, Any]:
         training.optimizer,
         stage,
         shop.recipe.rl,
-        coefficient,
+        besides,
         pool.more,
     )
     learned = time.perf_counter()

@@ -27,6 +27,7 @@ from acereason.sample.protocol import Sampler
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
 from acereason.train.objective import Weights
 from acereason.train.optimizers import Optimizers
+from acereason.train.second import NOTHING, Besides
 from acereason.train.update import Learned, Update, denominator, learn, weigh
 
 More = Callable[[int, Container[str]], Sequence[Problem]]  # up to so many, none of the ids asked
@@ -59,17 +60,17 @@ def ask_and_learn(
     optimizer: Optimizers,
     stage: Stage,
     settings: Rl,
-    entropy: float = 0.0,
+    besides: Besides = NOTHING,
     more: More = nothing_more,
 ) -> StepResult:
     """Ask this rank's share of the problems, judge, and take one optimiser step. Collective.
 
-    `entropy` is the coefficient of an entropy bonus; `more` gives the further problems that a stage with
+    `besides`: see `update`; `more` gives the further problems that a stage with
     `filter.refill` asks until as many as the given ones have a gradient."""
     own = ranks.share(problems)
-    if settings.overlap and sampler.remote and settings.updates == 1 and not stage.filter.refill:
+    if sampler.remote and overlaps(stage, settings, besides):
         asking = Asking(policy, sampler, judge, own, how)
-        return _learn_meanwhile(policy, asking, optimizer, stage, settings, entropy)
+        return _learn_meanwhile(policy, asking, optimizer, stage, settings, besides)
 
     def asked(part: Sequence[Problem]) -> Batch:
         with enough_for("sampling", SAMPLING):
@@ -79,8 +80,15 @@ def ask_and_learn(
     begun = time.perf_counter()
     weights = weigh(batch.groups, stage, settings)
     with enough_for("learning", LEARNING):
-        learned, final = learn(policy, batch.groups, weights, optimizer, settings, entropy)
+        learned, final = learn(policy, batch.groups, weights, optimizer, settings, besides)
     return StepResult(batch, weights.advantages, final, learned, time.perf_counter() - begun, 0.0)
+
+
+def overlaps(stage: Stage, settings: Rl, besides: Besides) -> bool:
+    """Whether groups can be learned from before the whole batch is known. KL to a reference cannot where
+    rewards are divided by the batch's deviation at the end, and it is not."""
+    apart = besides.second is not None and settings.advantage == "batch"
+    return settings.overlap and settings.updates == 1 and not stage.filter.refill and not apart
 
 
 def _refilled(
@@ -111,10 +119,10 @@ def _refilled(
 
 
 def _learn_meanwhile(
-    policy: Policy, asking: Asking, optimizer: Optimizers, stage: Stage, settings: Rl, entropy: float
+    policy: Policy, asking: Asking, optimizer: Optimizers, stage: Stage, settings: Rl, besides: Besides
 ) -> StepResult:
     """Accumulate what is judged, in rounds that all ranks take part in, until every rank has everything."""
-    update, order, parts = Update(policy, settings, entropy), [], []
+    update, order, parts = Update(policy, settings, besides), [], []
     overlap = after = 0.0
     left = True
     while left:
@@ -123,7 +131,7 @@ def _learn_meanwhile(
         parts.append(weigh(groups, stage, settings))
         order += [group[0].problem.id for group in groups]
         with enough_for("learning", LEARNING):
-            update.add(groups, parts[-1].pulls, parts[-1].advantages)
+            update.add(groups, parts[-1].pulls, parts[-1].shares)
         exposed = asking.judging_since(begun)
         after, overlap = after + exposed, overlap + time.perf_counter() - begun - exposed
         left = bool(ranks.largest(torch.tensor(int(not asking.over))))

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,11 @@ from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
-from acereason.train import objective, optimizers, ratios, rewards
+from acereason.train import objective, optimizers, rewards
+from acereason.train.loss import Tokens, loss_of
 from acereason.train.objective import Rollouts, Weights
 from acereason.train.parallel import is_filler, micro_batches, reduce_gradients
+from acereason.train.second import NOTHING, Besides, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Learned:
     """What one optimiser step did, over all ranks. `gradient_norm` is None when nothing moved: there was
     nothing to learn (`learned_tokens` 0) or the gradient was not finite. The differences are of
     log-probabilities, trainer minus sampler, on learned tokens; `k3` = mean(exp(d) - 1 - d) estimates their
-    KL divergence."""
+    KL divergence. `kl`: mean of log π - log π_second on these tokens, where there is a second model."""
 
     loss: float
     gradient_norm: float | None
@@ -48,6 +51,7 @@ class Learned:
     mean_difference: float
     max_difference: float
     k3: float
+    kl: float | None = None
 
 
 def rollouts(groups: Groups) -> Rollouts:
@@ -66,6 +70,8 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
     """How hard each response of these groups pulls."""
     if not groups:
         return Weights.none()
+    if stage.kind == "distill":
+        return objective.alike(rollouts(groups), stage.overlong, settings.normalisation, stage.budget)
     return objective.weigh(
         shaped(rollouts(groups), stage, settings),
         stage.overlong,
@@ -94,33 +100,43 @@ def denominator(weights: Weights) -> float:
     return objective.denominator(sizes, squares)
 
 
+def tokens_in(weights: Weights) -> float:
+    """The same for the shares, which know no standard deviation of rewards. Collective."""
+    return objective.denominator(ranks.total(weights.sizes.sum()), torch.ones(2))
+
+
 class Update:
     """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
 
-    def __init__(self, policy: Policy, settings: Rl, entropy: float = 0.0) -> None:
-        self._policy, self._settings, self._entropy = policy, settings, entropy
-        self._sums = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, Σ k3, tokens
+    def __init__(self, policy: Policy, settings: Rl, besides: Besides = NOTHING) -> None:
+        self._policy, self._settings, self._besides = policy, settings, besides
+        self._sums = torch.zeros(5, dtype=torch.float64)  # loss, Σ d, Σ k3, Σ of kl, tokens
         self._largest = torch.zeros((), dtype=torch.float64)
 
-    def add(self, groups: Groups, weights: Tensor, advantages: Tensor) -> None:
-        """Accumulate the gradient of -Σ weight log π over the responses; `weights` and the advantages in them
-        [P, G]. An entropy bonus is that of the responses learned from, each token weighed as one of
-        advantage 1."""
-        shares = torch.where(weights != 0, weights / advantages, 0.0).flatten() * self._entropy
+    def add(self, groups: Groups, weights: Tensor, shares: Tensor) -> None:
+        """Accumulate the gradient of -Σ weight log π over the responses, and of what is `besides`; `weights`
+        and `shares` [P, G] as in `Weights`. An entropy bonus is that of the responses learned from; KL to a
+        reference is taken on all that have a share."""
         answers = [a for g in groups for a in g]
+        weight, share = weights.flatten(), shares.flatten()
+        learned = weight != 0
+        if self._besides.second is not None:
+            learned = learned | (share != 0)
         examples = [
             Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
-            for i, weight in enumerate(weights.flatten().tolist())
-            if weight != 0.0
+            for i in learned.nonzero().flatten().tolist()
         ]
+        batch = _Batch(answers, weight, share, _temperatures(answers), {})
+        if self._besides.second is not None:
+            batch = batch._replace(second=self._besides.second.score(examples, batch.temperatures))
         for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
-            self._pass(pack, answers, weights.flatten(), shares)
+            self._pass(pack, batch)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
         """Multiply the gradient by `scale`, clip it, and take the step.
 
         Raises TrainingError, with nothing moved, when sampler and trainer differ by more than rl.max_k3."""
-        loss, difference, k3, tokens = ranks.total(self._sums).tolist()
+        loss, difference, k3, kl, tokens = ranks.total(self._sums).tolist()
         largest, count = float(ranks.largest(self._largest)), max(tokens, 1.0)
         self._check(k3 / count, difference / count, largest)
         norm = None
@@ -128,7 +144,8 @@ class Update:
             reduce_gradients(self._policy.model)
             optimizers.scale(self._policy.model, scale)
             norm = optimizers.step(self._policy.model, optimizer, self._settings.clip_gradient)
-        return Learned(loss * scale, norm, int(tokens), difference / count, largest, k3 / count)
+        told = (difference / count, largest, k3 / count, kl / count if self._besides.second else None)
+        return Learned(loss * scale, norm, int(tokens), *told)
 
     def _check(self, k3: float, mean: float, largest: float) -> None:
         most = self._settings.max_k3
@@ -140,36 +157,38 @@ class Update:
                 "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
-    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor, shares: Tensor) -> None:
+    def _pass(self, pack: Pack, batch: _Batch) -> None:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
             (0.0 * logprob.sum()).backward()  # type: ignore[no-untyped-call]
             return
-        every = [a.completion.request.temperature for a in answers]
-        temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
-        sampled = _per_token(pack, [a.completion.logprobs for a in answers])
-        logprob, entropy = logprobs(self._policy.model, pack, temperatures)
-        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype), pack.owners)
-        if self._entropy:
-            bonus = shares[pack.owners].to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
-            loss = loss + objective.policy_loss(logprob, bonus)
+        sampled = _per_token(pack, [a.completion.logprobs for a in batch.answers])
+        logprob, entropy = logprobs(self._policy.model, pack, batch.temperatures[pack.owners])
+        tokens = Tokens(logprob, entropy, sampled, _second(pack, batch), pack.owners)
+        weight, share = (w[pack.owners].to(logprob.dtype) for w in (batch.weights, batch.shares))
+        loss = loss_of(tokens, weight, share, self._settings, self._besides)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
-        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
+        kl = d.new_zeros(()) if tokens.second is None else (logprob.detach() - tokens.second).double().sum()
+        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), kl, d.new_tensor(len(d))]
         self._sums += torch.stack(part)
         self._largest = torch.maximum(self._largest, d.abs().max())
 
-    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor, owners: Tensor) -> Tensor:
-        settings = self._settings
-        mask = settings.sequence_mask
-        if mask != "none":
-            weight = weight * ratios.masked(mask, logprob, sampled, owners, settings.mask_bounds)
-        if settings.updates > 1:
-            return ratios.off_policy_loss(settings.ratio, logprob, sampled, weight, settings.clip, owners)
-        if settings.importance_cap is not None:
-            weight = weight * ratios.importance(logprob, sampled, settings.importance_cap)
-        return objective.policy_loss(logprob, weight)
+
+class _Batch(NamedTuple):
+    """Answers with what the objective says of each: [A] weights, shares and temperatures; log-probabilities
+    of a second model by place, where there is one."""
+
+    answers: Sequence[Answer]
+    weights: Tensor
+    shares: Tensor
+    temperatures: Tensor
+    second: Scores
+
+
+def _temperatures(answers: Sequence[Answer]) -> Tensor:
+    return torch.tensor([a.completion.request.temperature for a in answers], dtype=torch.float64)
 
 
 def learn(
@@ -178,15 +197,15 @@ def learn(
     weights: Weights,
     optimizer: optimizers.Optimizers,
     settings: Rl,
-    entropy: float = 0.0,
+    besides: Besides = NOTHING,
 ) -> tuple[Learned, Tensor]:
     """One optimiser step on a whole batch of groups, or `updates` of them on its parts, off-policy. Returns
     what was learned and the weights [P, G] that it was learned with. Collective."""
     results, final = [], torch.zeros_like(weights.pulls)
     for part in _parts(len(groups), settings.updates):
         final[part] = weights.pulls[part] / denominator(weights.of(part))
-        update = Update(policy, settings, entropy)
-        update.add(groups[part], final[part], weights.advantages[part])
+        update = Update(policy, settings, besides)
+        update.add(groups[part], final[part], weights.shares[part] / tokens_in(weights.of(part)))
         results.append(update.finish(optimizer))
     return _together(results), final
 
@@ -210,10 +229,19 @@ def _together(results: Sequence[Learned]) -> Learned:
         sum(r.mean_difference * r.learned_tokens for r in results) / max(tokens, 1),
         max(r.max_difference for r in results),
         sum(r.k3 * r.learned_tokens for r in results) / max(tokens, 1),
+        None
+        if results[0].kl is None
+        else sum((r.kl or 0) * r.learned_tokens for r in results) / max(tokens, 1),
     )
 
 
-def _per_token(pack: Pack, values: Sequence[npt.NDArray[np.float32]]) -> Tensor:
+def _second(pack: Pack, batch: _Batch) -> Tensor | None:
+    if not batch.second:
+        return None
+    return _per_token(pack, batch.second)
+
+
+def _per_token(pack: Pack, values: Sequence[npt.NDArray[np.float32]] | Scores) -> Tensor:
     """Per-response arrays laid out as the pack's targets are: an owner's tokens stand together, in order."""
     owners = list(dict.fromkeys(pack.owners.tolist()))
     return torch.from_numpy(np.concatenate([values[i] for i in owners]))
