@@ -25,9 +25,9 @@ from acereason.card import OWN, Exported, card
 from acereason.curate import tasks
 from acereason.errors import RunError
 from acereason.evaluate import summary
-from acereason.files import read_jsonl
+from acereason.files import file_hash, read_jsonl
 from acereason.problems import Problem
-from acereason.runs import disk_errors, file_hash, read_metrics
+from acereason.runs import disk_errors, read_metrics
 
 SOME = 1000  # problems among which the card's example is looked for
 EXAMPLE = Problem("example", "math", "What is the sum of the whole numbers from 1 to 10?")

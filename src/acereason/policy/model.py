@@ -21,6 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers import logging as transformers_logging
 
 from acereason import ranks, weights
+from acereason.convert import converted, is_gguf
 from acereason.errors import CheckpointError
 from acereason.policy import attention, compiled_pass, hub, lora, proof, shards
 from acereason.policy.head import tempered_logprobs
@@ -116,18 +117,7 @@ def located(path: str | Path) -> str | Path:
     if not is_gguf(path):
         hub.check(path)
         return path
-    from acereason.convert import converted  # late: it reads with this module's own parts
-
     return converted(path)
-
-
-def is_gguf(path: str | Path) -> bool:
-    """Whether a path is a GGUF file, by its first bytes."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return opened.read(4) == b"GGUF"
 
 
 def _folder(path: str | Path) -> Path:

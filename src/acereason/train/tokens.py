@@ -30,8 +30,8 @@ from acereason.config import Sft
 from acereason.curate import tasks
 from acereason.draws import draw_seed
 from acereason.errors import DataError, RunError, TrainingError
-from acereason.files import sync, write_atomic
-from acereason.manifest import file_hash, read_json
+from acereason.files import file_hash, sync, write_atomic
+from acereason.manifest import read_json
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response
