@@ -1,25 +1,80 @@
-"""Sampling from servers: what is sent, faults, what ends early, sleep."""
+"""Sampling from servers: what is sent, faults, publishing, the canary, servers that come back."""
 
 from __future__ import annotations
 
+import resource
+import threading
 import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
+from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
-from acereason.sample.protocol import Request
-from acereason.sample.servers.vllm import payload, raw_ratio
-from acereason.sample.servers.vllm_worker import refresh_tied
-from fake_vllm import FakeVllm, tiny_policy
-from served import REQUESTS, Open, answers, assert_ours, warm
+from acereason.sample.protocol import Completion, Request
+from acereason.sample.servers import canary
+from acereason.sample.servers.server import ServerSampler
+from fake_vllm import FakeVllm, shake, tiny_policy
 
 pytest.importorskip("httpx2")
+POLICY = tiny_policy()
+REQUESTS = [Request([5, 6, 7 + i % 4], 12, 0.9, 1000 + i, key=i) for i in range(24)]
+Open = Callable[..., ServerSampler]
+
+
+@pytest.fixture
+def policy() -> Policy:
+    """Weights of its own for every test."""
+    return tiny_policy()
+
+
+@pytest.fixture
+def fakes() -> Iterator[Callable[..., FakeVllm]]:
+    started: list[FakeVllm] = []
+
+    def start(policy: Policy = POLICY, port: int = 0) -> FakeVllm:
+        started.append(FakeVllm(policy, port))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.die()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    samplers: list[ServerSampler] = []
+
+    def open_(policy: Policy, *servers: FakeVllm, patience: float = 20.0, **changes: Any) -> ServerSampler:
+        urls = tuple(s.url for s in servers)
+        changes = {"folder": str(tmp_path / "weights"), "canary": 1e-4, "deadline": 60.0} | changes
+        samplers.append(ServerSampler(policy, Servers(urls, **changes), patience=patience))
+        return samplers[-1]
+
+    yield open_
+    for sampler in samplers:
+        sampler.close()
+
+
+def answers(sampler: ServerSampler, requests: list[Request] = REQUESTS) -> dict[Any, Completion]:
+    found = list(sampler.sample(requests))
+    assert sorted(c.request.key for c in found) == sorted(r.key for r in requests)
+    return {c.request.key: c for c in found}
+
+
+def assert_ours(policy: Policy, found: dict[Any, Completion]) -> None:
+    """The log-probabilities are those of the policy's present weights at the request's temperature."""
+    same = [c for c in found.values() if c.request.temperature == canary.TEMPERATURE]
+    d = canary.difference(same, canary.own_logprobs(policy, same))
+    assert d.largest < 1e-4
+
+
+def warm(requests: list[Request] = REQUESTS) -> list[Request]:
+    return [Request(r.prompt, r.budget, canary.TEMPERATURE, r.seed, key=r.key) for r in requests]
 
 
 def test_responses_of_the_published_weights(policy: Policy, fakes: Any, opened: Open) -> None:
@@ -35,22 +90,6 @@ def test_responses_of_the_published_weights(policy: Policy, fakes: Any, opened: 
     again = answers(sampler, warm())
     assert all((found[k].tokens == again[k].tokens).all() for k in found)
     assert set(server.used) == {"default", server.version}  # the checks at the start, then ours
-
-
-def test_every_parameter_is_sent() -> None:
-    body = payload("m", Request([1, 2], 9, 0.7, 2**64 - 1, 0.95), [2, 3])
-    wanted = {
-        "temperature": 0.7, "top_p": 0.95, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,
-        "presence_penalty": 0.0, "frequency_penalty": 0.0, "max_tokens": 9, "min_tokens": 0, "n": 1,
-        "stop": [], "stop_token_ids": [2, 3], "ignore_eos": True, "skip_special_tokens": False,
-        "return_token_ids": True, "prompt": [1, 2], "seed": 2**63 - 1, "logprobs": 0,
-    }  # fmt: skip
-    assert wanted.items() <= body.items()
-
-
-@given(st.integers(0, 2**64 - 1))
-def test_seeds_are_in_the_servers_range(seed: int) -> None:
-    assert 0 <= payload("m", Request([1], 1, 1.0, seed), [])["seed"] < 2**63
 
 
 @pytest.mark.parametrize("fault", ["429", "500", "503", "hang", "half", "abort", "fewer", "garbage", "close"])
@@ -146,6 +185,139 @@ def test_sampling_before_anything_was_published(policy: Policy, fakes: Any, open
         list(opened(policy, fakes()).sample(REQUESTS))
 
 
+def test_only_the_present_weights_are_kept(policy: Policy, fakes: Any, opened: Open, tmp_path: Path) -> None:
+    sampler = opened(policy, fakes())
+    (tmp_path / "weights" / "run-dead").mkdir(parents=True)  # a killed run's, its lock is free
+    (tmp_path / "weights" / "run-dead" / "lock").touch()
+    for _ in range(3):
+        shake(policy, 0.01)
+        sampler.update(policy.model)
+    assert len(list((tmp_path / "weights").rglob("w*/*.safetensors"))) == 1
+    sampler.close()
+    assert not list((tmp_path / "weights").glob("*"))
+
+
+def test_a_full_disk_while_publishing(policy: Policy, fakes: Any, opened: Open, tmp_path: Path) -> None:
+    server = fakes()
+    sampler = opened(policy, server)
+    sampler.update(policy.model)
+    version, before = server.version, answers(sampler)
+    shake(policy, 0.05)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(SamplingError, match=r"could not be written.*GiB free.*sampling.servers.folder"):
+            sampler.update(policy.model)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert server.version == version and len(list((tmp_path / "weights").rglob("w*/"))) == 1
+    found = answers(sampler)  # the weights before go on serving, whole
+    assert all((found[k].logprobs == before[k].logprobs).all() for k in found)
+    sampler.update(policy.model)
+    assert_ours(policy, answers(sampler, warm()))
+
+
+@pytest.mark.parametrize(("fault", "scale"), [("nothing", 0.02), ("nothing", 1e-4), ("head", 0.02)])
+def test_the_canary_finds_stale_weights(fault: str, scale: float, fakes: Any, opened: Open) -> None:
+    policy = tiny_policy(tie_word_embeddings=False)
+    good, stale = fakes(policy), fakes(policy)
+    sampler = opened(policy, good, stale, canary=0.02)
+    sampler.update(policy.model)
+    stale.loads = fault
+    shake(policy, scale)
+    with pytest.raises(SamplingError) as caught:
+        sampler.update(policy.model)
+    differences = sampler.differences
+    assert differences[good.url].mean < 1e-4 < 0.5 * differences[stale.url].mean
+    said = str(caught.value)
+    assert said.startswith("canary") and f"{stale.url}: mean {differences[stale.url].mean:.4g}" in said
+    assert ("Unchanged to the last bit" in said) == (fault == "nothing")
+
+
+def test_the_canary_passes_while_weights_stand_still(policy: Policy, fakes: Any, opened: Open) -> None:
+    sampler = opened(policy, fakes())
+    for _ in range(2):
+        sampler.update(policy.model)
+
+
+def test_a_server_that_cannot_load(policy: Policy, fakes: Any, opened: Open) -> None:
+    server = fakes()
+    sampler = opened(policy, server)
+    server.loads = "error"
+    with pytest.raises(SamplingError, match=rf"{server.url} could not load.*no such file"):
+        sampler.update(policy.model)
+
+
+def restart(fakes: Any, server: FakeVllm, base: Policy) -> FakeVllm:
+    server.die()
+    return fakes(base, server.server_address[1])  # type: ignore[no-any-return]
+
+
+def test_killed_and_restarted_with_other_weights(policy: Policy, fakes: Any, opened: Open) -> None:
+    """Its requests are asked elsewhere; it is given the present weights before it is asked again."""
+    base = tiny_policy()
+    shake(policy, 0.05)
+    first, second = fakes(base), fakes(base)
+    sampler = opened(policy, first, second, concurrency=3)
+    sampler.update(policy.model)
+    for server in (first, second):
+        server.plan = lambda body, attempt: "slow"
+    many = warm([Request([5, 6, 7], 8, 1.0, i, key=i) for i in range(150)])
+    found, reborn = {}, None
+    for c in sampler.sample(many):
+        found[c.request.key] = c
+        if len(found) == 10:
+            reborn = restart(fakes, second, base)
+        elif reborn is not None and len(reborn.used) > len(canary.QUESTIONS):
+            first.plan = lambda body, attempt: "good"  # it is back: no need to wait on
+    assert reborn is not None and len(found) == 150
+    assert_ours(policy, found)  # also when a request reached the new process before it was noticed
+    assert list(reborn.used).count(first.version) > len(canary.QUESTIONS)
+
+
+def test_restarted_between_two_calls(policy: Policy, fakes: Any, opened: Open) -> None:
+    base = tiny_policy()
+    shake(policy, 0.05)
+    server = fakes(base)
+    sampler = opened(policy, server)
+    sampler.update(policy.model)
+    reborn = restart(fakes, server, base)
+    assert_ours(policy, answers(sampler, warm()))
+    assert "default" not in reborn.used
+
+
+def test_a_restarted_server_that_stays_stale(policy: Policy, fakes: Any, opened: Open) -> None:
+    base = tiny_policy()
+    shake(policy, 0.05)
+    server = fakes(base)
+    sampler = opened(policy, server)
+    sampler.update(policy.model)
+    restart(fakes, server, base).loads = "nothing"
+    with pytest.raises(SamplingError, match=r"came back.*still differ"):
+        list(sampler.sample(REQUESTS))
+
+
+def test_all_servers_gone(policy: Policy, fakes: Any, opened: Open) -> None:
+    server = fakes()
+    sampler = opened(policy, server, patience=0.5)
+    sampler.update(policy.model)
+    server.plan = lambda body, attempt: "slow"
+    threading.Timer(0.1, server.die).start()
+    with pytest.raises(SamplingError, match=r"no server has answered for 0 s|no server has answered for 1 s"):
+        list(sampler.sample(REQUESTS * 10))
+
+
+def test_down_while_publishing_is_waited_for(policy: Policy, fakes: Any, opened: Open) -> None:
+    server = fakes()
+    sampler = opened(policy, server)
+    sampler.update(policy.model)
+    server.die()
+    shake(policy, 0.05)
+    threading.Timer(0.5, lambda: fakes(tiny_policy(), server.server_address[1])).start()
+    sampler.update(policy.model)
+    assert_ours(policy, answers(sampler, warm()))
+
+
 def test_closing_the_iterator_abandons_the_rest(policy: Policy, fakes: Any, opened: Open) -> None:
     server = fakes()
     sampler = opened(policy, server, concurrency=4)
@@ -186,32 +358,3 @@ def test_colocated_servers_sleep_but_while_they_are_used(policy: Policy, fakes: 
         elif route in ("/v1/completions", "/collective_rpc"):
             assert awake
     assert not awake and server.routes.count("/sleep") == 3
-
-
-@given(st.lists(st.floats(-6, 6), min_size=3, max_size=5), st.booleans())
-def test_raw_logprobs_are_told_by_two_temperatures(logits: list[float], raw: bool) -> None:
-    def scores(T: float) -> dict[str, float]:
-        z = np.array(logits) / T
-        return dict(zip("abcde", (z - np.log(np.exp(z).sum())).tolist(), strict=False))
-
-    found = raw_ratio(scores(1.0), scores(1.0 if raw else 0.5))
-    assert found in ((raw,) if max(logits) - min(logits) > 0.06 else (raw, None))
-
-
-def test_the_extension_processes_tied_layers_again() -> None:
-    """On stand-ins for vLLM's layers: those that share a weight, and no other."""
-    processed: list[str] = []
-
-    class Method:
-        def process_weights_after_loading(self, layer: Any) -> None:
-            processed.append(layer.name)
-
-    def layer(name: str, weight: torch.nn.Parameter | None) -> torch.nn.Module:
-        made = torch.nn.Module()
-        made.name, made.quant_method = name, Method()  # type: ignore[assignment]
-        made.weight = weight  # type: ignore[assignment]
-        return made
-
-    shared, own = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
-    layers = [layer("embed", shared), layer("linear", own), layer("none", None), layer("head", shared)]
-    assert refresh_tied(torch.nn.ModuleList(layers)) == 2 and processed == ["embed", "head"]

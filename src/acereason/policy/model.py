@@ -195,7 +195,7 @@ def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tu
         input_ids=laid.tokens[None],
         position_ids=laid.positions[None],
         use_cache=False,
-        **attention.layout(laid, compute_dtype(model)),
+        **attention.pack_keywords(laid, compute_dtype(model)),
     )
     hidden_ME = output.last_hidden_state[0, laid.predictors]
     targets = pack.targets.to(model.device)
