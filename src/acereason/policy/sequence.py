@@ -78,7 +78,7 @@ class Part:
             x = x.repeat_interleave(repeats(queries, x.shape[1], self.size), 1)
             _, heads, n, width = x.shape
             sent = x[0].reshape(self.size, heads // self.size, n, width)
-            got = _Exchange.apply(sent, self.group)  # [S (whose places), heads / S, n, D]
+            got = _exchange(sent, self.group)  # [S (whose places), heads / S, n, D]
             result.append(got.transpose(0, 1).reshape(1, heads // self.size, self.size * n, width))
         return result
 
@@ -86,12 +86,12 @@ class Part:
         """[1, N, heads / S, D] of this rank's heads -> [1, N / S, heads, D] of its places."""
         _, places, heads, width = x.shape
         sent = x[0].reshape(self.size, places // self.size, heads, width)
-        got = _Exchange.apply(sent, self.group)  # [S (whose heads), n, heads / S, D]
+        got = _exchange(sent, self.group)  # [S (whose heads), n, heads / S, D]
         return got.transpose(0, 1).reshape(1, places // self.size, self.size * heads, width)
 
     def whole(self, own: Tensor, chosen: Tensor, count: int) -> Tensor:
         """[count] from every rank's [m]; the gradient goes to each rank's own."""
-        result: Tensor = _Whole.apply(own, chosen, count, self.group)
+        result: Tensor = _Whole.apply(own, chosen, count, self.group)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -106,6 +106,11 @@ class _Exchange(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return _exchanged(gradients[0], ctx.group), None
+
+
+def _exchange(x: Tensor, group: Any) -> Tensor:
+    result: Tensor = _Exchange.apply(x, group)  # type: ignore[no-untyped-call]
+    return result
 
 
 def _exchanged(x: Tensor, group: Any) -> Tensor:
