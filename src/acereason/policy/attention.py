@@ -24,6 +24,7 @@ from transformers import AttentionInterface
 from acereason.errors import CheckpointError
 from acereason.policy.causal import LayerRule, attend
 from acereason.policy.packing import Block, Pack
+from acereason.policy.sequence import Part
 from acereason.policy.sharing import PromptGroup, Shared
 
 NAME = "acereason"
@@ -78,18 +79,22 @@ def packed_attention(
     pack_ends_device: Tensor | None = None,
     pack_groups: tuple[PromptGroup, ...] | None = None,
     pack_cache: Cache | None = None,
+    pack_part: Part | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """query [B, heads, N, D]; key, value [B, kv_heads, N, D] → [B, N, heads, D].
 
     Where sequences lie: `pack_blocks`; or `pack_ends` [S + 1] on CPU and on the device; or `pack_groups`,
     which share prompts; or in a `pack_cache`. Without them the batch is taken as plain sequences (causal, no
-    padding). On CPU scores are computed in float32 also for bfloat16."""
+    padding). With a `pack_part` the N places are this rank's slice of what these keywords tell of. On CPU
+    scores are computed in float32 also for bfloat16."""
     if named := [name for name in UNKNOWN if rest.get(name) is not None]:
         raise CheckpointError(
             f"{type(module).__name__} wants attention with {named[0]}, which packs cannot have"
         )
     rule, wanted = LayerRule(scaling, sliding_window, softcap), query.dtype
+    if pack_part is not None:
+        query, key, value = pack_part.to_heads(query, key, value)
     narrow = query.device.type == "cpu" and value.dtype in HALF
     if narrow or value.dtype != query.dtype:  # a rotation in float32 widens queries and keys alone
         query, key, value = query.float(), key.float(), value.float()
@@ -103,7 +108,8 @@ def packed_attention(
         out = torch.cat([_block(query, key, value, rule, block) for block in pack_blocks], 1)
     else:
         out = attend(query, key, value, rule).transpose(1, 2)
-    return out.to(wanted), None
+    out = out.to(wanted)
+    return out if pack_part is None else pack_part.to_places(out), None
 
 
 def _block(query: Tensor, key: Tensor, value: Tensor, rule: LayerRule, block: Block) -> Tensor:

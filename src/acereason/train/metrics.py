@@ -161,6 +161,12 @@ def times(result: StepResult, publish: float, write: float, total: float) -> dic
     }
 
 
+def publication(sampler: Any) -> dict[str, int]:
+    """{"published_bytes": …} where weights went to servers."""
+    size = getattr(sampler, "published", None)
+    return {} if size is None else {"published_bytes": size}
+
+
 def utilisation(model: Any, result: StepResult) -> dict[str, float]:
     """{"mfu": …} of this rank, which learned the responses of weight other than 0; empty where the device's
     peak is not known."""

@@ -204,6 +204,7 @@ def _step(training: Training) -> dict[str, Any]:
         **metrics.learning(result.learned, rate),
         **metrics.times(result, published - learned, written - published, written - begun),
         **metrics.utilisation(shop.policy.model, result),
+        **metrics.publication(shop.sampler),
     }
     shop.run.record("rl", **row)
     shop.run.record("rates", step=step, stage=stage.name, T=T, rates=rates)

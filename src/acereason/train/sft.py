@@ -27,7 +27,7 @@ from acereason.policy.model import logprobs
 from acereason.policy.packing import Example
 from acereason.train import optimizers
 from acereason.train.memory import LEARNING, enough_for
-from acereason.train.parallel import is_filler, micro_batches, reduce_gradients, share
+from acereason.train.parallel import is_filler, leads, micro_batches, reduce_gradients, share
 
 Whole = npt.NDArray[np.int64]
 
@@ -104,7 +104,7 @@ def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
         logprob, _ = logprobs(model, pack)
         part = -logprob.sum() / total * (not is_filler(pack))
         part.backward()  # type: ignore[no-untyped-call]
-        loss += float(part.detach())
+        loss += float(part.detach()) * leads(model)
     reduce_gradients(model)
     return float(ranks.total(torch.tensor(loss, dtype=torch.float64)))
 
@@ -117,7 +117,7 @@ def held_out_loss(model: Any, examples: Sequence[Example], settings: Sft) -> flo
         with torch.no_grad(), enough_for("learning", LEARNING):
             for pack in micro_batches(model, share(model, part), settings.micro_tokens):
                 logprob, _ = logprobs(model, pack)
-                if not is_filler(pack):
+                if leads(model) and not is_filler(pack):
                     loss += torch.tensor([-float(logprob.double().sum()), len(logprob)])
     nats, tokens = ranks.total(loss).tolist()
     return float(nats / tokens)

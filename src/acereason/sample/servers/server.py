@@ -162,6 +162,11 @@ class ServerSampler:
         return self._on_main(write)
 
     @property
+    def published(self) -> int | None:
+        """Bytes of the last publication; None on ranks that do not write."""
+        return None if self._outbox is None else self._outbox.bytes
+
+    @property
     def _adapter_alone(self) -> bool:
         """Whether adapters are published by themselves, to servers that hold their base."""
         settings = lora.settings_of(self.policy.model)
