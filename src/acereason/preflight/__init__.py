@@ -23,6 +23,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("model", model.model),
     ("second model", model.second),
     ("budgets", model.budgets),
+    ("placement", model.heads),
     ("data", data.data),
     ("servers", machine.servers),
     ("judge", machine.judge),

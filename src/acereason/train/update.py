@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +29,12 @@ from acereason.errors import TrainingError
 from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
-from acereason.sample.ask import Answer, Groups
+from acereason.sample.ask import Groups
+from acereason.sample.protocol import Completion
 from acereason.train import objective, optimizers, rewards
 from acereason.train.loss import Tokens, loss_of
 from acereason.train.objective import Rollouts, Weights
-from acereason.train.parallel import is_filler, micro_batches, reduce_gradients
+from acereason.train.parallel import is_filler, leads, micro_batches, pooled, reduce_gradients
 from acereason.train.second import NOTHING, Besides, Scores
 
 
@@ -105,6 +105,23 @@ def tokens_in(weights: Weights) -> float:
     return objective.denominator(ranks.total(weights.sizes.sum()), torch.ones(2))
 
 
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A response that pulls: its `weight` in the loss, and its `share` of what knows no advantage."""
+
+    prompt: Sequence[int]
+    tokens: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    temperature: float
+    weight: float
+    share: float
+
+
+def _pull(answer: Completion, weight: float, share: float) -> Pull:
+    asked = answer.request
+    return Pull(asked.prompt, answer.tokens, answer.logprobs, asked.temperature, weight, share)
+
+
 class Update:
     """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
 
@@ -117,20 +134,17 @@ class Update:
         """Accumulate the gradient of -Σ weight log π over the responses, and of what is `besides`; `weights`
         and `shares` [P, G] as in `Weights`. An entropy bonus is that of the responses learned from; KL to a
         reference is taken on all that have a share."""
-        answers = [a for g in groups for a in g]
-        weight, share = weights.flatten(), shares.flatten()
-        learned = weight != 0
-        if self._besides.second is not None:
-            learned = learned | (share != 0)
-        examples = [
-            Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
-            for i in learned.nonzero().flatten().tolist()
+        table = zip((a for g in groups for a in g), *_lists(weights, shares), strict=True)
+        second = self._besides.second
+        own = [
+            _pull(a.completion, w, s) for a, w, s in table if w != 0.0 or (s != 0.0 and second is not None)
         ]
-        batch = _Batch(answers, weight, share, _temperatures(answers), {})
-        if self._besides.second is not None:
-            batch = batch._replace(second=self._besides.second.score(examples, batch.temperatures))
+        pulls = pooled(self._policy.model, own)
+        examples = [Example(p.prompt, p.tokens.tolist(), i) for i, p in enumerate(pulls)]
+        temperatures = torch.tensor([p.temperature for p in pulls], dtype=torch.float64)
+        scores = None if second is None else second.score(examples, temperatures)
         for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
-            self._pass(pack, batch)
+            self._pass(pack, pulls, scores)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
         """Multiply the gradient by `scale`, clip it, and take the step.
@@ -157,38 +171,26 @@ class Update:
                 "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
-    def _pass(self, pack: Pack, batch: _Batch) -> None:
+    def _pass(self, pack: Pack, pulls: Sequence[Pull], scores: Scores | None) -> None:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
             (0.0 * logprob.sum()).backward()  # type: ignore[no-untyped-call]
             return
-        sampled = _per_token(pack, [a.completion.logprobs for a in batch.answers])
-        logprob, entropy = logprobs(self._policy.model, pack, batch.temperatures[pack.owners])
-        tokens = Tokens(logprob, entropy, sampled, _second(pack, batch), pack.owners)
-        weight, share = (w[pack.owners].to(logprob.dtype) for w in (batch.weights, batch.shares))
+        numbers = torch.tensor([(p.temperature, p.weight, p.share) for p in pulls], dtype=torch.float64)
+        temperatures, weights, shares = numbers[pack.owners].unbind(1)
+        sampled = _per_token(pack, [p.logprobs for p in pulls])
+        second = None if scores is None else _per_token(pack, scores)
+        logprob, entropy = logprobs(self._policy.model, pack, temperatures)
+        tokens = Tokens(logprob, entropy, sampled, second, pack.owners)
+        weight, share = weights.to(logprob.dtype), shares.to(logprob.dtype)
         loss = loss_of(tokens, weight, share, self._settings, self._besides)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
-        kl = d.new_zeros(()) if tokens.second is None else (logprob.detach() - tokens.second).double().sum()
+        kl = d.new_zeros(()) if second is None else (logprob.detach() - second).double().sum()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), kl, d.new_tensor(len(d))]
-        self._sums += torch.stack(part)
+        self._sums += torch.stack(part) * leads(self._policy.model)
         self._largest = torch.maximum(self._largest, d.abs().max())
-
-
-class _Batch(NamedTuple):
-    """Answers with what the objective says of each: [A] weights, shares and temperatures; log-probabilities
-    of a second model by place, where there is one."""
-
-    answers: Sequence[Answer]
-    weights: Tensor
-    shares: Tensor
-    temperatures: Tensor
-    second: Scores
-
-
-def _temperatures(answers: Sequence[Answer]) -> Tensor:
-    return torch.tensor([a.completion.request.temperature for a in answers], dtype=torch.float64)
 
 
 def learn(
@@ -235,10 +237,9 @@ def _together(results: Sequence[Learned]) -> Learned:
     )
 
 
-def _second(pack: Pack, batch: _Batch) -> Tensor | None:
-    if not batch.second:
-        return None
-    return _per_token(pack, batch.second)
+def _lists(*tables: Tensor) -> list[list[float]]:
+    """Tables [P, G] as flat lists."""
+    return [table.flatten().tolist() for table in tables]
 
 
 def _per_token(pack: Pack, values: Sequence[npt.NDArray[np.float32]] | Scores) -> Tensor:
