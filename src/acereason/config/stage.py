@@ -124,11 +124,13 @@ class Stage(Struct, frozen=True):
     teach as well as others; `overlong = "mask"` leaves them out. Rewards are still judged, and only told."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
-    domain: str
+    domain: str | Annotated[tuple[str, ...], Meta(min_length=1)]
     budget: Positive
     steps: Positive
     kind: Literal["reinforce", "distill"] = "reinforce"
     teacher: str | None = None
+    weights: tuple[Rate, ...] = ()  # of several domains, in their order; none: all alike
+    replay: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # part of each batch that earlier stages' domains have
     group: Group | Annotated[tuple[Group, ...], Meta(min_length=1)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
@@ -150,6 +152,15 @@ class Stage(Struct, frozen=True):
                 "(the budget) belong together"
             )
         self._check_kind()
+        if len(set(self.domains)) < len(self.domains):
+            raise ValueError(
+                f"stage {self.name}: a domain stands twice in {list(self.domains)}; give weights"
+            )
+        if self.weights and (len(self.domains) == 1 or len(self.weights) != len(self.domains)):
+            raise ValueError(
+                f"stage {self.name}: weights are one for each of several domains; found "
+                f"{list(self.weights)} for {list(self.domains)}"
+            )
 
     def _check_kind(self) -> None:
         if (self.kind == "distill") != (self.teacher is not None):
@@ -164,6 +175,11 @@ class Stage(Struct, frozen=True):
                 f"stage {self.name}: filter.refill asks on until rewards differ, and a distillation learns "
                 "from every group; leave it out"
             )
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains of its own prompts, those of `replay` not among them."""
+        return (self.domain,) if isinstance(self.domain, str) else self.domain
 
     @property
     def groups(self) -> tuple[int, ...]:

@@ -46,7 +46,7 @@ def unreachable(url: str) -> str:
 
 def judge(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """A sandbox for programs, and the slow path for math."""
-    domains = {stage.domain for stage in recipe.stage} | set(recipe.curate.tasks)
+    domains = {name for stage in recipe.stage for name in stage.domains} | set(recipe.curate.tasks)
     if "math" in domains and importlib.util.find_spec("math_verify") is None:
         yield Finding(
             "warning", "judge", "math-verify is not installed: what the exact rules leave open counts as "

@@ -39,6 +39,7 @@ class ResponseNumbers(NamedTuple):
     H_1: float
     weight: float
     answer: str | None = None  # what was extracted
+    domain: str = ""
 
 
 def tell(groups: Groups, weights: Tensor) -> list[list[ResponseNumbers]]:
@@ -62,6 +63,7 @@ def _told(answer: Answer, weight: float) -> ResponseNumbers:
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
         verdict.extracted,
+        answer.problem.domain,
     )
 
 
@@ -94,8 +96,30 @@ def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
         "learning_groups": sum(any(a.weight != 0 for a in g) for g in groups),
         "outcomes": dict(Counter(a.outcome for a in answers)),
         "by_level": _by_level(answers),
+        **by_domain(groups),
         "tokens": int(lengths.sum()),
         "asked": len(groups),
+    }
+
+
+def by_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:
+    """{"by_domain": …} of a step that asked several: prompts, mean reward, H_T and tokens of each."""
+    parts: dict[str, list[Sequence[ResponseNumbers]]] = defaultdict(list)
+    for group in groups:
+        parts[group[0].domain].append(group)
+    told = {name: _of_domain(own) for name, own in sorted(parts.items())}
+    return {"by_domain": told} if len(told) > 1 else {}
+
+
+def _of_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:
+    answers = [a for g in groups for a in g]
+    judged, tokens = [a.reward for a in answers if a.reward is not None], sum(a.tokens for a in answers)
+    return {
+        "asked": len(groups),
+        "reward": sum(judged) / max(len(judged), 1),
+        "H_T": sum(a.H for a in answers) / max(tokens, 1),
+        "tokens": tokens,
+        "truncated": sum(a.truncated for a in answers) / len(answers),
     }
 
 
