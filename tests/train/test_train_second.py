@@ -149,7 +149,7 @@ def test_learning_meanwhile_gives_the_same(qwen3: Any, other: Any, distill: bool
         found.append((capture.gradient, done.learned.kl))
     assert (found[0][0] - found[1][0]).norm() <= 1e-5 * found[0][0].norm()
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
-    assert not streaming.overlaps(PLAIN, Rl(advantage="batch"), Besides(second=Loaded(other, 70)))
+    assert not streaming.overlaps(Rl(advantage="batch"), Besides(second=Loaded(other, 70)))
 
 
 def test_a_server_tells_what_the_model_itself_does() -> None:
@@ -254,6 +254,6 @@ def test_the_loss_is_the_sum_of_its_terms() -> None:
         tokens, weight, share, Rl(kl=Kl(0.1, "k2")), Besides(entropy=0.02, second=NotImplemented)
     )
     pull = -(weight * logprob).sum()
-    bonus = -(0.02 * 0.25 * (weight != 0) * (-logprob - entropy) * logprob).sum()
+    bonus = -(0.02 * 0.25 * (weight != 0).double() * (-logprob - entropy) * logprob).sum()
     kl = 0.1 * 0.25 * ((logprob - reference) ** 2 / 2).sum()
     assert float(whole) == pytest.approx(float(pull + bonus + kl), abs=1e-12)

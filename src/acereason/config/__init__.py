@@ -17,7 +17,7 @@ from acereason.config.recipe import SCHEMA, Recipe
 from acereason.config.rl import Kl, Rl
 from acereason.config.running import Keep, Placement, Sampling, Servers
 from acereason.config.sft import Fault, Sft
-from acereason.config.stage import Filter, Readmit, Stage, Stop, Temperature
+from acereason.config.stage import Filter, Readmit, Stage, Stop, Temperature, Thinking
 from acereason.config.struct import Struct
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Struct",
     "Tasks",
     "Temperature",
+    "Thinking",
     "check_stage",
     "digest",
     "load",

@@ -61,6 +61,10 @@ class Recipe(Struct, frozen=True):
                 f"an entropy coefficient ({bonus}) is measured in rewards, and rl.advantage = 'batch' in the "
                 "batch's standard deviations; take another of the two"
             )
+        if self.rl.reward == "tests" and {d for s in self.stage for d in s.domains} == {"math"}:
+            raise ValueError(
+                "rl.reward = 'tests' is the share of a program's tests, and every stage is of math"
+            )
         if soft := [s.name for s in self.stage if s.overlong == "soft"]:
             self._check_soft(soft)
         for number, stage in enumerate(self.stage):

@@ -39,6 +39,7 @@ class Rl(Struct, frozen=True):
     advantage: Literal["std", "mean", "batch", "max_rl", "loo"] = "std"
     normalisation: Literal["global", "group", "constant"] = "global"
     idle_groups: Literal["count", "drop"] = "count"  # those without a gradient, in the denominator
+    reward: Literal["outcome", "tests"] = "outcome"  # of programs: all tests or nothing, or their share
     length_penalty: Annotated[float, Meta(ge=0)] = 0.0
     masked_in_statistics: bool = True
     unjudged: Literal["response", "group"] = "response"
@@ -76,6 +77,11 @@ class Rl(Struct, frozen=True):
         if not self.mask_bounds[0] < 1 < self.mask_bounds[1]:
             raise ValueError(
                 f"rl.mask_bounds must enclose 1, the ratio of equal policies, not {self.mask_bounds}"
+            )
+        if self.reward == "tests" and self.length_penalty:
+            raise ValueError(
+                "rl.length_penalty tells right from wrong responses, and rl.reward = 'tests' gives shares "
+                "between them; use one of the two"
             )
         if self.advantage == "max_rl" and self.length_penalty:
             raise ValueError(

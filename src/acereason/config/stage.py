@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from acereason.config.struct import Count, Positive, Rate, Share, Struct
+from acereason.prompts import END_THINK
 
 
 class Temperature(Struct, frozen=True):
@@ -51,6 +52,18 @@ class Temperature(Struct, frozen=True):
             )
         if self.share is not None and self.rule not in ("anchored", "coefficient"):
             raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
+
+
+class Thinking(Struct, frozen=True):
+    """Thinking that has not ended after `budget` tokens is ended: `end` is put in, and the answer may take
+    what is left of the stage's budget. What was put in carries no gradient."""
+
+    budget: Positive
+    end: str = "\n</think>\n\n"
+
+    def __post_init__(self) -> None:
+        if END_THINK not in self.end:
+            raise ValueError(f"thinking.end must hold {END_THINK}, which ends it; found {self.end!r}")
 
 
 class Readmit(Struct, frozen=True):
@@ -137,6 +150,7 @@ class Stage(Struct, frozen=True):
     warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
     overlong: Literal["mask", "zero", "soft"] = "mask"
+    thinking: Thinking | None = None
     overlong_buffer: Count = 0  # tokens before the budget in which "soft" takes more and more of the reward
     filter: Filter = Filter()
     stop: Stop = Stop()
@@ -152,6 +166,11 @@ class Stage(Struct, frozen=True):
                 "(the budget) belong together"
             )
         self._check_kind()
+        if self.thinking is not None and self.thinking.budget >= self.budget:
+            raise ValueError(
+                f"stage {self.name}: thinking.budget ({self.thinking.budget}) leaves nothing of the stage's "
+                f"budget ({self.budget}) for an answer"
+            )
         if len(set(self.domains)) < len(self.domains):
             raise ValueError(
                 f"stage {self.name}: a domain stands twice in {list(self.domains)}; give weights"

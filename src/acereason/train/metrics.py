@@ -38,6 +38,7 @@ class ResponseNumbers(NamedTuple):
     H: float
     H_1: float
     weight: float
+    drawn: int  # of the tokens; the others were put in
     answer: str | None = None  # what was extracted
     domain: str = ""
 
@@ -62,6 +63,7 @@ def _told(answer: Answer, weight: float) -> ResponseNumbers:
         float(completion.entropy.sum()),
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
+        completion.drawn,
         verdict.extracted,
         answer.problem.domain,
     )
@@ -77,8 +79,9 @@ def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
     lengths = np.array([a.tokens for a in answers])
     rewards = [[a.reward for a in g] for g in groups]
     judged = [r for g in rewards for r in g if r is not None]
-    H, se = mean_entropy([sum(a.H for a in g) for g in groups], [sum(a.tokens for a in g) for g in groups])
-    H_1 = sum(a.H_1 for a in answers) / max(int(lengths.sum()), 1)
+    H, se = mean_entropy([sum(a.H for a in g) for g in groups], [sum(a.drawn for a in g) for g in groups])
+    drawn = sum(a.drawn for a in answers)
+    H_1 = sum(a.H_1 for a in answers) / max(drawn, 1)
     return {
         "reward": sum(judged) / max(len(judged), 1),
         "H_T": H,
@@ -98,6 +101,7 @@ def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
         "by_level": _by_level(answers),
         **by_domain(groups),
         "tokens": int(lengths.sum()),
+        "forced": sum(a.drawn < a.tokens for a in answers) / len(answers),
         "asked": len(groups),
     }
 
@@ -117,7 +121,7 @@ def _of_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:
     return {
         "asked": len(groups),
         "reward": sum(judged) / max(len(judged), 1),
-        "H_T": sum(a.H for a in answers) / max(tokens, 1),
+        "H_T": sum(a.H for a in answers) / max(sum(a.drawn for a in answers), 1),
         "tokens": tokens,
         "truncated": sum(a.truncated for a in answers) / len(answers),
     }

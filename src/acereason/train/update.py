@@ -15,6 +15,7 @@ gradient is exactly zero; their tokens count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ from acereason.errors import TrainingError
 from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
+from acereason.problems import Verdict
 from acereason.sample.ask import Groups
 from acereason.sample.protocol import Completion
 from acereason.train import objective, optimizers, rewards
@@ -54,11 +56,18 @@ class Learned:
     kl: float | None = None
 
 
-def rollouts(groups: Groups) -> Rollouts:
-    """What the objective needs to know of at least one group."""
+def _reward(verdict: Verdict, rule: str) -> float:
+    """1 or 0, or the share of tests passed where that counts; NaN where the judge could not judge."""
+    if verdict.reward is None:
+        return math.nan
+    return float(verdict.reward if rule == "outcome" or verdict.share is None else verdict.share)
+
+
+def rollouts(groups: Groups, reward: str = "outcome") -> Rollouts:
+    """What the objective needs to know of at least one group; `reward` as in `config.Rl`."""
     return Rollouts(
         rewards=torch.tensor(
-            [[float("nan") if a.verdict.reward is None else a.verdict.reward for a in g] for g in groups],
+            [[_reward(a.verdict, reward) for a in g] for g in groups],
             dtype=torch.float64,
         ),
         tokens=torch.tensor([[len(a.completion.tokens) for a in g] for g in groups]),
@@ -73,7 +82,7 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
     if stage.kind == "distill":
         return objective.alike(rollouts(groups), stage.overlong, settings.normalisation, stage.budget)
     return objective.weigh(
-        shaped(rollouts(groups), stage, settings),
+        shaped(rollouts(groups, settings.reward), stage, settings),
         stage.overlong,
         settings.masked_in_statistics,
         settings.normalisation,
@@ -112,14 +121,16 @@ class Pull:
     prompt: Sequence[int]
     tokens: npt.NDArray[np.int32]
     logprobs: npt.NDArray[np.float32]
+    drawn: npt.NDArray[np.float32]  # 0 for tokens that were put in, else 1
     temperature: float
     weight: float
     share: float
 
 
 def _pull(answer: Completion, weight: float, share: float) -> Pull:
-    asked = answer.request
-    return Pull(asked.prompt, answer.tokens, answer.logprobs, asked.temperature, weight, share)
+    asked, drawn = answer.request, np.ones(len(answer.tokens), np.float32)
+    drawn[slice(*answer.forced)] = 0
+    return Pull(asked.prompt, answer.tokens, answer.logprobs, drawn, asked.temperature, weight, share)
 
 
 class Update:
@@ -181,14 +192,16 @@ class Update:
         temperatures, weights, shares = numbers[pack.owners].unbind(1)
         sampled = _per_token(pack, [p.logprobs for p in pulls])
         second = None if scores is None else _per_token(pack, scores)
+        drawn = _per_token(pack, [p.drawn for p in pulls])
         logprob, entropy = logprobs(self._policy.model, pack, temperatures)
+        sampled = torch.where(drawn > 0, sampled, logprob.detach())
         tokens = Tokens(logprob, entropy, sampled, second, pack.owners)
-        weight, share = weights.to(logprob.dtype), shares.to(logprob.dtype)
+        weight, share = ((w * drawn).to(logprob.dtype) for w in (weights, shares))
         loss = loss_of(tokens, weight, share, self._settings, self._besides)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
-        kl = d.new_zeros(()) if second is None else (logprob.detach() - second).double().sum()
-        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), kl, d.new_tensor(len(d))]
+        kl = d.new_zeros(()) if second is None else (drawn * (logprob.detach() - second)).double().sum()
+        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), kl, drawn.double().sum()]
         self._sums += torch.stack(part) * leads(self._policy.model)
         self._largest = torch.maximum(self._largest, d.abs().max())
 
