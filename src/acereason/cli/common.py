@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from acereason.errors import ConfigError
+from acereason.kinds import near, said
 from acereason.stopping import Preempted
 
 out = Console(highlight=False)
@@ -59,8 +60,10 @@ PromptFormat = Annotated[
 def find_recipe(name: str) -> Path:
     """A recipe file, or one that ships with acereason by its name."""
     path = Path(name)
-    if path.exists() or path.suffix == ".toml":
+    if path.is_file():
         return path
+    if path.exists() or path.suffix == ".toml":
+        raise ConfigError(f"cannot read the recipe {name}: expected a TOML file, found {said(path)}{near(path)}")
     shipped = Path(str(files("acereason"))) / "recipes"
     if (shipped / f"{name}.toml").exists():
         return shipped / f"{name}.toml"
