@@ -5,8 +5,8 @@
     session.verdict(problem)                                  # on it, where there is a reference
     session.reset()                                           # what was said before is forgotten
 
-The first question is asked in the format that the model was trained with, to the token; further ones follow it
-in the model's own chat template, earlier answers without their thinking. `Manner` says how it is asked.
+The first question is asked in the format that the model was trained with, to the token; further ones follow
+it in the model's own chat template, earlier answers without their thinking. `Manner` says how it is asked.
 """
 
 from __future__ import annotations

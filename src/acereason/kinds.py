@@ -105,8 +105,9 @@ def _others(folder: Path) -> str:
 def _file(path: Path) -> str:
     if not path.exists():
         return "nothing"
-    name = path.name
-    return "a recipe's file" if name.endswith(".toml") else "a file of data" if name.endswith(DATA) else "a file"
+    if path.name.endswith(".toml"):
+        return "a recipe's file"
+    return "a file of data" if path.name.endswith(DATA) else "a file"
 
 
 def _names(folder: Path, kind: Callable[[Path], bool]) -> list[str]:

@@ -15,7 +15,9 @@ import asyncio
 import hmac
 import ipaddress
 import resource
+import signal
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -168,6 +170,20 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return received
 
 
+def run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Answer until told to end. SIGINT and SIGTERM end it alike: what is open gets its grace, then this
+    returns, and the process ends with status 0 as one that did what it was asked."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
+    try:
+        server.run(sockets=[listener])  # raises the signal again that ended it
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
 def _impatient(seconds: float) -> type[H11Protocol]:
     """uvicorn's protocol, which closes a connection whose request's head is not whole in time."""
 
@@ -229,10 +245,7 @@ class Listening:
 
     def serve_forever(self) -> None:
         """Answer until `shutdown`, or until the process is interrupted."""
-        try:
-            self._server.run(sockets=[self._socket])
-        except KeyboardInterrupt:
-            return
+        run(self._server, self._socket)
 
     def shutdown(self) -> None:
         """Have `serve_forever` return."""

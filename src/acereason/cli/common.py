@@ -63,7 +63,9 @@ def find_recipe(name: str) -> Path:
     if path.is_file():
         return path
     if path.exists() or path.suffix == ".toml":
-        raise ConfigError(f"cannot read the recipe {name}: expected a TOML file, found {said(path)}{near(path)}")
+        raise ConfigError(
+            f"cannot read the recipe {name}: expected a TOML file, found {said(path)}{near(path)}"
+        )
     shipped = Path(str(files("acereason"))) / "recipes"
     if (shipped / f"{name}.toml").exists():
         return shipped / f"{name}.toml"

@@ -132,7 +132,7 @@ def _own(model: Path | None, data: list[str] | None, settings: list[str] | None)
         )
     address = fingerprint(str(model))
     if not address:
-        raise ConfigError(f"{model} holds no *.safetensors; give a Hugging Face folder")
+        raise ConfigError(f"{model} holds no *.safetensors: it is {said(model)}; give a Hugging Face folder")
     absolute = {kind: str(Path(file).absolute()) for kind, file in files.items()}
     return plan.Own(model.absolute(), address, absolute, tuple(settings or ()))
 

@@ -34,8 +34,9 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         return
     if not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
         yield Finding(
-            "error", "model", f"{path} holds no *.safetensors: it is {said(folder)}; convert the weights, or "
-            "fetch them whole"
+            "error",
+            "model",
+            f"{path} holds no *.safetensors: it is {said(folder)}; convert the weights, or fetch them whole",
         )
     if (config := of_folder(recipe)) is not None:
         yield Finding("note", "model", f"{path}: {config.model_type}, context {context(recipe):,}")

@@ -36,7 +36,7 @@ from acereason.sample.protocol import Completion, Request
 LEAST_T = 1e-30  # logits divided by it are still float32
 log = logging.getLogger(__name__)
 Watch = Callable[[Request, npt.NDArray[np.int32], npt.NDArray[np.float32]], bool]
-Pace = Callable[[], int]
+Pace = Callable[[], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,9 @@ class EmbeddedSampler:
         """Yield completions as they finish; starting abandons the iterator of an earlier call.
 
         `requests` is asked for more whenever a slot is free, also after it had none. `watch` is told every
-        few steps, about `pace()` where that is given, what tokens and log-probabilities each response in flight has so far;
-        where it says so, the response ends with the next token, as one that reached its budget."""
+        few steps, about `pace()` where that is a number, what tokens and log-probabilities each response in
+        flight has so far; where it says so, the response ends with the next token, as one that reached its
+        budget."""
         self._run += 1
         run, waiting, flying = self._run, iter(requests), dict[int, Request]()
         free = list(reversed(range(self._slots.number)))

@@ -25,7 +25,6 @@ from acereason.native.build import architecture, build_native, load
 from acereason.policy.llama import Rotation, Shape, joined, pack, panels, read_weights
 from acereason.sample.engines.slots import Ints, Slots
 
-
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
 
 _pointer, _int = ctypes.c_void_p, ctypes.c_int32

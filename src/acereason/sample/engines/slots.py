@@ -75,8 +75,8 @@ class Engine(Protocol):
         ...
 
     def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
-        """Draw tokens for the active slots until one of them ends its response, or for about `steps` steps; None: as
-        many as are quickest.
+        """Draw tokens for the active slots until one of them ends its response, or for about `steps` steps
+        (None: as many as are quickest).
 
         Returns the slots that ended; SamplingError when a logit is not finite."""
         ...
