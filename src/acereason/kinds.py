@@ -61,7 +61,9 @@ def _findings_below(folder: Path) -> bool:
 
 
 def near(path: Path) -> str:
-    """What stands beside it under a name that is alike; empty when nothing does."""
+    """What stands beside it under a name that is alike; empty when nothing does, or it is there itself."""
+    if path.exists():
+        return ""
     beside = _names(path.parent, os.path.isdir if not path.suffix else os.path.exists)
     alike = difflib.get_close_matches(path.name, beside, n=SOME, cutoff=0.6)
     return f"; near: {', '.join(str(path.parent / name) for name in alike)}" if alike else ""

@@ -12,12 +12,11 @@ one reaches the application. It is plain HTTP, for the loopback address or a pri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import resource
-import signal
 import socket
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -171,17 +170,9 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def run(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Answer until told to end. SIGINT and SIGTERM end it alike: what is open gets its grace, then this
-    returns, and the process ends with status 0 as one that did what it was asked."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
-    try:
-        server.run(sockets=[listener])  # raises the signal again that ended it
-    except KeyboardInterrupt:
-        pass
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+    """Answer until told to end by SIGINT or SIGTERM; what is open gets its grace."""
+    with contextlib.suppress(KeyboardInterrupt):  # the signal is raised again when all has ended
+        server.run(sockets=[listener])
 
 
 def _impatient(seconds: float) -> type[H11Protocol]:

@@ -4,9 +4,10 @@ when a verb is interrupted."""
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -94,6 +95,19 @@ def goes_on_with(*command: str) -> Iterator[None]:
     except (KeyboardInterrupt, Preempted) as stop:
         said = f"it goes on with:\n{shlex.join([*_program(), *(command or sys.argv[1:])])}"
         raise type(stop)(said) from None
+
+
+@contextmanager
+def until_told() -> Iterator[None]:
+    """What a server's verb does from when it listens. SIGINT and SIGTERM end it alike, with status 0: it did
+    what it was asked for."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+        err.print("ended")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _program() -> list[str]:
