@@ -32,7 +32,9 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         else:
             yield from _hub(path)
         return
-    if not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
+    if not (folder / "config.json").exists():
+        yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
+    elif not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
         yield Finding(
             "error",
             "model",
