@@ -18,10 +18,18 @@ from typing import Any
 import torch
 
 from acereason.errors import CheckpointError, ConfigError
+from acereason.files import file_hash
 from acereason.kinds import near, said
-from acereason.manifest import file_hash
 from acereason.native.build import cache_folder
-from acereason.policy.model import is_gguf
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether a path is a GGUF file, by its first bytes."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(4) == b"GGUF"
 
 
 def converted(path: str | Path) -> Path:

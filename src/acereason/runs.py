@@ -36,9 +36,9 @@ from safetensors import SafetensorError
 from acereason import changes, config, kinds
 from acereason.errors import RunError
 from acereason.files import lock, sync, to_jsonl, write_atomic
-from acereason.manifest import check_recipe, file_hash, manifest
+from acereason.manifest import check_recipe, manifest
 
-__all__ = ["Run", "create", "disk_errors", "file_hash", "read_metrics", "resume"]
+__all__ = ["Run", "create", "disk_errors", "read_metrics", "resume"]
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 FOLDERS = ("data", "tokens", "responses", "checkpoints", "evaluations", "models")

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from acereason.chatting import Fold
 from acereason.errors import DataError, RunError
-from acereason.evaluate.benchmarks.answers import Protocol
-from acereason.generate import How, generate, read
+from acereason.evaluate.benchmarks.store import AnswerProtocol
+from acereason.generate import BatchSettings, generate, read
 from acereason.policy.policy import Policy
 from acereason.prompts import END_THINK
 from acereason.sample.engines.embedded import EmbeddedSampler
@@ -55,8 +55,8 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 def run(policy: Policy, source: Path, out: Path, **changes: Any) -> int:
     sampler = EmbeddedSampler(policy.model, slots=3, threads=1, eos_ids=policy.end_ids)
-    protocol = Protocol("m", "embedded", **{"budget": 12, "temperature": 0.9, **changes})
-    return generate(read(source, policy), policy, sampler, How(3, protocol), out)
+    protocol = AnswerProtocol("m", "embedded", **{"budget": 12, "temperature": 0.9, **changes})
+    return generate(read(source, policy), policy, sampler, BatchSettings(3, protocol), out)
 
 
 def test_a_torn_file_goes_on_to_the_same_bytes(policy: Policy, tmp_path: Path) -> None:

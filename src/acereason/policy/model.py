@@ -21,8 +21,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 from transformers import logging as transformers_logging
 
 from acereason import kinds, ranks, weights
+from acereason.convert import converted, is_gguf
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, hub, lora, proof, shards
+from acereason.policy import attention, compiled_pass, hub, lora, proof, sequence, shards
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
@@ -120,8 +121,6 @@ def located(path: str | Path) -> str | Path:
     if not is_gguf(path):
         hub.check(path)
         return path
-    from acereason.convert import converted  # late: it reads with this module's own parts
-
     return converted(path)
 
 
@@ -130,15 +129,6 @@ def _check_kind(path: str | Path) -> None:
     folder = Path(path).expanduser()
     if folder.is_dir() and not (folder / "config.json").exists():
         raise CheckpointError(f"{path} is {kinds.said(folder)}. {hub.EXPECTED}")
-
-
-def is_gguf(path: str | Path) -> bool:
-    """Whether a path is a GGUF file, by its first bytes."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return opened.read(4) == b"GGUF"
 
 
 def _folder(path: str | Path) -> Path:
@@ -210,18 +200,40 @@ def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tup
 
 def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """As `logprobs`, by PyTorch; on the processor prompts that responses share are computed once."""
+    if (part := sequence.of(model)) is not None:
+        return _shared_logprobs(model, pack, temperature, part)
     laid: Pack | Shared | None = share(pack) if model.device.type == "cpu" else None
     laid = pack.to(model.device) if laid is None else laid
     output = model.base_model(
         input_ids=laid.tokens[None],
         position_ids=laid.positions[None],
         use_cache=False,
-        **attention.layout(laid, compute_dtype(model)),
+        **attention.pack_keywords(laid, compute_dtype(model)),
     )
     hidden_ME = output.last_hidden_state[0, laid.predictors]
     targets = pack.targets.to(model.device)
     logprob, entropy = tempered_logprobs(hidden_ME, output_of(model), targets, temperature)
     return logprob.cpu(), entropy.cpu()
+
+
+def _shared_logprobs(
+    model: Model, pack: Pack, temperature: float | Tensor, part: sequence.Part
+) -> tuple[Tensor, Tensor]:
+    """As `packed_logprobs`, a slice of the pack on each rank of the group, of which all get the whole."""
+    whole = part.padded(pack).to(model.device)
+    own = part.slice(whole)
+    output = model.base_model(
+        input_ids=own.tokens[None],
+        position_ids=own.positions[None],
+        use_cache=False,
+        pack_part=part,
+        **attention.pack_keywords(whole, compute_dtype(model)),
+    )
+    hidden, targets = output.last_hidden_state[0, own.predictors], whole.targets[own.chosen]
+    T = temperature[own.chosen.cpu()] if isinstance(temperature, Tensor) and temperature.ndim else temperature
+    found = tempered_logprobs(hidden, output_of(model), targets, T)
+    logprob, entropy = (part.whole(x, own.chosen, len(whole.targets)).cpu() for x in found)
+    return logprob, entropy
 
 
 def compute_dtype(model: Model) -> torch.dtype:

@@ -40,7 +40,7 @@ Pace = Callable[[], int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Bounds:
     """Most positions of a sequence, tokens of the vocabulary, and bytes of cache for a position."""
 
     context: int
@@ -48,13 +48,13 @@ class Limits:
     position_bytes: int
 
     @staticmethod
-    def of(config: Any) -> Limits:
+    def of(config: Any) -> Bounds:
         """The limits that a transformers configuration declares."""
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
         size = config.num_hidden_layers * kv_heads * width * 8
-        return Limits(config.max_position_embeddings, config.vocab_size, size)
+        return Bounds(config.max_position_embeddings, config.vocab_size, size)
 
 
 class EmbeddedSampler:
@@ -79,7 +79,7 @@ class EmbeddedSampler:
     ) -> None:
         if slots < 1:
             raise SamplingError(f"slots is {slots}; at least 1 was expected")
-        self.limits = Limits.of(model.config)
+        self.limits = Bounds.of(model.config)
         eos = np.array(_end_tokens(model, eos_ids), np.int32)
         self._slots, self._length = Slots(slots, eos), 0
         self._engine = _engine(model, slots, threads, native)
@@ -244,7 +244,7 @@ def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
     return [eos_ids] if isinstance(eos_ids, int) else list(eos_ids)
 
 
-def check(request: Request, limits: Limits) -> None:
+def check(request: Request, limits: Bounds) -> None:
     """SamplingError when a request cannot be answered as it stands."""
     length = len(request.prompt)
     if not length:
