@@ -40,12 +40,14 @@ class Placement(Struct, frozen=True):
     """How learning is laid out on the machine; `torchrun` says how many ranks there are. Parameters are kept
     in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums.
     `parallel`: ranks hold shards of the model, or on processors each all of it, which is quicker where it
-    fits."""
+    fits. `sequence` neighbouring ranks share every sequence, where sequences are long: each has a slice of
+    its tokens, and some heads of attention (Ulysses)."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["float32", "bfloat16"] = "float32"
     reduce: Literal["float32", "bfloat16"] = "float32"
     parallel: Literal["shard", "replicate"] = "shard"
+    sequence: Positive = 1
     checkpoint_activations: bool = False
     kernels: Literal["auto", "torch"] = "auto"  # auto: Liger's on CUDA where it is installed
     compile: bool = False
