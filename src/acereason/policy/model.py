@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers import logging as transformers_logging
 
-from acereason import ranks, weights
+from acereason import kinds, ranks, weights
 from acereason.convert import converted, is_gguf
 from acereason.errors import CheckpointError
 from acereason.policy import attention, compiled_pass, hub, lora, proof, sequence, shards
@@ -37,9 +37,11 @@ Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder or hub id."""
+    found = located(path)
     try:
-        return AutoTokenizer.from_pretrained(str(located(path)), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(found), trust_remote_code=False)
     except (OSError, ValueError) as error:
+        _check_kind(found)
         raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
 
 
@@ -54,6 +56,7 @@ def load_model(
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
     path = located(path)
+    _check_kind(path)
     try:
         config = _config(path, rope_theta, context)
         with _quiet():
@@ -101,6 +104,7 @@ def empty_model(
     """As `load_model`, with parameters that have no storage yet, and the folder to fill them from
     (`policy.shards.fill`) when they are sharded."""
     path = located(path)
+    _check_kind(path)
     try:
         folder = _folder(path)
         with _quiet():
@@ -118,6 +122,13 @@ def located(path: str | Path) -> str | Path:
         hub.check(path)
         return path
     return converted(path)
+
+
+def _check_kind(path: str | Path) -> None:
+    """CheckpointError when a folder is of another kind than a model's; it says which."""
+    folder = Path(path).expanduser()
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise CheckpointError(f"{path} is {kinds.said(folder)}. {hub.EXPECTED}")
 
 
 def _folder(path: str | Path) -> Path:

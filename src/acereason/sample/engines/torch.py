@@ -82,7 +82,7 @@ class TorchEngine:
         self._cache.move(self._row[source], self._row[target], length)
 
     @torch.no_grad()
-    def decode(self, slots: Slots, active: Ints) -> Ints:
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
         """One token for each active slot; see `slots.Engine.decode`."""
         span = self._compact(slots, active)
         token, position = np.zeros(span, np.int64), np.zeros(span, np.int64)
