@@ -13,10 +13,10 @@ import pytest
 
 import evaluate_tools as tools
 from acereason.errors import SamplingError
-from acereason.evaluate.benchmarks.answers import Protocol
 from acereason.evaluate.benchmarks.catalogue import Loaded
-from acereason.evaluate.benchmarks.job import Asked, run
+from acereason.evaluate.benchmarks.job import FromModel, run
 from acereason.evaluate.benchmarks.scores import Score
+from acereason.evaluate.benchmarks.store import AnswerProtocol
 from acereason.policy.model import load_tokenizer
 from acereason.progress import Quiet
 from acereason.sample.servers.served import Served
@@ -45,8 +45,8 @@ def evaluate(url: str, folder: Path, out: Path, budget: int = 16, patience: floa
     served = Served(url.split(","), concurrency=4, patience=patience)
     try:
         policy = served.policy(str(folder), "plain")
-        protocol = Protocol(str(served.name), "servers", "", "plain", budget=budget)
-        return run([LOADED], Asked(policy, served, protocol), out, progress=Quiet())[0]
+        protocol = AnswerProtocol(str(served.name), "servers", "", "plain", budget=budget)
+        return run([LOADED], FromModel(policy, served, protocol), out, progress=Quiet())[0]
     finally:
         served.close()
 
@@ -99,8 +99,13 @@ def test_a_server_that_stays_away_keeps_what_was_answered(
 ) -> None:
     gone = threading.Event()
     fake.faults = [*([None] * 12), gone.set, *([500] * 100)]
+
+    def fail() -> None:
+        gone.wait(30)
+        fake.faults = [500] * 1000
+
     with tools.serving(fake) as url, pytest.raises(SamplingError) as caught:
-        threading.Thread(target=lambda: (gone.wait(30), setattr(fake, "faults", [500] * 1000))).start()
+        threading.Thread(target=fail).start()
         evaluate(url, folder, tmp_path, patience=1.0)
     kept = len(responses(tmp_path))
     assert kept >= 12 and f"{kept} of {6 * K} responses are kept" in str(caught.value)

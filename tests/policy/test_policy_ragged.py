@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acereason.policy import attention
-from acereason.policy.causal import Rule
+from acereason.policy.causal import LayerRule
 from acereason.policy.model import logprobs, new_model
 from acereason.policy.packing import Example, pack
 
@@ -43,7 +43,7 @@ def compare(lengths: list[int], device: str, dtype: torch.dtype, tolerance: floa
     inputs = [torch.randn(1, h, n, D, device=device, dtype=dtype, requires_grad=True) for h in (6, 2, 2)]
     doubles = [x.detach().double().requires_grad_() for x in inputs]
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
-    found = attention._ragged(*inputs, Rule(), ends, ends.to(device))
+    found = attention._ragged(*inputs, LayerRule(), ends, ends.to(device))
     wanted = torch.cat(
         [alone(*(p[0] for p in part)) for part in zip(*(x.split(lengths, 2) for x in doubles), strict=True)]
     )
@@ -75,7 +75,12 @@ def test_compiled_layers_take_any_layout(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(attention, "_VARIABLE_LENGTH", plain_kernel)
     monkeypatch.setattr(attention, "takes_any_lengths", lambda *_: True)
     monkeypatch.setattr("acereason.policy.compiled_pass.logprobs", lambda *_: None)
-    shape = {"vocab_size": 50, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape: dict[str, Any] = {
+        "vocab_size": 50,
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
     model = new_model("qwen2", 1, num_key_value_heads=2, intermediate_size=64, **shape)
     packs = [
         pack([Example([1, 2, i], list(range(3, 3 + n)), i) for i, n in enumerate(lengths)], 0.0)

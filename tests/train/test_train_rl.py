@@ -82,7 +82,7 @@ def train(
         asked = [p for p in PROBLEMS if p not in held]
         optimizer = optimizers.for_rl(model, Rl())
         save = Saver(writer, model, optimizer, position, 10)
-        inside = dev.Dev(shop, recipe.stage[0], held, save)
+        inside = dev.DevSplit(shop, recipe.stage[0], held, save)
         rl.train_stage(shop, recipe.stage[0], asked, inside, optimizer, position, save)
     rows = [r for r in runs.read_metrics(folder) if r["kind"] != "rates"]
     return rows, position, said
@@ -173,7 +173,7 @@ class UpAndDown:
 
 def test_the_best_weights_on_the_dev_split_are_those_a_stage_ends_with(qwen3: Any, tmp_path: Path) -> None:
     before = {name: p.detach().clone() for name, p in qwen3.named_parameters()}
-    how = {"evaluate_every": 2, "keep": "best", "steps": 20, "stop": {"dev_patience": 3}}
+    how: dict[str, Any] = {"evaluate_every": 2, "keep": "best", "steps": 20, "stop": {"dev_patience": 3}}
     rows, position, said = train(qwen3, tmp_path / "run", UpAndDown(), **how)
     looks = [(row["stage_step"], row["accuracy"]) for row in rows if row["kind"] == "dev"]
     assert position.state is not None and [tuple(one) for one in position.state.dev] == looks

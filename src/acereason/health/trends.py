@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from acereason.config import Health
-from acereason.health.findings import Finding, Row, StageRows, mean, number
+from acereason.health.rows import Finding, Row, StageRows, mean, number
 
 Rule = Callable[[StageRows, Health], Finding | None]
 Z = 1.96

@@ -60,7 +60,7 @@ assert set(SOURCES) == {f.name for f in fields(Rates)}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepTimes:
     """Seconds of one RL step and its parts; `batch` sequences a server decodes together."""
 
     sample: float
@@ -129,7 +129,7 @@ def moving(
 
 def step(
     shape: Shape, machine: Machine, rates: Rates, stage: Stage, means: Means, judges: int, micro: float
-) -> Step:
+) -> StepTimes:
     """One RL step of a stage, learned in micro-batches of `micro` tokens a rank."""
     sequences = stage.prompts * max(stage.groups)
     length = PROMPT + rates.fill * stage.budget
@@ -137,7 +137,7 @@ def step(
     rate = rates.judge_code if stage.domain == "code" else rates.judge_math
     tokens = sequences * length
     learned = learning(shape, machine, rates, tokens, length, rates.mfu_rl, means)
-    return Step(
+    return StepTimes(
         sampled,
         sequences / (rate * judges),
         learned + moving(shape, machine, rates, tokens, 1, micro, means),

@@ -33,7 +33,7 @@ Whole = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SftStep:
     """What one optimiser step did. `loss` is in nats per response token."""
 
     step: int
@@ -103,7 +103,7 @@ def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
     for pack in micro_batches(model, share(model, batch), micro_tokens):
         logprob, _ = logprobs(model, pack)
         part = -logprob.sum() / total * (not is_filler(pack))
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         loss += float(part.detach()) * leads(model)
     reduce_gradients(model)
     return float(ranks.total(torch.tensor(loss, dtype=torch.float64)))
@@ -130,7 +130,7 @@ def train(
     settings: Sft,
     seed: int,
     start: int = 0,
-    on_step: Callable[[Step], None] = lambda _: None,
+    on_step: Callable[[SftStep], None] = lambda _: None,
 ) -> None:
     """Train from optimiser step `start` to the end, calling `on_step` after each.
 
@@ -154,7 +154,7 @@ def train(
         tokens = sum(len(e.response) for e in batch)
         seconds = time.perf_counter() - begun
         rate = factor * settings.learning_rate
-        on_step(Step(step + 1, schedule.steps, epoch, last, loss, rate, norm, tokens, seconds))
+        on_step(SftStep(step + 1, schedule.steps, epoch, last, loss, rate, norm, tokens, seconds))
 
 
 def lengths(examples: Sequence[Example]) -> Sequence[int] | Whole:
