@@ -92,7 +92,7 @@ def shard(model: Any, placement: Placement) -> None:
     )
     offload = "parameters" in placement.offload
     resting = CPUOffloadPolicy(pin_memory=where.type == "cuda") if offload else OffloadPolicy()
-    how = {"mesh": mesh, "mp_policy": policy, "offload_policy": resting}
+    how: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "offload_policy": resting}
     keep = ranks.world() == 1 and not offload  # else something is saved by giving parameters back
     for layer in layers(model):
         fully_shard(layer, reshard_after_forward=not keep, **how)
