@@ -19,6 +19,7 @@ import torch
 
 from acereason.errors import CheckpointError, ConfigError
 from acereason.files import file_hash
+from acereason.kinds import near, said
 from acereason.native.build import cache_folder
 
 
@@ -45,8 +46,9 @@ def convert(path: str | Path, out: str | Path, dtype: torch.dtype = torch.float3
     (`out` is taken)."""
     file, out = Path(path).expanduser(), Path(out)
     if not is_gguf(file):
-        found = "no such file" if not file.exists() else "a folder" if file.is_dir() else "another kind"
-        raise CheckpointError(f"{path}: a GGUF file was expected (it begins with 'GGUF'), found {found}")
+        raise CheckpointError(
+            f"{path}: a GGUF file was expected (it begins with 'GGUF'), found {said(file)}{near(file)}"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty; choose another --out")
     for package in ("gguf", "accelerate"):

@@ -29,7 +29,7 @@ from acereason.errors import RunError
 from acereason.evaluate import summary
 from acereason.files import file_hash, read_jsonl
 from acereason.problems import Problem
-from acereason.runs import disk_errors, read_metrics
+from acereason.runs import check_run, disk_errors, read_metrics
 
 SOME = 1000  # problems among which the card's example is looked for
 EXAMPLE = Problem("example", "math", "What is the sum of the whole numbers from 1 to 10?")
@@ -118,6 +118,7 @@ def _say_how_it_is_asked(found: Exported, folder: Path) -> None:
 
 def gather(run: Path, stage: str | None = None, licence: str | None = None) -> Exported:
     """Read what a card tells from a run's folder."""
+    check_run(run)
     recipe = config.parse(_json(run / "recipe.json"), str(run / "recipe.json"))
     names = [summary.SFT, *(s.name for s in recipe.stage)]
     done = [n for n in names if (run / "models" / n / "config.json").exists()]

@@ -13,7 +13,7 @@ from torch import Tensor
 from acereason.config import Kl, Recipe, Rl, Stage, parse
 from acereason.errors import ConfigError, SamplingError
 from acereason.plan import memory, shapes
-from acereason.plan.plan import beside
+from acereason.plan.memory import Means, beside
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.sample.ask import How
@@ -238,9 +238,11 @@ def test_which_model_a_stage_looks_at_and_what_it_takes() -> None:
     assert beside(recipe(kind="distill", teacher="http://x:8000")) is None
     small, large = shapes.named("qwen3-0.6b"), shapes.named("qwen3-4b")
     machine = memory.Machine(8, 80e9)
-    more = memory.learning(small, machine, 1024, True, large)
+    more = memory.learning(small, machine, 1024, Means(second=large))
     assert more["second"] >= 2 * large.parameters / 8
-    assert sum(more.values()) - more["second"] == sum(memory.learning(small, machine, 1024, True).values())
+    assert sum(more.values()) - more["second"] == pytest.approx(
+        sum(memory.learning(small, machine, 1024, Means()).values())
+    )
 
 
 def test_the_loss_is_the_sum_of_its_terms() -> None:

@@ -13,7 +13,7 @@ from acereason.config import Recipe
 from acereason.errors import ConfigError, SandboxUnavailable
 from acereason.plan import disk as plan
 from acereason.plan import shapes
-from acereason.plan.plan import beside
+from acereason.plan.memory import beside
 from acereason.preflight.finding import Finding, Kind
 
 SECONDS = 3.0  # for a server to answer

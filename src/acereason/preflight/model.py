@@ -11,6 +11,7 @@ from acereason import weights
 from acereason.config import Recipe, stage_names
 from acereason.curate.fit import Length
 from acereason.errors import AceReasonError, ConfigError
+from acereason.kinds import said
 from acereason.preflight.finding import Finding
 from acereason.preflight.machine import unreachable
 
@@ -48,9 +49,13 @@ def _there(path: str) -> Iterator[Finding]:
         else:
             yield from _hub(path)
         return
-    if not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
+    if not (folder / "config.json").exists():
+        yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
+    elif not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
         yield Finding(
-            "error", "model", f"{path} holds no *.safetensors; convert the weights, or fetch them whole"
+            "error",
+            "model",
+            f"{path} holds no *.safetensors: it is {said(folder)}; convert the weights, or fetch them whole",
         )
 
 

@@ -69,8 +69,8 @@ class Forcing:
         """The request for no more than the thinking; its key is the request itself."""
         if self._most + len(self._end) >= request.budget:
             raise ConfigError(
-                f"thinking.budget ({self._most}) and the {len(self._end)} tokens of thinking.end leave none for "
-                f"an answer in a budget of {request.budget}; lower thinking.budget, or raise the stage's"
+                f"thinking.budget ({self._most}) and the {len(self._end)} tokens of thinking.end leave none "
+                f"for an answer in a budget of {request.budget}; lower thinking.budget, or raise the stage's"
             )
         return replace(request, budget=self._most, key=request)
 

@@ -186,7 +186,7 @@ class Update:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
-            (0.0 * logprob.sum()).backward()  # type: ignore[no-untyped-call]
+            (0.0 * logprob.sum()).backward()
             return
         numbers = torch.tensor([(p.temperature, p.weight, p.share) for p in pulls], dtype=torch.float64)
         temperatures, weights, shares = numbers[pack.owners].unbind(1)
@@ -198,7 +198,7 @@ class Update:
         tokens = Tokens(logprob, entropy, sampled, second, pack.owners)
         weight, share = ((w * drawn).to(logprob.dtype) for w in (weights, shares))
         loss = loss_of(tokens, weight, share, self._settings, self._besides)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         d = (logprob.detach() - sampled).double()
         kl = d.new_zeros(()) if second is None else (drawn * (logprob.detach() - second)).double().sum()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), kl, drawn.double().sum()]

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from acereason import kinds
 from acereason.errors import RunError
 from acereason.evaluate.benchmarks import scores
 from acereason.evaluate.benchmarks.scores import Compared, Rows, Table, Verdicts, of_score
@@ -35,7 +36,10 @@ def tables(path: Path) -> list[Table]:
         return _of_stage(path)
     if (path / "evaluations").is_dir():
         return _of_stage(_last_stage(path))
-    raise RunError(f"{path} holds no finished evaluation: expected results.json, or the evaluations of a run")
+    raise RunError(
+        f"{path} is {kinds.said(path)}; expected an evaluation's folder with its results.json, a run's, or "
+        "RUN/evaluations/STAGE.json"
+    )
 
 
 def _last_stage(run: Path) -> Path:

@@ -137,17 +137,18 @@ class CudaEngine:
         self._cache[:, :, target, :, :length] = self._cache[:, :, source, :, :length]
 
     @torch.no_grad()
-    def decode(self, slots: Slots, active: Ints) -> Ints:
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
         """Tokens for each active slot until one of them ends, and one more for those that did not; see
         `slots.Engine.decode`."""
         buffers = self._prepare(slots, active)
         flight = self._launch(buffers, slots, active, 0)
         ended = np.zeros(0, np.int32)
-        for step in range(1, STEPS):
+        most = max(2, min(steps or STEPS, STEPS))
+        for step in range(1, most):
             ahead = self._launch(buffers, slots, active, 1)
             ended = self._land(flight, slots, active, np.ones(len(active), bool))
             flight = ahead
-            if len(ended) or step == STEPS - 1:
+            if len(ended) or step == most - 1:
                 break
         alive = ~np.isin(active, ended)
         return np.concatenate([ended, self._land(flight, slots, active, alive)])
@@ -188,7 +189,7 @@ class CudaEngine:
     def _mark(self) -> torch.cuda.Event | None:
         if self._device.type != "cuda":
             return None
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event = torch.cuda.Event()
         event.record()
         return event
 

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from acereason.errors import SamplingError
+from acereason.policy.activations import work_device
 from acereason.policy.llama import Rotation, Shape, read_shape
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
@@ -35,7 +36,8 @@ from acereason.sample.protocol import Completion, Request
 
 LEAST_T = 1e-30  # logits divided by it are still float32
 log = logging.getLogger(__name__)
-Watch = Callable[[Request, npt.NDArray[np.int32]], bool]
+Watch = Callable[[Request, npt.NDArray[np.int32], npt.NDArray[np.float32]], bool]
+Pace = Callable[[], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,26 @@ class EmbeddedSampler:
         self._prompt = None
         self._engine.load(weights)
 
+    @property
+    def longest(self) -> int:
+        """Most positions of a sequence for which every slot's cache fits into the machine's memory."""
+        if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
+            return self.limits.context
+        return _memory() // ((self._slots.number + 1) * self.limits.position_bytes) // 64 * 64
+
     def close(self) -> None:
         """Abandon responses in flight; there is nothing outside the process."""
         self._run += 1
 
-    def sample(self, requests: Iterable[Request], watch: Watch | None = None) -> Iterator[Completion]:
+    def sample(
+        self, requests: Iterable[Request], watch: Watch | None = None, pace: Pace | None = None
+    ) -> Iterator[Completion]:
         """Yield completions as they finish; starting abandons the iterator of an earlier call.
 
         `requests` is asked for more whenever a slot is free, also after it had none. `watch` is told every
-        few steps what each response in flight has so far; where it says so, the response ends with the next
-        token, as one that reached its budget."""
+        few steps, about `pace()` where that is a number, what tokens and log-probabilities each response in
+        flight has so far; where it says so, the response ends with the next token, as one that reached its
+        budget."""
         self._run += 1
         run, waiting, flying = self._run, iter(requests), dict[int, Request]()
         free = list(reversed(range(self._slots.number)))
@@ -121,7 +133,7 @@ class EmbeddedSampler:
             if not flying:
                 return
             active = np.fromiter(flying, np.int32, len(flying))
-            for slot in self._engine.decode(self._slots, active).tolist():
+            for slot in self._engine.decode(self._slots, active, pace and pace()).tolist():
                 free.append(slot)
                 yield self._completion(flying.pop(slot), slot)
                 self._check_run(run)
@@ -131,7 +143,7 @@ class EmbeddedSampler:
     def _watch(self, watch: Watch, flying: dict[int, Request]) -> None:
         for slot, request in flying.items():
             count = int(self._slots.count[slot])
-            if watch(request, self._slots.out_token[slot, :count]):
+            if watch(request, self._slots.out_token[slot, :count], self._slots.out_logprob[slot, :count]):
                 self._slots.budget[slot] = min(count + 1, int(self._slots.budget[slot]))
 
     def _check_run(self, run: int) -> None:
@@ -160,14 +172,11 @@ class EmbeddedSampler:
         self._slots.widen(-(-budget // 64) * 64)
 
     def _grow(self, length: int) -> None:
-        slots = self._slots.number + 1
-        size = slots * length * self.limits.position_bytes
-        if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
-            size = 0
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if size > memory:
+        if length > self.longest:
+            slots, memory = self._slots.number, _memory()
+            size = (slots + 1) * length * self.limits.position_bytes
             raise SamplingError(
-                f"{slots - 1} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
+                f"{slots} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
                 f" machine has {memory / 2**30:.1f} GiB; use fewer slots or a smaller budget"
             )
         self._engine.reserve(length)
@@ -187,7 +196,7 @@ class EmbeddedSampler:
 
 
 def _engine(model: nn.Module, slots: int, threads: int | None, native: bool) -> Engine:
-    device = next(model.parameters()).device
+    device = work_device(model)
     half = bool(getattr(model, "halved", False))  # then the trainer's products are the sampler's
     made = _faster(model, slots, threads, device) if native and not half else None
     return made or TorchEngine(model.config, slots, device, half)
@@ -219,6 +228,11 @@ def _cuda(shape: Shape, rotation: Rotation, slots: int, device: torch.device) ->
     except SamplingError as error:
         log.info("sampling goes by PyTorch: %s", error)
         return None
+
+
+def _memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:

@@ -193,13 +193,13 @@ class NativeEngine:
         """Copy the first `length` cached positions of a slot to another slot."""
         self._library.acereason_copy(ctypes.addressof(self._model), source, target, length)
 
-    def decode(self, slots: Slots, active: Ints) -> Ints:
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
         """Steps until a response ends; see `slots.Engine.decode`."""
         state = _Slots(*(getattr(slots, name).ctypes.data for name in _STATE), slots.width)
         state.eos, state.eos_count = slots.eos.ctypes.data, len(slots.eos)
         ended = self._library.acereason_decode(
             *(self._pool, ctypes.addressof(self._model), ctypes.addressof(state)),
-            *(active.ctypes.data, len(active), STEPS_A_CALL, self._ended.ctypes.data),
+            *(active.ctypes.data, len(active), steps or STEPS_A_CALL, self._ended.ctypes.data),
         )
         if ended < 0:
             raise SamplingError("a logit is not a finite number; the weights have diverged")
