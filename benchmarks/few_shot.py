@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     data = options.run / "data"
     recipe = config.parse(json.loads((options.run / "recipe.json").read_text()))
-    model = load_model(options.model)
+    model = load_model(options.model, context=2048)
     if halves.available(model.device):
         halves.halve(model)
     policy = Policy(model, load_tokenizer(options.model), "plain")
