@@ -21,6 +21,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     for name in hub.PROXIES:
         monkeypatch.delenv(name, raising=False)
+    hub.commit.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -55,8 +56,10 @@ def test_a_model_in_the_cache_needs_no_hub(tmp_path: Path, monkeypatch: pytest.M
     (cache / "refs" / "main").write_text(commit)
     (cache / "snapshots" / commit / "config.json").write_text("{}")
     real = hub.try_to_load_from_cache
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *a: real(*a, cache_dir=tmp_path / "cache"))
+    monkeypatch.setattr(
+        hub, "try_to_load_from_cache", lambda *a, **k: real(*a, **k, cache_dir=tmp_path / "cache")
+    )
     hub.check("you/tiny")
-    assert hub.revision("you/tiny") == commit and hub.revision("runs/demo") is None
+    assert hub.commit("you/tiny") == commit and hub.commit("runs/demo") is None
     with pytest.raises(CheckpointError):
         hub.check("you/other")

@@ -81,7 +81,7 @@ class Served:
         ends, its texts, and no weights."""
         loaded = models.load_tokenizer(tokenizer)
         try:
-            generation = GenerationConfig.from_pretrained(tokenizer)
+            generation = GenerationConfig.from_pretrained(models.located(tokenizer))
         except OSError:
             generation = None
         config = SimpleNamespace(max_position_embeddings=self.limit)
