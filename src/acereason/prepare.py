@@ -18,6 +18,7 @@ from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
 from acereason.policy import lora, saved, shards, vocabulary
 from acereason.policy import model as models
+from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
@@ -89,7 +90,7 @@ def policy_of(recipe: Recipe, data: Data) -> Policy:
     _prepare(policy.model, recipe)
     if parallel.wanted(recipe.placement):
         parallel.shard(policy.model, recipe.placement)
-    policy.model.to(parallel.device(recipe.placement))
+    parallel.settle(policy.model, recipe.placement)
     return _begun(policy, recipe)
 
 
@@ -144,7 +145,7 @@ def _loaded(recipe: Recipe) -> models.Model:
         model, folder = models.empty_model(*how)
         _prepare(model, recipe)
         parallel.shard(model, place)
-        shards.fill(model, folder, where)
+        shards.fill(model, folder, where, parallel.rests_on(place))
     return model
 
 
@@ -172,7 +173,7 @@ def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
     that are not the same model stop the run. Updates off the policy differ by design and are left alone."""
     if recipe.rl.max_k3 is not None or recipe.rl.updates > 1:
         return recipe
-    cpu = policy.model.device.type == "cpu" and not sampler.remote
+    cpu = work_device(policy.model).type == "cpu" and not sampler.remote
     exact = cpu and models.compute_dtype(policy.model) == torch.float32
     rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if exact else K3_HALF)
     return msgspec.structs.replace(recipe, rl=rl)

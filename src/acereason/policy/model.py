@@ -22,7 +22,8 @@ from transformers import logging as transformers_logging
 from acereason import kinds, ranks, weights
 from acereason.convert import converted, is_gguf
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, hub, lora, proof, sequence, shards
+from acereason.policy import activations, attention, compiled_pass, hub, lora, proof, sequence, shards
+from acereason.policy.activations import work_device
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
@@ -194,34 +195,33 @@ def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tu
     """As `logprobs`, by PyTorch; on the processor prompts that responses share are computed once."""
     if (part := sequence.of(model)) is not None:
         return _shared_logprobs(model, pack, temperature, part)
-    laid: Pack | Shared | None = share(pack) if model.device.type == "cpu" else None
-    laid = pack.to(model.device) if laid is None else laid
-    output = model.base_model(
-        input_ids=laid.tokens[None],
-        position_ids=laid.positions[None],
-        use_cache=False,
-        **attention.pack_keywords(laid, compute_dtype(model)),
-    )
-    hidden_ME = output.last_hidden_state[0, laid.predictors]
-    targets = pack.targets.to(model.device)
+    laid: Pack | Shared | None = share(pack) if work_device(model).type == "cpu" else None
+    laid = pack.to(work_device(model)) if laid is None else laid
+    output = _hidden(model, laid, **attention.pack_keywords(laid, compute_dtype(model)))
+    hidden_ME = output[laid.predictors]
+    targets = pack.targets.to(work_device(model))
     logprob, entropy = tempered_logprobs(hidden_ME, output_of(model), targets, temperature)
     return logprob.cpu(), entropy.cpu()
+
+
+def _hidden(model: Model, laid: Pack | Shared | sequence.Slice, **layout: Any) -> Tensor:
+    """The last hidden states [N, E]."""
+    with activations.resting(model):
+        output = model.base_model(
+            input_ids=laid.tokens[None], position_ids=laid.positions[None], use_cache=False, **layout
+        )
+    found: Tensor = output.last_hidden_state[0]
+    return found
 
 
 def _shared_logprobs(
     model: Model, pack: Pack, temperature: float | Tensor, part: sequence.Part
 ) -> tuple[Tensor, Tensor]:
     """As `packed_logprobs`, a slice of the pack on each rank of the group, of which all get the whole."""
-    whole = part.padded(pack).to(model.device)
+    whole = part.padded(pack).to(work_device(model))
     own = part.slice(whole)
-    output = model.base_model(
-        input_ids=own.tokens[None],
-        position_ids=own.positions[None],
-        use_cache=False,
-        pack_part=part,
-        **attention.pack_keywords(whole, compute_dtype(model)),
-    )
-    hidden, targets = output.last_hidden_state[0, own.predictors], whole.targets[own.chosen]
+    output = _hidden(model, own, pack_part=part, **attention.pack_keywords(whole, compute_dtype(model)))
+    hidden, targets = output[own.predictors], whole.targets[own.chosen]
     T = temperature[own.chosen.cpu()] if isinstance(temperature, Tensor) and temperature.ndim else temperature
     found = tempered_logprobs(hidden, output_of(model), targets, T)
     logprob, entropy = (part.whole(x, own.chosen, len(whole.targets)).cpu() for x in found)
@@ -236,14 +236,14 @@ def compute_dtype(model: Model) -> torch.dtype:
 
 def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> list[Pack]:
     """All examples as packs of about `budget` tokens, laid out as suits what `logprobs` will run."""
-    if model.device.type == "cpu":
+    if work_device(model).type == "cpu":
         return packs_by_prompt(examples, budget)
     return packs(examples, budget, waste(model))
 
 
 def waste(model: Model) -> float:
     """The share of a pack's places that may be filler."""
-    return 0.0 if attention.takes_any_lengths(model.device, compute_dtype(model)) else 0.1
+    return 0.0 if attention.takes_any_lengths(work_device(model), compute_dtype(model)) else 0.1
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
