@@ -192,7 +192,7 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
 def check_run(path: Path) -> None:
     """RunError when a folder is not a run's: it says what it is, and which runs lie below it."""
     if not kinds.is_run(path):
-        raise RunError(f"{path} is not a run's folder, but {kinds.said(path)}")
+        raise RunError(f"{path} is not a run's folder: found {kinds.said(path)}{kinds.near(path)}")
 
 
 def check_runs(path: Path) -> None:
