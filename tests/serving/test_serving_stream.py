@@ -225,6 +225,7 @@ def swallow(place: tuple[str, int], body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("verb", [["view", "."], ["verify", "--serve"]])
 def test_the_other_servers_end_alike(tmp_path: Path, verb: list[str]) -> None:
+    (tmp_path / "metrics.jsonl").touch()
     verb = [str(tmp_path) if word == "." else word for word in verb]
     process, _ = started(*verb, "--port", "0")
     process.send_signal(signal.SIGINT)
