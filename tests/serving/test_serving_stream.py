@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
 from acereason.serving.answers import Speller, said
-from acereason.serving.engine import Engine, Ids, Logprobs
+from acereason.serving.engine import Engine
 from acereason.serving.growing import Growing
 from acereason.serving.serve import server
 from fake_vllm import tiny_policy
@@ -108,13 +108,13 @@ def test_a_stream_gets_every_token_by_itself_and_others_go_on_in_strides() -> No
     told: list[int] = []
     prompt = POLICY.tokenizer.encode("Print")
 
-    def hears(tokens: Ids, _: Logprobs) -> bool:
+    def hear(tokens: Any, _: Any) -> bool:
         told.append(len(tokens))
         return False
 
     try:
         for closely in (True, False):
-            asked = engine.ask(Request(prompt, 50, 1.0, 3), hears, closely)
+            asked = engine.ask(Request(prompt, 50, 1.0, 3), hear, closely)
             assert len(asked.future.result(60).tokens) == 50
         assert told[:49] == [1] * 49 and told[49:] == [32]
     finally:
