@@ -121,11 +121,11 @@ def _inside(path: Path, file: BinaryIO) -> Iterator[Read] | None:
         return (_row(i, row, f"row {i + 1}") for i, row in enumerate(rows)) if rows else None
     found = [whole[name] for name in LISTS if isinstance(whole.get(name), list)]
     if len(found) > 1 and all(len(rows) and isinstance(rows[0], dict) for rows in found):
-        several = ", ".join(
+        lists = ", ".join(
             f"{name} ({len(whole[name])})" for name in LISTS if isinstance(whole.get(name), list)
         )
         raise DataError(
-            f"{path}: expected one list of rows, found {several}; write the one that is meant to a file"
+            f"{path}: expected one list of rows, found {lists}; write the one that is meant to a file"
         )
     listed = len(found) == 1 and found[0] and all(isinstance(row, dict) for row in found[0])
     rows = found[0] if listed else _turned(whole) or [whole]
