@@ -150,6 +150,8 @@ def problem_of(row: Row, asked: bool = True) -> Problem:
     that cannot be meant."""
     named = fields.normal(row)
     question = fields.question_of(named)
+    if question is None and (inner := _inside(named)) is not None:
+        return problem_of(inner, asked)
     own = {"id", "domain"} <= set(named)
     if question is None and not asked:
         question = ""
@@ -173,6 +175,15 @@ def problem_of(row: Row, asked: bool = True) -> Problem:
         meta["_columns"] = [str(column) for column in row]
     values = {"id": name, "question": question, "answer": answer, "meta": meta, **judged, **given}
     return msgspec.convert(msgspec.to_builtins(values), Problem)
+
+
+def _inside(named: Row) -> dict[str, Any] | None:
+    """A row whose question stands in the only struct of it, with what stands beside that; None: there is
+    none."""
+    structs = [name for name, value in named.items() if isinstance(value, Mapping)]
+    if len(structs) != 1 or fields.question_of(fields.normal(named[structs[0]])) is None:
+        return None
+    return {**{name: value for name, value in named.items() if name != structs[0]}, **named[structs[0]]}
 
 
 def question_id(question: str) -> str:
