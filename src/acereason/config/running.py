@@ -12,13 +12,15 @@ from acereason.config.struct import Count, Positive, Rate, Struct
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
-    Weights are published as files in `folder`, which every server can read. After each publish the
+    Weights are published as files in `folder`, which every server can read, or go to the servers directly
+    (`transfer` = "stream": TCP, by vLLM's weight-transfer API). After each publish the
     log-probabilities of fixed prompts must agree with the trainer's within `canary` nats, on average.
     `colocated` servers share the trainer's GPUs and sleep while it learns. `api_key` is the name of the
     environment variable that holds the servers' key."""
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1)]
     folder: str = "/dev/shm/acereason"
+    transfer: Literal["files", "stream"] = "files"
     colocated: bool = False
     canary: Rate = 0.02
     concurrency: Positive = 256  # requests in flight per server

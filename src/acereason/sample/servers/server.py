@@ -1,6 +1,6 @@
 """vLLM servers as the sampler: the same requests and completions as the embedded one, over HTTP.
 
-    update(model) ─▶ safetensors in a folder ─▶ every server reloads ─▶ canary
+    update(model) ─▶ safetensors in a folder, or a stream (`direct`) ─▶ every server reloads ─▶ canary
     sample(requests) ─▶ least loaded server ─▶ Completion, as each ends, while the rest are being written
 
 Responses arrive while the caller learns (`remote`). A server that dies has its requests asked elsewhere, with
@@ -34,7 +34,7 @@ from acereason.policy import lora
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers import canary
+from acereason.sample.servers import canary, direct
 from acereason.sample.servers.fleet import Member
 from acereason.sample.servers.http import Busy, Garbled, Refused
 from acereason.sample.servers.publish import Outbox
@@ -68,7 +68,8 @@ class ServerSampler(RemoteSampler):
         self.remote = not settings.colocated
         self.differences: dict[str, canary.Mismatch] = {}  # of the last canary, by server
         self._outbox: Outbox | None = None
-        self._weights: tuple[Path, str] | None = None
+        self._direct = direct.Direct() if settings.transfer == "stream" else None
+        self._weights: tuple[Path | None, str] | None = None  # the folder, where there is one, and the name
         self._known: dict[str, Known] = {}  # each server's last canary, with the trainer's numbers
         self._reference: Known | None = None  # one of the present weights, for servers that come back
         cap = max(1, settings.concurrency // ranks.world())
@@ -78,8 +79,9 @@ class ServerSampler(RemoteSampler):
     def close(self) -> None:
         """Abandon what is in flight and delete the published weights."""
         super().close()
-        if self._outbox is not None:
-            self._outbox.close()
+        for made in (self._outbox, self._direct):
+            if made is not None:
+                made.close()
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yield completions as they finish; sampling goes on between two of them.
@@ -103,17 +105,39 @@ class ServerSampler(RemoteSampler):
         self._abandon("the weights were updated while responses were in flight")
         ranks.barrier()
         begun = time.perf_counter()
-        folder, name = self._write(weights)
-        self._weights, self._reference = (folder, name), None
-        answers = self._on_main(lambda: self._run(self._publish(folder, name)))
+        folder, name, answers = (self._sent if self._direct else self._written)(weights)
         for member in self._fleet.members if self._adapter_alone else ():
             member.server.adapter = name  # on every rank
         self._judge(answers)
-        if self._outbox is not None:
+        if self._outbox is not None and folder is not None:
             self._outbox.served(folder)
         log.info("weights %s published in %.2f s", name, time.perf_counter() - begun)
 
     # on every rank
+
+    def _written(self, weights: Any) -> tuple[Path | None, str, dict[str, Answers]]:
+        """Publish as files: their folder, the weights' name, and the canary's answers."""
+        folder, name = self._write(weights)
+        self._weights, self._reference = (folder, name), None
+        return folder, name, self._on_main(lambda: self._run(self._publish(folder, name)))
+
+    def _sent(self, weights: Any) -> tuple[Path | None, str, dict[str, Answers]]:
+        """Publish without files, as `_written`."""
+        tensors = full_tensors(weights, self.dtype)
+
+        def send() -> tuple[str, dict[str, Answers]]:
+            assert self._direct is not None
+            name = self._direct.name()
+            told = self._start(self._announce(direct.told(weights, self.dtype), name))
+            self._direct.feed(tensors)
+            return name, told.result()
+
+        if not ranks.main():
+            for _ in tensors:
+                pass
+        name, answers = self._on_main(send)
+        self._weights, self._reference = (None, name), None
+        return None, name, answers
 
     def _write(self, weights: Any) -> tuple[Path, str]:
         """Gather and write the tensors; every rank takes part, the main one writes."""
@@ -136,7 +160,8 @@ class ServerSampler(RemoteSampler):
     @property
     def published(self) -> int | None:
         """Bytes of the last publication; None on ranks that do not write."""
-        return None if self._outbox is None else self._outbox.bytes
+        made = self._direct or self._outbox
+        return None if made is None or not ranks.main() else made.bytes
 
     @property
     def _adapter_alone(self) -> bool:
@@ -293,6 +318,41 @@ class ServerSampler(RemoteSampler):
             await self._each("sleep")
         return answers
 
+    async def _announce(self, what: direct.Told, name: str) -> dict[str, Answers]:
+        """Every server that answers takes the weights that this rank sends; its canary answers by url."""
+        assert self._direct is not None
+        if self.settings.colocated:
+            await self._each("wake")
+        members = [m for m in self._fleet.members if m.up or await self._answers(m.server)]
+        failed = await self._direct.announce([m.server for m in members], what, name)
+        parts = await asyncio.gather(*(self._taken(m, failed.get(m.server.url)) for m in members))
+        answers = {url: each for url, each in parts if each is not None}
+        if not answers:
+            raise self._fleet.dark()
+        if self.settings.colocated:
+            await self._each("sleep")
+        return answers
+
+    async def _answers(self, server: Vllm) -> bool:
+        """Whether a server that was left out is there again."""
+        try:
+            await self._look(server)
+        except (Busy, Garbled, Refused):
+            return False
+        return True
+
+    async def _taken(self, member: Member, error: Exception | None) -> tuple[str, Answers | None]:
+        """The canary's answers of a server that has the weights; it is left out where it does not."""
+        try:
+            if error is not None:
+                raise error
+            answers = await self._ask_canary(member.server)
+            member.up = True
+            return member.server.url, answers
+        except (Busy, Garbled, Refused) as wrong:
+            self._fleet.failed(member, wrong if isinstance(wrong, Busy) else Busy(str(wrong)))
+            return member.server.url, None
+
     async def _load(self, member: Member, folder: Path, name: str) -> tuple[str, Answers | None]:
         try:
             await self._give(member.server, folder, name)
@@ -328,7 +388,12 @@ class ServerSampler(RemoteSampler):
         if server.facts.versions and await server.version() == self._weights[1]:
             return
         await self._look(server)
-        await self._give(server, *self._weights)
+        folder, name = self._weights
+        if folder is None:
+            raise Busy(
+                f"{server.url} waits for the next weights: they are sent, and there is no file of these"
+            )
+        await self._give(server, folder, name)
         known, own = self._reference
         d = canary.common(await self._ask_canary(server), known, own)
         if not d <= self.settings.canary:

@@ -166,7 +166,7 @@ class Vllm:
         assert self.facts is not None
         await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
         try:
-            await self._name("loading")
+            await self.rename("loading")
             if self.facts.extension:
                 results = await self.remote("load_published", LOAD, folder=str(folder))
                 for result in results:
@@ -174,8 +174,8 @@ class Vllm:
                         raise SamplingError(f"{self.url} could not load the weights in {folder}: {result}")
             else:
                 await self.remote("reload_weights", LOAD, weights_path=str(folder))
-            await self._forget()
-            await self._name(version)
+            await self.forget()
+            await self.rename(version)
         finally:
             await self.call("POST", "/resume", optional=True)
 
@@ -185,13 +185,13 @@ class Vllm:
         Its name is new, so no cached prefix is of another one. The one before is taken out."""
         await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
         try:
-            await self._name("loading")
+            await self.rename("loading")
             body = {"lora_name": version, "lora_path": str(folder), "load_inplace": True}
             await self._adapters("load", body, LOAD)
             before, self.adapter = self.adapter, version
             if before not in (None, version):
                 await self._adapters("unload", {"lora_name": before}, QUICK)
-            await self._name(version)
+            await self.rename(version)
         finally:
             await self.call("POST", "/resume", optional=True)
 
@@ -212,10 +212,12 @@ class Vllm:
                 'VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment, or set lora.publish = "merged"'
             )
 
-    async def _name(self, version: str) -> None:
+    async def rename(self, version: str) -> None:
+        """Name the weights that are served, where the server keeps a name."""
         await self.call("POST", "/update_weight_version", {"new_version": version}, optional=True)
 
-    async def _forget(self) -> None:
+    async def forget(self) -> None:
+        """Forget cached prefixes, which belong to old weights."""
         for _ in range(50):  # blocks of aborted requests are freed a moment later
             if (await self.json("POST", "/reset_prefix_cache") or {"success": True})["success"]:
                 return

@@ -7,12 +7,16 @@ the checkpoint, so nothing repacks it, and it goes on with the weights of before
 Here every layer that shares its weight with another is processed again after the reload. A reload that
 fails is reported instead of raised, for vLLM ends a server whose worker raises.
 
+It also brings an engine of vLLM's weight transfer that needs no CUDA (`vllm_engine`).
+
 Runs inside the server, so it imports nothing but the standard library. The server's environment needs this
 package, not its dependencies: `pip install --no-deps acereason`, or its `src` on PYTHONPATH.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from typing import Any
 
 SHAPE = (
@@ -24,6 +28,20 @@ SHAPE = (
 def shape_of(settings: Any) -> dict[str, Any]:
     """The parts of a Hugging Face configuration that weights must agree with."""
     return {name: getattr(settings, name, None) for name in SHAPE}
+
+
+def _register() -> None:
+    """Make our weight-transfer engine known, where this is a server."""
+    if "vllm" in sys.modules:
+        from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+        with contextlib.suppress(ValueError):  # it is known already
+            where = "acereason.sample.servers.vllm_engine"
+            WeightTransferEngineFactory.register_engine("acereason_stream", where, "StreamEngine")
+
+
+with contextlib.suppress(ImportError):  # vLLM before 0.12 has no such API; files do there
+    _register()
 
 
 class Published:
@@ -38,6 +56,11 @@ class Published:
             "logprobs_mode": str(served.logprobs_mode),
             "device": str(worker.device.type),
         }
+
+    def transfer_fault(self) -> str:
+        """What went wrong with the weights that came last; empty when nothing did."""
+        worker: Any = self
+        return str(getattr(worker.weight_transfer_engine, "fault", ""))
 
     def load_published(self, folder: str) -> dict[str, Any]:
         """Load the safetensors in `folder` in place: {"refreshed": number of tied layers}, or {"error": why}
