@@ -42,7 +42,8 @@ def written(folder: Path, model: Path, servers: str) -> Path:
     how = {"urls": urls, "folder": str(folder / "published"), "canary": 1e-3, "deadline": 120.0}
     changes: dict[str, Any] = {
         "model": {"path": str(model), "format": "plain"}, "sft": None, "stage": [stage],
-        "checkpoint_every": 1, "rl": {"judges": 1, "false_positives": 0.5}, "evaluation": {"k": 1, "budget": 8, "start": False},
+        "checkpoint_every": 1, "rl": {"judges": 1, "false_positives": 0.5},
+        "evaluation": {"k": 1, "budget": 8, "start": False},
         "sampling": {"servers": how, "threads": 1},
     }  # fmt: skip
     recipe = {k: v for k, v in (tiny_run.RECIPE | changes).items() if v is not None}

@@ -29,17 +29,18 @@ import torch
 
 from acereason import ranks
 from acereason.config import Servers
+from acereason.config.running import LIMITS
 from acereason.errors import SamplingError
 from acereason.policy import lora
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers import canary, direct
+from acereason.sample.servers import canary, direct, mismatch
 from acereason.sample.servers.fleet import Member
 from acereason.sample.servers.http import Busy, Garbled, Refused
 from acereason.sample.servers.publish import Outbox
 from acereason.sample.servers.remote import RemoteSampler
-from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
+from acereason.sample.servers.vllm import EXTENSION, LOAD, Facts, Vllm, reports_raw
 from acereason.sample.servers.vllm_worker import shape_of
 
 log = logging.getLogger(__name__)
@@ -196,9 +197,9 @@ class ServerSampler(RemoteSampler):
             at += len(each)
         self.differences = {url: canary.difference(*pair) for url, pair in known.items()}
         stale = [u for u, p in known.items() if u in self._known and canary.frozen(*p, *self._known[u])]
-        bad = {u: d for u, d in self.differences.items() if not d.mean <= self.settings.canary}
+        bad = {u: d for u, d in self.differences.items() if not d.mean <= self.settings.limit}
         if bad or stale:
-            raise SamplingError(self._stale(bad, stale))
+            raise SamplingError(f"{self._stale(bad, stale)}{self._why(bad, known)}")
         self._known, self._reference = known, next(iter(known.values()))
 
     def _stale(self, bad: dict[str, canary.Mismatch], stale: Sequence[str]) -> str:
@@ -209,10 +210,18 @@ class ServerSampler(RemoteSampler):
         frozen = f" Unchanged to the last bit since the publish before: {', '.join(stale)}." if stale else ""
         return (
             "canary: servers do not serve the weights that were published. Differences of log-probabilities "
-            f"from the trainer's (allowed: mean {self.settings.canary} nats): {'; '.join(lines)}.{frozen} "
+            f"from the trainer's (allowed: mean {self.settings.limit} nats): {'; '.join(lines)}.{frozen} "
             f"Start the servers with --worker-extension-cls {EXTENSION}, which reloads whole, and the dtype "
             "of placement.compute; kernels that differ more need a larger sampling.servers.canary"
         )
+
+    def _why(self, bad: Iterable[str], known: dict[str, Known]) -> str:
+        """Where the difference of each bad server comes from. Collective, as the canary is."""
+        said = ""
+        for url in bad:
+            found = mismatch.causes(self.policy, known[url][0], self._known.get(url))
+            said += f". {url}: {mismatch.said(found)}"
+        return said
 
     def _fit(self, request: Request) -> None:
         """SamplingError when a server has no room for the request."""
@@ -280,10 +289,30 @@ class ServerSampler(RemoteSampler):
                 f"{server.url} runs on CPU, where a reload leaves a tied output head stale; start it with "
                 f"--worker-extension-cls {EXTENSION}"
             )
+        self._as_wanted(server.url, facts)
         if facts.logprobs_mode not in ("processed_logprobs", "unknown"):
             raise SamplingError(
                 f"{server.url} reports {facts.logprobs_mode}; start it with --logprobs-mode "
                 "processed_logprobs"
+            )
+
+    def _as_wanted(self, url: str, facts: Facts) -> None:
+        """SamplingError when a server is not of the kind that the recipe says, as far as it tells."""
+        wanted = self.settings
+        if facts.kind not in (None, wanted.kind):
+            raise SamplingError(
+                f"{url} is a {facts.kind} server, and sampling.servers.kind is {wanted.kind!r}; set it to "
+                f"{facts.kind!r}, whose canary allows {LIMITS[facts.kind]} nats, or start another server"
+            )
+        if wanted.head == "float32" and facts.head not in (None, "float32"):
+            raise SamplingError(
+                f"{url} computes its head in {facts.head}; start it with --hf-overrides "
+                '\'{"head_dtype": "float32"}\', or take sampling.servers.head out'
+            )
+        if wanted.invariant and not facts.invariant:
+            raise SamplingError(
+                f"{url} is not batch-invariant, as far as it tells; start it with VLLM_BATCH_INVARIANT=1, or "
+                "take sampling.servers.invariant out"
             )
 
     async def _begin(self) -> None:
@@ -396,8 +425,8 @@ class ServerSampler(RemoteSampler):
         await self._give(server, folder, name)
         known, own = self._reference
         d = canary.common(await self._ask_canary(server), known, own)
-        if not d <= self.settings.canary:
+        if not d <= self.settings.limit:
             raise SamplingError(
                 f"canary: {server.url} came back, was given the present weights, and its log-probabilities "
-                f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.canary})"
+                f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.limit})"
             )

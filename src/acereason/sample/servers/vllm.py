@@ -46,7 +46,8 @@ class _Body(msgspec.Struct):
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a server says of itself. `limit`: most tokens of prompt and response. `shape`: of its model, known
-    where it loaded our `extension`. `versions`: it keeps the name of its weights."""
+    where it loaded our `extension`. `versions`: it keeps the name of its weights. `kind`, `head` (the type it
+    computes its head in) and `invariant` (its numbers do not depend on the batch) as far as it tells."""
 
     model: str
     limit: int
@@ -94,6 +95,7 @@ class Vllm:
                 model["id"], int(model.get("max_model_len") or 0), str(version.get("version", "unknown")),
                 said.get("logprobs_mode", "unknown"), said.get("device", "unknown"), said.get("shape"),
                 "shape" in said, await self.call("GET", "/weight_info", optional=True) is not None,
+                said.get("kind"), said.get("head"), bool(said.get("invariant")),
             )  # fmt: skip
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise SamplingError(f"{self.url} is no vLLM server that is understood here: {error!r}") from error

@@ -16,6 +16,7 @@ package, not its dependencies: `pip install --no-deps acereason`, or its `src` o
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from typing import Any
 
@@ -55,6 +56,7 @@ class Published:
             "shape": shape_of(served.hf_config),
             "logprobs_mode": str(served.logprobs_mode),
             "device": str(worker.device.type),
+            **how_served(worker.vllm_config),
         }
 
     def transfer_fault(self) -> str:
@@ -73,6 +75,19 @@ class Published:
             Exception
         ) as error:  # vLLM and safetensors raise many kinds, and one that escapes ends the server
             return {"error": f"{type(error).__name__}: {error}"}
+
+
+def how_served(settings: Any) -> dict[str, Any]:
+    """What of a server's settings moves its log-probabilities: quantised or speculative, the head's type, and
+    whether its numbers depend on the batch."""
+    model = settings.model_config
+    quantised = getattr(model, "quantization", None)
+    kind = "speculative" if getattr(settings, "speculative_config", None) else "plain"
+    return {
+        "kind": "fp8" if quantised and "fp8" in str(quantised) else kind,
+        "head": str(getattr(model, "head_dtype", "")).removeprefix("torch.") or None,
+        "invariant": os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1",
+    }
 
 
 def refresh_tied(model: Any) -> int:
