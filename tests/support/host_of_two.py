@@ -30,7 +30,8 @@ def take_part(folder: Path, recipe: Path, minutes: float = 3.0) -> None:
         if not ranks.main():
             program.follow()
             return
-        with runs.resume(folder, config.parse(json.loads(recipe.read_text()))) as run:
+        wanted = config.parse(json.loads(recipe.read_text()))
+        with (runs.resume if folder.exists() else runs.create)(folder, wanted) as run:
             program.run_all(run, Quiet())
 
 

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -57,6 +57,9 @@ class Facts:
     shape: dict[str, Any] | None = None
     extension: bool = False
     versions: bool = False
+    kind: Literal["plain", "fp8", "speculative"] | None = None
+    head: str | None = None
+    invariant: bool = False
 
 
 class Vllm:
