@@ -57,7 +57,8 @@ $(SERVER)/.installed: tests/server-requirements.txt
 
 test-server: install $(SERVER)/.installed
 	mkdir -p build
-	ACEREASON_TEST_SERVER_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest -s --basetemp build/test-server tests/sample/test_sample_server_real.py
+	ACEREASON_TEST_SERVER_PYTHON=$(CURDIR)/$(SERVER)/bin/python $(BIN)/python -m pytest -s --basetemp build/test-server \
+	  tests/sample/test_sample_server_real.py tests/sample/test_sample_server_lora_real.py
 
 lint: install
 	$(BIN)/ruff check .

@@ -25,9 +25,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from acereason.evaluate.benchmarks.answers import Protocol
 from acereason.evaluate.benchmarks.catalogue import Loaded
-from acereason.evaluate.benchmarks.job import Asked, Made, run
+from acereason.evaluate.benchmarks.job import FromFile, FromModel, run
+from acereason.evaluate.benchmarks.store import AnswerProtocol
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
@@ -99,12 +99,12 @@ def main() -> None:
         for samples in (options.samples // 8, options.samples):
             with tempfile.TemporaryDirectory() as folder:
                 if way == "file":
-                    source: Asked | Made = Made(
+                    source: FromModel | FromFile = FromFile(
                         generations(Path(folder), policy, loaded, samples, write), True
                     )
                 else:
-                    protocol = Protocol("bench", "ready", budget=options.tokens + 64)
-                    source = Asked(policy, Ready(write), protocol)
+                    protocol = AnswerProtocol("bench", "ready", budget=options.tokens + 64)
+                    source = FromModel(policy, Ready(write), protocol)
                 begun, cpu = time.perf_counter(), time.process_time()
                 run([loaded], source, Path(folder) / "out", k=samples, judges=1, progress=Quiet())
                 wall, used = time.perf_counter() - begun, time.process_time() - cpu

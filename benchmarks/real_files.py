@@ -20,10 +20,10 @@ from typing import Any
 
 from acereason.chat import END_THINK
 from acereason.curate import pipeline
-from acereason.curate.adapters import Columns
+from acereason.curate.adapters import ColumnMap
 from acereason.curate.settings import BenchmarkSettings, Curation, DecontaminationSettings, SourceSettings
 from acereason.evaluate.benchmarks import catalogue, job
-from acereason.evaluate.benchmarks.job import Made
+from acereason.evaluate.benchmarks.job import FromFile
 from acereason.problems import Problem
 from acereason.progress import Quiet
 from acereason.published.records import read_problems
@@ -53,7 +53,7 @@ def scored(loaded: catalogue.Loaded, texts: Iterable[str], folder: Path) -> str:
     pairs = zip(loaded.problems, texts, strict=True)
     lines = [json.dumps({"problem_id": p.id, "text": f"{END_THINK}{text}"}) for p, text in pairs]
     answers.write_text("\n".join(lines) + "\n")
-    found = job.run([loaded], Made(answers, True), folder / loaded.name, progress=Quiet())[0]
+    found = job.run([loaded], FromFile(answers, True), folder / loaded.name, progress=Quiet())[0]
     return f"{sum(row[0] == '1' for row in found.right)} of {len(loaded.problems)} right"
 
 
@@ -133,7 +133,7 @@ def training(real: Path, folder: Path) -> None:
             told(file, command, found, f"{wanted} prompts share text with {benchmark}")
     source = SourceSettings("polaris", str(real / "polaris_olympiad.parquet"))
     named = SourceSettings(
-        "math500", str(real / "simplerl_math500.jsonl"), columns=Columns("problem", answer="answer")
+        "math500", str(real / "simplerl_math500.jsonl"), columns=ColumnMap("problem", answer="answer")
     )
     for settings in (source, named):
         items: list[Problem] = [problem for problem, _ in pipeline.items(settings, lambda row: None)]

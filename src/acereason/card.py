@@ -38,6 +38,7 @@ class Exported:
     licence: str | None
     prompt: Prompt
     example: Problem
+    adapter: bool = False  # the adapter alone
 
     @property
     def name(self) -> str:
@@ -84,7 +85,7 @@ def _metadata(found: Exported, name: str) -> str:
     data = ModelCardData(
         license=licence_of(found),
         base_model=path if path and not Path(path).exists() else None,
-        library_name="transformers",
+        library_name="peft" if found.adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["acereason", "reasoning", "math", "code"],
         model_name=name if results else None,
@@ -158,21 +159,33 @@ def _manifest(data: Sequence[Mapping[str, Any]]) -> str:
 
 def _use(found: Exported, path: str) -> str:
     rules, asked = found.recipe.evaluation, found.prompt.request(found.example)
-    code = f"""from transformers import AutoModelForCausalLM, AutoTokenizer
+    imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    load = 'AutoModelForCausalLM.from_pretrained(path, dtype="auto")'
+    if found.adapter:  # the name of its base is in adapter_config.json
+        imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
+        load = 'AutoPeftModelForCausalLM.from_pretrained(path, dtype="auto")'
+    code = f"""{imports}
 
 path = {path!r}  # where this folder lies, or its name on the hub
 tokenizer = AutoTokenizer.from_pretrained(path)
-model = AutoModelForCausalLM.from_pretrained(path, dtype="auto")
+model = {load}
 turns = [{{"role": "user", "content": {asked!r}}}]
 how = {{"add_generation_prompt": True, "return_tensors": "pt", "return_dict": True}}
 prompt = tokenizer.apply_chat_template(turns, **how)
 how = {{"do_sample": True, "temperature": {rules.temperature:g}, "top_p": {rules.top_p:g}, "top_k": 0}}
 ids = model.generate(**prompt, **how, max_new_tokens={rules.budget})[0, prompt["input_ids"].shape[1] :]
 print(tokenizer.decode(ids))"""
-    return (
-        f"```python\n{code}\n```\n\n"
+    how = (
         f"In the terminal: `acereason chat {_plain(path)}`; as a server: `acereason serve {_plain(path)}`, "
-        "or `vllm serve`. Trained on prompts in the format "
+        "or `vllm serve`. "
+    )
+    if found.adapter:
+        how = (
+            "`base_model_name_or_path` in `adapter_config.json` names the base; `vllm serve BASE "
+            f"--enable-lora --lora-modules own={_plain(path)}` serves it. "
+        )
+    return (
+        f"```python\n{code}\n```\n\n{how}Trained on prompts in the format "
         f"`{_plain(found.prompt.name)}`: `prompt.json` holds its words, and the chat template renders it "
         "from one user turn that holds the question and the request of its domain. Other wording is out of "
         "distribution. Meant for math and code problems; nothing was done for safety."

@@ -3,8 +3,10 @@
     session = Session(policy, sampler, judge)
     for piece in session.ask(problem): print(piece, end="")   # the answer; thinking is only counted
     session.verdict(problem)                                  # on it, where there is a reference
+    session.reset()                                           # what was said before is forgotten
 
-Every question stands alone, in the format that the model was trained with; `Manner` says how it is asked.
+The first question is asked in the format that the model was trained with, to the token; further ones follow
+it in the model's own chat template, earlier answers without their thinking. `Manner` says how it is asked.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from acereason.errors import ConfigError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
 from acereason.prompts import END_THINK
@@ -42,6 +45,7 @@ class Manner:
     seed: int | None = None
     domain: str = "math"
     show_thinking: bool = False
+    alone: bool = False  # every question without what was said before
 
 
 @dataclass(slots=True)
@@ -75,6 +79,11 @@ class Fold:
     def answered(self) -> bool:
         return END_THINK in self.text
 
+    @property
+    def answer(self) -> str:
+        """What stands behind the thinking."""
+        return self.text.rpartition(END_THINK)[2].strip() if self.answered else ""
+
 
 def _begun(text: str, mark: str) -> int:
     """How many characters at the end of a text may be the beginning of a mark."""
@@ -90,14 +99,38 @@ class Session:
     judge: Judging
     manner: Manner = field(default_factory=Manner)
     fold: Fold = field(default_factory=Fold)
+    turns: list[dict[str, str]] = field(default_factory=list)
     last: Completion | None = None
 
+    def reset(self) -> None:
+        """Forget what was said."""
+        self.turns.clear()
+
     def request(self, problem: Problem) -> Request:
-        """How it is asked; a question that leaves no room in the context is refused by the sampler."""
-        how, prompt = self.manner, self.policy.prompt_ids(problem)
-        room = max(self.policy.context - len(prompt), 1)
+        """How it is asked. ConfigError: no room is left in the context, or no further turn is known."""
+        how, prompt = self.manner, self._prompt(problem)
+        room = min(self.policy.context, self.sampler.longest) - len(prompt)
+        if room < 1:
+            more = "; /reset forgets what was said before" if self.turns else ""
+            raise ConfigError(f"{len(prompt)} tokens leave no room for a response in the context{more}")
         seed = secrets.randbits(62) if how.seed is None else how.seed
         return Request(prompt, min(how.budget or room, room), max(how.temperature, COLD), seed, how.top_p)
+
+    def _prompt(self, problem: Problem) -> list[int]:
+        if not self.turns:
+            return self.policy.prompt_ids(problem)
+        turns = [*self.turns, {"role": "user", "content": problem.question}]
+        return self.policy.conversation_ids(turns)
+
+    def _remember(self, problem: Problem) -> None:
+        """Keep a question and its answer; one that was cut in its thinking has none."""
+        if self.manner.alone or not self.fold.answer:
+            return
+        asked = problem.question if self.turns else self.policy.prompt.request(problem)
+        self.turns += [
+            {"role": "user", "content": asked},
+            {"role": "assistant", "content": self.fold.answer},
+        ]
 
     def ask(self, problem: Problem, told: Callable[[int], None] = lambda _: None) -> Iterator[str]:
         """The answer, piece by piece. `told` gets the number of tokens so far. Closing the iterator ends the
@@ -114,6 +147,7 @@ class Session:
         self.last = stream.done
         if self.last is not None:
             yield self.fold.grow(self.policy.text(self.last.tokens), over=True)
+            self._remember(problem)
 
     def verdict(self, problem: Problem) -> Verdict | None:
         """The judge's word on the last response; None where there is nothing to judge it by."""
@@ -146,11 +180,11 @@ class _Stream:
 
     def _run(self, sampler: EmbeddedSampler, request: Request) -> None:
         try:
-            (self.done,) = sampler.sample([request], self._told)
+            (self.done,) = sampler.sample([request], self._told, lambda: 1)
         except Exception as error:
             self._news.put(error)
         self._news.put(None)
 
-    def _told(self, _: Request, tokens: Any) -> bool:
+    def _told(self, _: Request, tokens: Ids, __: Any) -> bool:
         self._news.put(tokens.copy())
         return self._enough

@@ -18,9 +18,18 @@ from typing import Any
 import torch
 
 from acereason.errors import CheckpointError, ConfigError
-from acereason.manifest import file_hash
+from acereason.files import file_hash
+from acereason.kinds import near, said
 from acereason.native.build import cache_folder
-from acereason.policy.model import is_gguf
+
+
+def is_gguf(path: str | Path) -> bool:
+    """Whether a path is a GGUF file, by its first bytes."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(4) == b"GGUF"
 
 
 def converted(path: str | Path) -> Path:
@@ -37,8 +46,9 @@ def convert(path: str | Path, out: str | Path, dtype: torch.dtype = torch.float3
     (`out` is taken)."""
     file, out = Path(path).expanduser(), Path(out)
     if not is_gguf(file):
-        found = "no such file" if not file.exists() else "a folder" if file.is_dir() else "another kind"
-        raise CheckpointError(f"{path}: a GGUF file was expected (it begins with 'GGUF'), found {found}")
+        raise CheckpointError(
+            f"{path}: a GGUF file was expected (it begins with 'GGUF'), found {said(file)}{near(file)}"
+        )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty; choose another --out")
     for package in ("gguf", "accelerate"):

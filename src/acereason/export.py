@@ -1,6 +1,7 @@
 """A finished stage as a folder to give away: an ordinary Hugging Face model with a model card.
 
     export(run, out, stage=None)     config, safetensors, tokenizer; README.md; acereason/ with what made it
+    export(…, adapter=True)          of a run with adapters the adapter alone, in peft's files
     push(out, "you/model")           the same to a hub repository, by the hub's own library
 
 Everything in the card comes from the run's folder: recipe and hash, stages, evaluations with their errors,
@@ -15,6 +16,7 @@ import json
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +27,9 @@ from acereason.card import OWN, Exported, card
 from acereason.curate import tasks
 from acereason.errors import RunError
 from acereason.evaluate import summary
-from acereason.files import read_jsonl
+from acereason.files import file_hash, read_jsonl
 from acereason.problems import Problem
-from acereason.runs import disk_errors, file_hash, read_metrics
+from acereason.runs import check_run, disk_errors, read_metrics
 
 SOME = 1000  # problems among which the card's example is looked for
 EXAMPLE = Problem("example", "math", "What is the sum of the whole numbers from 1 to 10?")
@@ -35,28 +37,50 @@ EXAMPLE = Problem("example", "math", "What is the sum of the whole numbers from 
 
 def export(
     run: Path, out: Path, stage: str | None = None, licence: str | None = None, force: bool = False,
-    repository: str | None = None,
+    repository: str | None = None, adapter: bool = False,
 ) -> Path:  # fmt: skip
     """Write a stage's model (default: the last finished one) with its card to the folder `out`. The card's
-    code names the folder, or the hub `repository` that it will be in.
+    code names the folder, or the hub `repository` that it will be in. With `adapter` the base's weights stay
+    out; else a model with adapters is merged, and has them beside it.
 
-    Raises RunError: no run there, no such stage, or `out` is taken. `force` replaces an earlier export."""
-    found = gather(run, stage, licence)
+    Raises RunError: no run there, no such stage, no adapter, or `out` is taken. `force` replaces an earlier
+    export."""
+    found = replace(gather(run, stage, licence), adapter=adapter)
     _check_free(out, run, force)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with disk_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
         try:
-            shutil.copytree(run / "models" / found.name, temporary)
-            _put_back(temporary)
-            _say_how_it_is_asked(found, temporary)
+            if adapter:
+                _copy_adapter(run / "models" / found.name, temporary)
+            else:
+                shutil.copytree(run / "models" / found.name, temporary)
+                _put_back(temporary)
+                _say_how_it_is_asked(found, temporary)
             _add_own(found, temporary)
             (temporary / "README.md").write_text(card(found, out.name, repository))
             _replace(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _copy_adapter(model: Path, out: Path) -> None:
+    """The adapter of a stage's model with the tokenizer and how it is asked. RunError: it has none."""
+    from acereason.policy import lora, vocabulary
+
+    if not (model / lora.FOLDER / lora.CONFIG).exists():
+        raise RunError(
+            f"{model} has no adapter: its run learned whole weights (no [lora] in its recipe). Export it "
+            "without --adapter"
+        )
+    shutil.copytree(model / lora.FOLDER, out)
+    cut = (model / vocabulary.FILE).exists()  # then the base's own tokenizer is the right one
+    for file in model.iterdir():
+        own = file.name in ("prompt.json", "chat_template.jinja")
+        if file.is_file() and (own or (not cut and file.name.startswith(("tokenizer", "special_tokens")))):
+            shutil.copy2(file, out)
 
 
 def _put_back(folder: Path) -> None:
@@ -94,6 +118,7 @@ def _say_how_it_is_asked(found: Exported, folder: Path) -> None:
 
 def gather(run: Path, stage: str | None = None, licence: str | None = None) -> Exported:
     """Read what a card tells from a run's folder."""
+    check_run(run)
     recipe = config.parse(_json(run / "recipe.json"), str(run / "recipe.json"))
     names = [summary.SFT, *(s.name for s in recipe.stage)]
     done = [n for n in names if (run / "models" / n / "config.json").exists()]

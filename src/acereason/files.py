@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,12 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """The bytes of a file, as `open_file` opens it."""
     with open_file(path) as file:
         return file.read()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_jsonl(path: str | os.PathLike[str], kind: type[Record]) -> Iterator[Record]:

@@ -23,7 +23,7 @@ import msgspec
 
 from acereason.draws import draw_seed
 from acereason.errors import ConfigError, DataError, RunError, SamplingError
-from acereason.evaluate.benchmarks.answers import Protocol
+from acereason.evaluate.benchmarks.store import AnswerProtocol
 from acereason.files import own, write_atomic
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
@@ -44,12 +44,12 @@ class Ask(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class BatchSettings:
     """`samples` of each row. `protocol` is what the responses depend on; its budget is cut to what the
     context leaves."""
 
     samples: int
-    protocol: Protocol
+    protocol: AnswerProtocol
 
 
 def read(path: Path, policy: Policy) -> list[Ask]:
@@ -126,7 +126,7 @@ def _fields(problem: Problem) -> dict[str, Any]:
 
 
 def generate(
-    asks: Sequence[Ask], policy: Policy, sampler: Sampler, how: How, out: Path,
+    asks: Sequence[Ask], policy: Policy, sampler: Sampler, how: BatchSettings, out: Path,
     advance: Callable[[int, str], None] = lambda *_: None,
 ) -> int:  # fmt: skip
     """Ask for what is not in `out` yet; returns how many responses were asked for now.
@@ -148,11 +148,11 @@ def generate(
     return len(wanted) - len(done)
 
 
-def _keys(ask: Ask, how: How) -> list[str]:
+def _keys(ask: Ask, how: BatchSettings) -> list[str]:
     return [how.protocol.key(ask.prompt, ask.id, sample) for sample in range(how.samples)]
 
 
-def _budget(ask: Ask, how: How, context: int) -> int:
+def _budget(ask: Ask, how: BatchSettings, context: int) -> int:
     room = context - len(ask.prompt)
     if room < 1:
         raise SamplingError(f"the prompt of {ask.id} has {len(ask.prompt)} tokens, the context is {context}")
@@ -160,7 +160,7 @@ def _budget(ask: Ask, how: How, context: int) -> int:
 
 
 def _requests(
-    asks: Sequence[Ask], how: How, budgets: Sequence[int], left: list[tuple[str, tuple[int, int]]]
+    asks: Sequence[Ask], how: BatchSettings, budgets: Sequence[int], left: list[tuple[str, tuple[int, int]]]
 ) -> Iterator[Request]:
     p = how.protocol
     for key, (i, j) in left:

@@ -21,7 +21,7 @@ import msgspec
 
 from acereason import changes, config
 from acereason.errors import RunError
-from acereason.files import write_atomic
+from acereason.files import file_hash, write_atomic
 
 SCHEMA = 2  # of a run's folder; earlier ones said nothing
 PACKAGES = ("acereason", "numpy", "tokenizers", "torch", "transformers")
@@ -100,12 +100,6 @@ def check_data(folder: Path) -> None:
             f"the data of the run were changed since it began: {'; '.join(wrong)}. Restore {folder} from a "
             "copy, or start a new run"
         )
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def _phase(
             held_back = _dev_split(shop.recipe, data)
             asked = {p.question for p in held_back}
             problems = [p for p in tasks.of_stage(data.rl, stage.name) if p.question not in asked]
-            inside = dev.Dev(shop, stage, held_back, save)
+            inside = dev.DevSplit(shop, stage, held_back, save)
             training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
             rl.train_stage(training, stage, problems, inside, optimizer, position, save)
         position.finished = True
@@ -224,7 +224,7 @@ def _sft(
     steps = sft.Schedule(sft.lengths(learned), settings, shop.recipe.seed).steps
     with shop.progress.task("sft", steps, position.stage_step) as advance:
 
-        def on_step(step: sft.Step) -> None:
+        def on_step(step: sft.SftStep) -> None:
             position.stage_step = position.step = step.step
             judged = step.epoch_ends and len(held_out) > 0
             loss = sft.held_out_loss(model, held_out, settings) if judged else None
@@ -254,7 +254,7 @@ def _examples(shop: Workshop, settings: config.Sft, position: Position) -> tuple
     return Tokens(folder, held_out=True), Tokens(folder)
 
 
-def _sft_row(step: sft.Step) -> dict[str, Any]:
+def _sft_row(step: sft.SftStep) -> dict[str, Any]:
     return {
         "step": step.step,
         "stage": summary.SFT,
@@ -267,7 +267,7 @@ def _sft_row(step: sft.Step) -> dict[str, Any]:
     }
 
 
-def _evaluate_epoch(shop: Workshop, held_out: Sequence[Problem], step: sft.Step) -> None:
+def _evaluate_epoch(shop: Workshop, held_out: Sequence[Problem], step: sft.SftStep) -> None:
     """The small evaluation after an SFT epoch, on the first `evaluate_prompts` problems of each domain."""
     assert shop.recipe.sft is not None
     count = shop.recipe.sft.evaluate_prompts

@@ -25,6 +25,7 @@ import msgspec
 
 from acereason.errors import ConfigError
 from acereason.problems import Problem
+from acereason.registry import domain
 
 Format = Literal["chatml-1.1", "deepseek-r1", "plain"]  # whose text needs no tokenizer
 
@@ -97,8 +98,6 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if problem.domain == "code":
             return filled(self.starter if problem.starter_code else self.code, values)
         if "{instruction}" in self.other:
-            from acereason.verify.domains import domain  # a user's own; imported late, it needs this module
-
             values["instruction"] = domain(problem.domain).instruction(problem)
         return filled(self.other, values)
 

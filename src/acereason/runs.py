@@ -33,16 +33,15 @@ from typing import Any
 import msgspec
 from safetensors import SafetensorError
 
-from acereason import changes, config
+from acereason import changes, config, kinds
 from acereason.errors import RunError
 from acereason.files import lock, sync, to_jsonl, write_atomic
-from acereason.manifest import check_recipe, file_hash, manifest
+from acereason.manifest import check_recipe, manifest
 
-__all__ = ["Run", "create", "disk_errors", "file_hash", "read_metrics", "resume"]
+__all__ = ["Run", "create", "disk_errors", "read_metrics", "resume"]
 
 Listener = Callable[[str, Mapping[str, Any]], None]
 FOLDERS = ("data", "tokens", "responses", "checkpoints", "evaluations", "models")
-MARKS = ("recipe.json", "metrics.jsonl")  # either makes a folder a run's
 _START = b'{"kind":"start"'
 _TEMPORARY = re.compile(r"\..*\.tmp")
 
@@ -190,24 +189,16 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
 
 
 def check_run(path: Path) -> None:
-    """RunError when a folder is not a run's, with the runs that lie below it."""
-    if any((path / name).is_file() for name in MARKS):
-        return
-    inside = _below(path)
-    found = f"; runs below it: {', '.join(map(str, inside[:5]))}" if inside else ""
-    raise RunError(f"{path} is not a run's folder: it has no {MARKS[0]}{found}")
+    """RunError when a folder is not a run's: it says what it is, and which runs lie below it."""
+    if not kinds.is_run(path):
+        raise RunError(f"{path} is not a run's folder, but {kinds.said(path)}")
 
 
 def check_runs(path: Path) -> None:
-    """RunError when a folder holds other things, and neither is a run's nor holds any."""
-    if path.is_dir() and any(path.iterdir()) and not _below(path):
-        check_run(path)
-
-
-def _below(path: Path) -> list[Path]:
-    """The runs at most three folders below."""
-    below = ("", "*/", "*/*/", "*/*/*/")
-    return sorted({file.parent for depth in below for name in MARKS for file in path.glob(f"{depth}{name}")})
+    """RunError when a folder is neither a run's nor holds any, nor findings of studies. One that is empty
+    may be where runs will be."""
+    if path.is_dir() and any(path.iterdir()) and not kinds.is_shown(path):
+        raise RunError(f"{path} holds no run: it is {kinds.said(path)}")
 
 
 def unbegun(path: Path) -> bool:
@@ -225,8 +216,9 @@ def resume(path: Path, recipe: config.Recipe | None = None) -> Run:
     taken from the recipe given."""
     if recipe is not None and unbegun(path):
         return create(path, recipe)
-    if unbegun(path):
+    if unbegun(path) and any(path.iterdir()):
         raise RunError(f"{path} is not a run's folder yet, it has no recipe; give the recipe, too")
+    check_run(path)
     try:
         data = json.loads((path / "recipe.json").read_text())
     except (OSError, ValueError) as error:

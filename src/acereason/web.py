@@ -12,6 +12,7 @@ one reaches the application. It is plain HTTP, for the loopback address or a pri
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import resource
@@ -168,6 +169,12 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return received
 
 
+def run(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Answer until told to end by SIGINT or SIGTERM; what is open gets its grace."""
+    with contextlib.suppress(KeyboardInterrupt):  # the signal is raised again when all has ended
+        server.run(sockets=[listener])
+
+
 def _impatient(seconds: float) -> type[H11Protocol]:
     """uvicorn's protocol, which closes a connection whose request's head is not whole in time."""
 
@@ -229,10 +236,7 @@ class Listening:
 
     def serve_forever(self) -> None:
         """Answer until `shutdown`, or until the process is interrupted."""
-        try:
-            self._server.run(sockets=[self._socket])
-        except KeyboardInterrupt:
-            return
+        run(self._server, self._socket)
 
     def shutdown(self) -> None:
         """Have `serve_forever` return."""

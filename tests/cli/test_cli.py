@@ -89,7 +89,7 @@ def test_a_full_disk_is_said_and_the_run_resumes(tmp_path: Path) -> None:
 
 
 def test_set_reaches_stages_by_name_and_keeps_types() -> None:
-    path = Path(config.__file__).parent / "recipes" / "demo.toml"
+    path = Path(config.__file__).parents[1] / "recipes" / "demo.toml"
     recipe = config.load(path, ["stage.code.steps=7", "model.format=plain", "sft.betas=[0.8, 0.9]"])
     assert recipe.stage[-1].steps == 7 and recipe.sft is not None and recipe.sft.betas == (0.8, 0.9)
     assert config.digest(recipe) != config.digest(config.load(path))

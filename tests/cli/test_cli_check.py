@@ -105,3 +105,11 @@ def test_a_curation_is_checked_too(tmp_path: Path) -> None:
     path.write_text(source + 'columns = { question = "text" }\n')
     shown = RUNNER.invoke(app, ["check", str(path)])
     assert shown.exit_code == 2 and "missing: text" in shown.stdout
+
+
+def test_ranks_that_cannot_share_the_heads_are_refused(tmp_path: Path) -> None:
+    path = recipe(tmp_path, more="[placement]\nsequence = 3")
+    shown = RUNNER.invoke(app, ["check", path, "-o", str(tmp_path / "run")])
+    assert shown.exit_code == 2 and "3 ranks cannot share the model's 4 attention heads" in " ".join(
+        shown.output.split()
+    )

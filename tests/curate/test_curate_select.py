@@ -13,7 +13,7 @@ from acereason.curate.funnel import Funnel, table
 from acereason.curate.mix import mix
 from acereason.curate.select import (
     Band,
-    Stage,
+    StageSelection,
     by_difficulty,
     difficulty,
     length_balance,
@@ -98,18 +98,18 @@ def test_majority() -> None:
 
 def test_stage_sets() -> None:
     everything = difficulty(problems(16), {str(i): [RIGHT] * i + [WRONG] * (16 - i) for i in range(16)})
-    hard = Stage("math-24k", "math", difficulty=(10 / 16, None))  # pass rate <= 6/16
+    hard = StageSelection("math-24k", "math", difficulty=(10 / 16, None))  # pass rate <= 6/16
     kept, _ = stage_set(everything, hard, {}, 0)
     assert [p.id for p in kept] == [str(i) for i in range(7)]
-    simple = Stage("math-8k", tokens=(2000, 4000), limit=3)
+    simple = StageSelection("math-8k", tokens=(2000, 4000), limit=3)
     lengths = {str(i): 1000.0 * i for i in range(10)}
     kept, funnel = stage_set(everything, simple, lengths, 0)
     assert [p.id for p in kept] == ["2", "3", "4"] and funnel.reasons["teacher length unknown"] == 6
-    limited, funnel = stage_set(everything, Stage("s", limit=5), {}, 3)
-    reverse, _ = stage_set(everything[::-1], Stage("s", limit=5), {}, 3)
+    limited, funnel = stage_set(everything, StageSelection("s", limit=5), {}, 3)
+    reverse, _ = stage_set(everything[::-1], StageSelection("s", limit=5), {}, 3)
     assert len(limited) == 5 and funnel.reasons == {"over the stage's limit": 11}
     assert {p.id for p in limited} == {p.id for p in reverse}
-    assert stage_set(everything, Stage("c", domain="code"), {}, 0)[0] == []
+    assert stage_set(everything, StageSelection("c", domain="code"), {}, 0)[0] == []
 
 
 def test_unsolved() -> None:

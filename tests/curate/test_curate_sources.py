@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from acereason.curate.adapters import PUBLISHED, Columns, generic_source, problem_id
-from acereason.curate.sources import QUESTION_LIMIT, Item, Rejected, read_source
+from acereason.curate.adapters import PUBLISHED, ColumnMap, generic_source, problem_id
+from acereason.curate.sources import QUESTION_LIMIT, Rejected, SourceItem, read_source
 from acereason.errors import DataError
 from acereason.problems import Test
 from acereason.published import tests as unpack
@@ -32,7 +32,7 @@ def write(folder: Path, rows: list[dict[str, Any]], name: str = "data.jsonl") ->
 
 def read(
     folder: Path, name: str, rows: list[dict[str, Any]], option: Any = None
-) -> tuple[list[Item], list[Rejected]]:
+) -> tuple[list[SourceItem], list[Rejected]]:
     aside: list[Rejected] = []
     path = write(folder, rows)
     return list(read_source(PUBLISHED[name], str(path), aside.append, option, False)), aside
@@ -196,7 +196,7 @@ def test_generic_parquet_and_jsonl_give_the_same(tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     rows = [{"q": f"Find {i}.", "a": str(i), "level": i / 10, "other": None} for i in range(700)]
-    source = generic_source("mine", Columns(question="q", answer="a", difficulty="level"))
+    source = generic_source("mine", ColumnMap(question="q", answer="a", difficulty="level"))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     path = write(tmp_path, rows)
     first = list(read_source(source, str(tmp_path / "a.parquet"), print))

@@ -21,7 +21,7 @@ import pytest
 
 from acereason.chat import final_part
 from acereason.curate.teach import Teacher, teach
-from acereason.curate.wire import Protocol, completion, payload, sample_seed
+from acereason.curate.wire import TeacherProtocol, completion, payload, sample_seed
 from acereason.errors import RunError, SamplingError
 from acereason.files import read_jsonl, write_jsonl
 from acereason.problems import Problem, Response
@@ -29,7 +29,7 @@ from acereason.sample.servers.http import Garbled
 
 pytest.importorskip("httpx2")
 PROBLEMS = [Problem(f"p{i}", "math", f"What is {i} + {i}?", str(2 * i)) for i in range(12)]
-PROTOCOL = Protocol("fake", max_tokens=100, seed=7)
+PROTOCOL = TeacherProtocol("fake", max_tokens=100, seed=7)
 HOSTILE = ["429", "500", "hang", "half", "fields", "garbage", "finish", "close"]
 
 
@@ -134,7 +134,7 @@ def responses(folder: Path) -> list[Response]:
 
 @pytest.mark.parametrize("mode", ["chat", "completion"])
 def test_every_sample_is_asked_once_with_all_parameters(fake: Fake, tmp_path: Path, mode: Any) -> None:
-    protocol = Protocol("fake", mode=mode, max_tokens=100)
+    protocol = TeacherProtocol("fake", mode=mode, max_tokens=100)
     summary = teach(PROBLEMS, teacher(fake), protocol, tmp_path)
     assert (summary.asked, summary.refused, summary.tokens) == (36, 0, 180)
     found = responses(tmp_path)
@@ -209,7 +209,7 @@ def test_nobody_listens(tmp_path: Path) -> None:
 def test_another_protocol_in_the_folder_is_refused(fake: Fake, tmp_path: Path) -> None:
     teach(PROBLEMS[:1], teacher(fake), PROTOCOL, tmp_path)
     with pytest.raises(RunError, match="another protocol"):
-        teach(PROBLEMS[:1], teacher(fake), Protocol("fake", temperature=1.0), tmp_path)
+        teach(PROBLEMS[:1], teacher(fake), TeacherProtocol("fake", temperature=1.0), tmp_path)
 
 
 def test_a_torn_last_line_is_owed_again(fake: Fake, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_garbled_bodies(data: bytes) -> None:
 def test_seeds_of_one_problem_never_meet() -> None:
     seeds = {sample_seed(PROTOCOL, PROBLEMS[0], k) for k in range(5000)}
     assert len(seeds) == 5000 and all(0 <= seed < 2**63 for seed in seeds)
-    plain = payload(Protocol("m", extended=False), PROBLEMS[0], 0)
+    plain = payload(TeacherProtocol("m", extended=False), PROBLEMS[0], 0)
     assert "top_k" not in plain
 
 

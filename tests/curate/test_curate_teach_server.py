@@ -22,7 +22,7 @@ import msgspec
 import pytest
 
 from acereason.curate.teach import Teacher, teach
-from acereason.curate.wire import Protocol
+from acereason.curate.wire import TeacherProtocol
 from acereason.files import read_jsonl, write_jsonl
 from acereason.problems import Problem, Response
 from acereason.procedural import generate
@@ -32,7 +32,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not SERVER, reason="set ACEREASON_TEST_SERVER to a server's /v1 address"),
 ]
-PROTOCOL = Protocol("demo", mode="completion", format="plain", temperature=1.0, top_p=1.0, max_tokens=96)
+PROTOCOL = TeacherProtocol(
+    "demo", mode="completion", format="plain", temperature=1.0, top_p=1.0, max_tokens=96
+)
 SCRIPT = """
 import sys
 from pathlib import Path

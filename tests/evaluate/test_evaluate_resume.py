@@ -21,10 +21,10 @@ import pytest
 import evaluate_tools as tools
 from acereason.errors import DataError, RunError, SamplingError
 from acereason.evaluate.benchmarks import scores
-from acereason.evaluate.benchmarks.answers import Protocol, Reply, Store, folder_of
 from acereason.evaluate.benchmarks.catalogue import Loaded
 from acereason.evaluate.benchmarks.collect import collect
-from acereason.evaluate.benchmarks.job import Asked, fingerprint, run
+from acereason.evaluate.benchmarks.job import FromModel, fingerprint, run
+from acereason.evaluate.benchmarks.store import AnswerProtocol, Reply, Store, folder_of
 from acereason.files import write_jsonl
 from acereason.policy import model as models
 from acereason.policy.policy import Policy
@@ -43,10 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tools.make_model(tmp_path_factory.mktemp("model"))
 
 
-def asked(folder: Path, **changes: Any) -> Asked:
+def asked(folder: Path, **changes: Any) -> FromModel:
     policy = Policy(models.load_model(folder), models.load_tokenizer(folder), "plain")
-    protocol = Protocol(str(folder), "embedded", fingerprint(str(folder)), "plain", budget=16, **changes)
-    return Asked(policy, EmbeddedSampler(policy.model, slots=8, eos_ids=policy.end_ids), protocol)
+    protocol = AnswerProtocol(
+        str(folder), "embedded", fingerprint(str(folder)), "plain", budget=16, **changes
+    )
+    return FromModel(policy, EmbeddedSampler(policy.model, slots=8, eos_ids=policy.end_ids), protocol)
 
 
 def lines(path: Path) -> list[Any]:

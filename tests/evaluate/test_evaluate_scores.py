@@ -12,11 +12,11 @@ import pytest
 
 from acereason.errors import DataError, RunError
 from acereason.evaluate.benchmarks import scores
-from acereason.evaluate.benchmarks.answers import Fact
 from acereason.evaluate.benchmarks.catalogue import Loaded
 from acereason.evaluate.benchmarks.collect import Facts
 from acereason.evaluate.benchmarks.plot import pass_at_k
-from acereason.evaluate.benchmarks.scores import Point
+from acereason.evaluate.benchmarks.scores import PassAtK
+from acereason.evaluate.benchmarks.store import Fact
 from acereason.problems import Problem
 
 RIGHT, WRONG, NONE, CUT = "correct", "wrong", "no_answer", "cut"
@@ -124,8 +124,8 @@ def test_comparison_pairs_questions_whatever_their_order() -> None:
 
 
 def test_the_plot_is_well_formed_and_labels_do_not_touch() -> None:
-    curve = [Point(1, 0.3, 0.2, 0.4), Point(2, 0.45, 0.3, 0.6), Point(4, 0.6, 0.4, 0.8)]
-    drawn = pass_at_k({"a <b> & c": curve, "d": curve, "e": [Point(1, 1.0, 1.0, 1.0)]})
+    curve = [PassAtK(1, 0.3, 0.2, 0.4), PassAtK(2, 0.45, 0.3, 0.6), PassAtK(4, 0.6, 0.4, 0.8)]
+    drawn = pass_at_k({"a <b> & c": curve, "d": curve, "e": [PassAtK(1, 1.0, 1.0, 1.0)]})
     root = ET.fromstring(drawn)
     texts = [e for e in root.iter() if e.tag.endswith("text")]
     assert {"a <b> & c 60.0", "d 60.0", "e 100.0"} <= {e.text for e in texts}

@@ -13,10 +13,10 @@ import pytest
 
 import evaluate_tools as tools
 from acereason.errors import SamplingError
-from acereason.evaluate.benchmarks.answers import Protocol
 from acereason.evaluate.benchmarks.catalogue import Loaded
-from acereason.evaluate.benchmarks.job import Asked, run
+from acereason.evaluate.benchmarks.job import FromModel, run
 from acereason.evaluate.benchmarks.scores import Score
+from acereason.evaluate.benchmarks.store import AnswerProtocol
 from acereason.policy.model import load_tokenizer
 from acereason.progress import Quiet
 from acereason.sample.servers.served import Served
@@ -45,8 +45,8 @@ def evaluate(url: str, folder: Path, out: Path, budget: int = 16, patience: floa
     served = Served(url.split(","), concurrency=4, patience=patience)
     try:
         policy = served.policy(str(folder), "plain")
-        protocol = Protocol(str(served.name), "servers", "", "plain", budget=budget)
-        return run([LOADED], Asked(policy, served, protocol), out, progress=Quiet())[0]
+        protocol = AnswerProtocol(str(served.name), "servers", "", "plain", budget=budget)
+        return run([LOADED], FromModel(policy, served, protocol), out, progress=Quiet())[0]
     finally:
         served.close()
 

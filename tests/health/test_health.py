@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acereason.config import Health
-from acereason.health.findings import fatal, findings, since
+from acereason.health.findings import fatal, findings
+from acereason.health.rows import since
 from doctored import DOCTORED, Change, run
 
 

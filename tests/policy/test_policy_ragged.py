@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from acereason.policy import attention
-from acereason.policy.causal import Rule
+from acereason.policy.causal import LayerRule
 from acereason.policy.model import logprobs, new_model
 from acereason.policy.packing import Example, pack
 
@@ -43,7 +43,7 @@ def compare(lengths: list[int], device: str, dtype: torch.dtype, tolerance: floa
     inputs = [torch.randn(1, h, n, D, device=device, dtype=dtype, requires_grad=True) for h in (6, 2, 2)]
     doubles = [x.detach().double().requires_grad_() for x in inputs]
     ends = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()], dtype=torch.int32)
-    found = attention._ragged(*inputs, Rule(), ends, ends.to(device))
+    found = attention._ragged(*inputs, LayerRule(), ends, ends.to(device))
     wanted = torch.cat(
         [alone(*(p[0] for p in part)) for part in zip(*(x.split(lengths, 2) for x in doubles), strict=True)]
     )

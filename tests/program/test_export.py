@@ -25,10 +25,10 @@ from acereason import export as exporting
 from acereason.errors import RunError
 from acereason.evaluate.estimates import Z95
 from acereason.export import export, gather
+from acereason.files import file_hash
 from acereason.policy import saved
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
-from acereason.runs import file_hash
 
 
 @pytest.fixture(scope="module")

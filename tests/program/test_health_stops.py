@@ -1,4 +1,4 @@
-"""A recipe's `health.stop` ends fine-tuning that teaches nothing, in words, and the run goes on without it."""
+"""`health.stop` ends fine-tuning that teaches nothing, in words; without it the run goes on."""
 
 from __future__ import annotations
 

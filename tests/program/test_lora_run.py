@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 import tiny_run
 from acereason import config, program, runs, stopping
-from acereason.errors import CheckpointError
+from acereason.errors import CheckpointError, RunError
+from acereason.export import export
 from acereason.policy import model as models
 from acereason.progress import Quiet
 from acereason.train import checkpoint
@@ -80,3 +81,30 @@ def test_another_base_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(models, "new_model", lambda kind, _, *more, **shape: seed(kind, 99, *more, **shape))
     with pytest.raises(CheckpointError, match="other weights"), runs.resume(folder) as run:
         program.run_all(run, Quiet())
+
+
+def _run(folder: Path) -> None:
+    """A finished run, short."""
+    tiny_run.main(folder, resume=False, changes=LORA | {"stage": [{**MATH, "steps": 1}]})
+
+
+def test_exports_merged_and_as_an_adapter(tmp_path: Path) -> None:
+    """The adapter over its base says what the merged model does; a run of whole weights has none."""
+    run = tmp_path / "run"
+    _run(run)
+    merged, adapter = (
+        export(run, tmp_path / name, adapter=name == "adapter") for name in ("merged", "adapter")
+    )
+    names = {p.name for p in adapter.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md", "prompt.json"} <= names
+    assert "tokenizer.json" in names and "model.safetensors" not in names and "config.json" not in names
+    assert "library_name: peft" in (adapter / "README.md").read_text()
+    whole = models.load_model(run / "models" / "math")
+    own = load_file(adapter / "adapter_model.safetensors")
+    assert own.keys() == load_file(run / "models" / "math" / "adapter" / "adapter_model.safetensors").keys()
+    assert all(map(torch.equal, whole.parameters(), models.load_model(merged).parameters()))
+    for file in (run / "models" / "math" / "adapter").iterdir():
+        file.unlink()
+    with pytest.raises(RunError, match="without --adapter"):
+        export(run, tmp_path / "none", adapter=True)
+    assert not (tmp_path / "none").exists()

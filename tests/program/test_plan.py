@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import acereason
 from acereason import config
 from acereason.errors import ConfigError
 from acereason.plan import memory, plan, shapes, times
@@ -26,7 +27,7 @@ from acereason.plan.times import Rates
 from acereason.policy.model import logprobs, new_model
 from acereason.policy.packing import Example, pack
 
-RECIPES = Path(config.__file__).parent / "recipes"
+RECIPES = Path(acereason.__file__).parent / "recipes"
 DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
 FULL = config.load(RECIPES / "acereason-1.1-7b.toml")
 SMALL = SHAPES["qwen2.5-math-1.5b"]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+import acereason
 from acereason import config
 from acereason.config import Filter, Readmit
 from acereason.plan import shapes
 
-RECIPES = Path(config.__file__).parent / "recipes"
+RECIPES = Path(acereason.__file__).parent / "recipes"
 PACK = ("justrl-1.5b", "polaris-4b", "cascade-8b", "scalerl", "prorl-v2", "dapo", "dr-grpo", "qwen3-0.6b")
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import acereason
 import tiny_run
 from acereason import config, runs
 from acereason.cli.curate import curation_of
@@ -24,7 +25,7 @@ from acereason.files import write_jsonl
 from acereason.problems import Problem, Response
 from acereason.progress import Quiet
 
-RECIPES = Path(config.__file__).parent / "recipes"
+RECIPES = Path(acereason.__file__).parent / "recipes"
 DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
 FULL, SMALL = RECIPES / "acereason-1.1-7b.toml", RECIPES / "acereason-1.0-1.5b.toml"
 

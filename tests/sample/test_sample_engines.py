@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason.draws import uniform, uniforms
-from acereason.policy.llama import pack, panels
+from acereason.policy.llama import fill_panels, panels
 from acereason.sample.engines.draw import nucleus
 from acereason.sample.protocol import Request
 from sample_models import (
@@ -156,7 +156,7 @@ def test_array_of_uniforms_is_the_protocol_s(pairs: list[tuple[int, int]]) -> No
 @settings(max_examples=50, deadline=None)
 def test_panels_hold_the_matrix(rows: int, columns: int, width: int) -> None:
     matrix, out = torch.randn(rows, columns), panels(rows, columns, width)
-    pack(matrix, out)
+    fill_panels(matrix, out)
     flat = out.transpose(1, 2).reshape(-1, columns)
     assert torch.equal(flat[:rows], matrix)
     assert not flat[rows:].any()

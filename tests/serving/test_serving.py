@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from acereason.curate.teach import Teacher, teach
-from acereason.curate.wire import Protocol
+from acereason.curate.wire import TeacherProtocol
 from acereason.problems import Problem
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
@@ -147,7 +147,9 @@ def test_samples_of_one_prompt_differ_and_count_up(url: str) -> None:
         ({"prompt": "x", "model": "gpt"}, 404, "served: tiny"),
         ({"prompt": "x", "n": 10**9}, 400, "<= 128"),
         ({"prompt": ["x"] * 1025}, 400, "at most 1024 responses"),
-        ({"prompt": "x", "stream": True, "logprobs": 1}, 400, "not streamed"),
+        ({"prompt": "x", "stream": True, "max_tokens": 999}, 400, "context of 256"),
+        ({"prompt": "x", "stop": ["x"] * 65}, 400, "length <= 64"),
+        ({"prompt": "x", "stop_token_ids": [1 << 40]}, 400, "stop_token_ids"),
         ({"messages": []}, 400, "length >= 1"),
         ({"messages": [{"role": "user"}]}, 400, "messages: expected"),
         ({"messages": [{"role": "system", "content": "s"}]}, 400, "chat template refuses"),
@@ -197,6 +199,6 @@ def test_our_own_callers_of_servers_work(url: str, tmp_path: Path) -> None:
         served.close()
     problems = [Problem(str(i), "math", f"What is {i}?") for i in range(4)]
     for mode in ("chat", "completion"):
-        protocol = Protocol("tiny", mode=mode, format="plain", max_tokens=12)  # type: ignore[arg-type]
+        protocol = TeacherProtocol("tiny", mode=mode, format="plain", max_tokens=12)  # type: ignore[arg-type]
         made = teach(problems, Teacher((url,), samples=2, progress=False), protocol, tmp_path / mode)
         assert (made.asked, made.refused) == (8, 0)

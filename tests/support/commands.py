@@ -11,6 +11,7 @@ from typing import Any
 
 import tiny_run
 from acereason import runs
+from acereason.files import file_hash
 
 HERE = Path(__file__).parent
 
@@ -54,7 +55,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     summary = json.loads((folder / "summary.json").read_text())
     return {
         "metrics": rows,
-        "files": {str(f.relative_to(folder)): runs.file_hash(f) for f in sorted(files)},
+        "files": {str(f.relative_to(folder)): file_hash(f) for f in sorted(files)},
         "summary": without_times(summary),
     }
 

@@ -16,6 +16,7 @@ PYTHON = os.environ.get("ACEREASON_TEST_SERVER_PYTHON", "")
 ENVIRONMENT = {
     "PYTHONPATH": str(Path(__file__).parents[2] / "src"),  # the worker extension; needs nothing else of ours
     "VLLM_SERVER_DEV_MODE": "1",
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
     "VLLM_CPU_KVCACHE_SPACE": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",

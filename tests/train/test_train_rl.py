@@ -82,7 +82,7 @@ def train(
         asked = [p for p in PROBLEMS if p not in held]
         optimizer = optimizers.for_rl(model, Rl())
         save = Saver(writer, model, optimizer, position, 10)
-        inside = dev.Dev(shop, recipe.stage[0], held, save)
+        inside = dev.DevSplit(shop, recipe.stage[0], held, save)
         rl.train_stage(shop, recipe.stage[0], asked, inside, optimizer, position, save)
     rows = [r for r in runs.read_metrics(folder) if r["kind"] != "rates"]
     return rows, position, said

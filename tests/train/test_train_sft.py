@@ -94,7 +94,7 @@ def data(folder: Path, texts: list[str], **more: Any) -> Path:
     return folder
 
 
-def prepared(tmp_path: Path, policy: Policy, settings: Sft) -> list[tokens.Made]:
+def prepared(tmp_path: Path, policy: Policy, settings: Sft) -> list[tokens.PartFacts]:
     return tokens.prepare(tmp_path / "tokens", tmp_path / "data", policy, settings, 1, 2, Quiet())
 
 

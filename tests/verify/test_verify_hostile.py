@@ -22,7 +22,7 @@ from acereason.problems import Problem, Response, Test
 from acereason.verify import Judge
 from acereason.verify.code import Examiner
 from acereason.verify.marking import Marking
-from acereason.verify.sandbox.client import Answers, Child, Limits, Lost, Run, Time, Zygote, job_bytes
+from acereason.verify.sandbox.client import Answers, Child, Exit, Limits, Lost, Time, Zygote, job_bytes
 from acereason.verify.sandbox.frames import FRAME
 from acereason.verify.watch import Watch
 
@@ -71,7 +71,7 @@ def test_no_frame_raises_or_passes_what_is_not_there(
         marking = Marking(TESTS, Limits(cpu=1.0), lenient)
         answers = Answers(output_file, frames_file, 16 << 20)
         marking.mark(answers)
-        marking.finish(answers, Run("", 0, 0.1, 0.1, 0.0))
+        marking.finish(answers, Exit("", 0, 0.1, 0.1, 0.0))
         assert marking.passed == 0 or b"3" in output
         assert marking.passed == 2 or marking.failure is not None
         assert marking.failure is None or marking.failure.detail.isprintable()

@@ -1,5 +1,4 @@
-"""The door: outcomes, limits, sharing, threads, files, HTTP, other frameworks' calls, a third
-domain."""
+"""The door: outcomes, limits, sharing, threads, HTTP."""
 
 from __future__ import annotations
 
@@ -16,12 +15,10 @@ from typing import Any
 
 import pytest
 
-from acereason.errors import ConfigError, DataError, SandboxUnavailable
+from acereason.errors import ConfigError, SandboxUnavailable
 from acereason.problems import Problem, Response, Test, Verdict
-from acereason.published.responses import Unread
-from acereason.verify import Judge, adapters, domains, verify
+from acereason.verify import Judge, verify
 from acereason.verify.code import Examiner, printable, same_output, same_result
-from acereason.verify.files import verify_file
 from acereason.verify.sandbox import filters
 from acereason.verify.sandbox.client import Limits, Lost, Zygote, job_bytes
 from acereason.verify.serve import RemoteJudge, Server, serve
@@ -268,108 +265,6 @@ def test_lcb_mode_keeps_state_and_tells_inner_tuples_from_lists() -> None:
             assert found == expected, mode
 
 
-# --- a third domain
-
-
-def _judge_sorted(problem: Problem, answer: str, tools: domains.Tools) -> Verdict:
-    if answer == "crash":
-        raise ValueError("a bug in the domain")
-    return Verdict("correct", 1) if answer.split() == sorted(answer.split()) else Verdict("wrong", 0)
-
-
-SORTED = domains.Domain("sorted", lambda p: p.question, lambda t: t.strip() or None, _judge_sorted)
-
-
-def test_a_domain_of_ones_own() -> None:
-    domains.register(SORTED)
-    problem = Problem("p", "sorted", "Say words in order.")
-    with Judge(1) as judge:
-        for text, outcome in (("a b c", "correct"), ("b a", "wrong"), ("crash", "unjudged")):
-            assert judge.verify(problem, Response("p", 0, "</think>" + text)).outcome == outcome
-
-
-def test_a_domain_by_dotted_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "my_domain.py").write_text(
-        "from acereason.problems import Verdict\nfrom acereason.verify.domains import Domain\n"
-        "SHORT = Domain('short', lambda p: p.question, str.strip,\n"
-        "    lambda p, a, t: Verdict('correct', 1) if len(a) < 5 else Verdict('wrong', 0))\nOTHER = 1\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    with Judge(1) as judge:
-        problem = Problem("p", "my_domain:SHORT", "")
-        assert judge.verify(problem, Response("p", 0, "</think> yes")).outcome == "correct"
-    with pytest.raises(ConfigError, match="found a int"):
-        domains.domain("my_domain:OTHER")
-    with pytest.raises(ConfigError, match="cannot be loaded"):
-        domains.domain("my_domain:MISSING")
-
-
-DOCUMENT = Path(__file__).parents[2] / "docs" / "add-a-domain.md"
-
-
-def test_the_documented_domain_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    source = DOCUMENT.read_text().split("```python\n")[1].split("```")[0]
-    (tmp_path / "my_domains.py").write_text(source)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    words = ["pear", "fig", "apple"]
-    problem = Problem("s1", "my_domains:SORTING", " ".join(words), meta={"words": words})
-    with Judge(1) as judge:
-        for text, outcome in (
-            ("</think>Answer: apple fig pear", "correct"),
-            ("</think>Answer: fig apple pear", "wrong"),
-            ("</think>apple fig pear", "no_answer"),
-        ):
-            assert judge.verify(problem, Response("s1", 0, text)).outcome == outcome
-    assert "alphabetical" in domains.domain("my_domains:SORTING").instruction(problem)
-
-
-# --- files
-
-
-def rows() -> list[dict[str, Any]]:
-    good = "</think>```python\ndef add(a, b): return a + b\n```"
-    tests = [{"type": "functional", "input": "[1, 2]", "output": "3"}]
-    return [
-        {"id": "a", "domain": "math", "answer": "2", "response": "</think>\\boxed{2}", "extra": 1},
-        {"id": "b", "domain": "code", "tests": tests, "function": "add", "response": good},
-        {"id": "c", "domain": "math", "answer": "2", "response": "\\boxed{2}"},
-        {"id": "d", "domain": "math", "answer": "2", "response": "</think>\\boxed{2}", "finish": "length"},
-    ]
-
-
-def test_a_file_is_judged_row_by_row(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text("\n".join(json.dumps(row) for row in rows()) + "\n\n")
-    counts = verify_file(source, target, workers=1)
-    found = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [row["id"] for row in found] == ["a", "b", "c", "d"]
-    assert [row["reward"] for row in found] == [1, 1, 0, 0]
-    assert set(found[0]) == {"id", "outcome", "reward", "extracted", "detail", "seconds"}
-    assert counts == {"correct": 2, "no_answer": 2}
-
-
-def test_a_row_without_a_response_keeps_its_place(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    first, last = rows()[0], rows()[1]
-    source.write_text(f'{json.dumps(first)}\n{{"id": "x"}}\n\n[]\n{json.dumps(last)}')
-    aside: list[Unread] = []
-    counts = verify_file(source, target, set_aside=aside.append)
-    found = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [(v["id"], v["outcome"]) for v in found[1:3]] == [("", "unjudged")] * 2
-    assert [u.place for u in aside] == ["line 2", "line 4"] and counts["unread"] == 2
-    assert [v["reward"] for v in found] == [1, None, None, 1]
-
-
-def test_a_file_without_responses_leaves_no_output(tmp_path: Path) -> None:
-    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_text('{"id": "x"}\n')
-    with pytest.raises(DataError, match="found none; line 1: "):
-        verify_file(source, target)
-    assert os.listdir(tmp_path) == ["in.jsonl"]
-    with pytest.raises(DataError, match="cannot read"):
-        verify_file(tmp_path / "none", target)
-
-
 # --- HTTP
 
 
@@ -421,35 +316,6 @@ def test_http_batches_and_refusals(server: str) -> None:
 def test_the_open_network_needs_a_token() -> None:
     with pytest.raises(ConfigError, match="token"):
         serve(host="0.0.0.0")
-
-
-# --- other frameworks
-
-
-def test_trl_rewards(judge: Judge) -> None:
-    reward = adapters.trl_reward(judge)
-    texts = ["t</think>\\boxed{4}", [{"role": "assistant", "content": "t</think>\\boxed{5}"}], "\\boxed{4}"]
-    assert reward(["q"] * 3, texts, answer=["4"] * 3) == [1.0, 0.0, 0.0]
-    relaxed = adapters.trl_reward(judge, thinking=False)
-    assert relaxed(["q"], ["\\boxed{4}"], answer=["4"]) == [1.0]
-    assert reward(["q"], ["t</think>\\boxed{4}"], answer=[None]) == [None]
-    tests = json.dumps([{"type": "functional", "input": "[1]", "output": "2"}])
-    code = "t</think>\n```python\ndef f(x): return x + 1\n```"
-    assert reward(["q"], [code], tests=[tests], function=["f"]) == [1.0]
-
-
-def test_verl_scores() -> None:
-    assert adapters.compute_score("aime", "t</think>\\boxed{4}", "4") == 1.0
-    assert adapters.compute_score("aime", "\\boxed{4}", "4", {"thinking": False}) == 1.0
-    truth = {"inputs": ["1\n2"], "outputs": ["3"], "fn_name": "add"}
-    code = "t</think>\n```python\nclass Solution:\n  def add(self, a, b): return a + b\n```"
-    assert adapters.compute_score("lcb", code, json.dumps(truth)) == 1.0
-    echo = "t</think>\n```python\nprint(input())\n```"
-    assert adapters.compute_score("lcb", echo, {"inputs": ["a\n"], "outputs": ["b\n"]}) == 0.0
-    with pytest.raises(DataError):
-        adapters.compute_score("lcb", code, {"inputs": [], "outputs": []})
-    with pytest.raises(DataError):
-        adapters.compute_score("lcb", code, {"inputs": ["1"], "outputs": ["not json"], "fn_name": "f"})
 
 
 # --- soak

@@ -14,11 +14,12 @@ from acereason.cli.common import Model, PromptFormat, embedded, err, out
 from acereason.errors import AceReasonError, ConfigError
 from acereason.native import mkl as fastmath
 
-HELP = """A line is a question, asked in the model's own format; every question stands alone.
-  /T 0.8        temperature           /budget 4096   most response tokens
-  /domain code  what is asked for: math, code, …    /seed 3   the same draws each time; /seed off
-  /think        show the last thinking              /fold off   show thinking as it is written; /fold on
-  /problem [N]  ask problem N of the file, or the next one, and hear the judge; /list shows some
+HELP = """A line is asked; what was said before goes with it, in the model's own chat template.
+  /reset        forget what was said before          /problem [N]  ask problem N of the file, or the next one,
+  /temperature 0.8, /T 0.8                              anew, and hear the judge; /list shows some
+  /budget 4096  most response tokens                 /domain code  what is asked for: math, code, …
+  /seed 3       the same draws each time; /seed off  /alone on     every question by itself; /alone off
+  /thinking     show the last thinking               /fold off     show thinking as it is written; /fold on
   /quit         or Ctrl-D; Ctrl-C ends a response"""
 
 
@@ -37,10 +38,12 @@ def chat(
         str, typer.Option(help="what a typed question is: math, code, or one of your own")
     ] = "math",
     thinking: Annotated[bool, typer.Option("--thinking", help="show the thinking as it is written")] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="ask every question by itself")] = False,
     format: PromptFormat = None,
 ) -> None:
     """Try a model in the terminal: the answer as it is written, its thinking folded, the judge's verdict
-    where there is a reference. Questions may also be piped in, one a line."""
+    where there is a reference. A conversation: what was said before goes with each question, until /reset.
+    Lines may also be piped in."""
     fastmath.enable()
     from acereason.chatting import Manner, Session
     from acereason.published.records import read_problems
@@ -49,7 +52,7 @@ def chat(
     known = read_problems(problems, judged=False) if problems else []
     domains.domain(domain)
     policy, sampler = embedded(model, format, slots=1)
-    manner = Manner(temperature, top_p, budget, seed, domain, thinking)
+    manner = Manner(temperature, top_p, budget, seed, domain, thinking, alone)
     with Judge(1) as judge:
         room = _Room(Session(policy, sampler, judge, manner), known)
         if sys.stdin.isatty():
@@ -65,12 +68,16 @@ class _Room:
         self.place = 0
         self.commands: dict[str, Callable[[str], None]] = {
             "help": lambda _: out.print(HELP, markup=False),
-            "T": lambda text: self._set("temperature", _number(text, 0, 100)),
+            **dict.fromkeys(
+                ("T", "temperature"), lambda text: self._set("temperature", _number(text, 0, 100))
+            ),
             "budget": lambda text: self._set("budget", int(_number(text, 1, 1 << 30))),
             "seed": lambda text: self._set("seed", None if text == "off" else int(_number(text, 0, 1 << 62))),
             "domain": self._domain,
-            "fold": lambda text: self._set("show_thinking", text == "off"),
-            "think": lambda _: out.print(Text(self.session.fold.thinking, style="dim")),
+            "fold": lambda text: self._set("show_thinking", not _switch(text)),
+            "alone": lambda text: self._set("alone", _switch(text)),
+            **dict.fromkeys(("thinking", "think"), lambda _: self._thinking()),
+            "reset": lambda _: self._reset(),
             "list": lambda _: self._list(),
             "problem": self._problem,
         }
@@ -85,7 +92,7 @@ class _Room:
             except KeyboardInterrupt:
                 out.print("\n(Ctrl-D ends it)", style="dim")
                 continue
-            if line in ("/quit", "/exit", "/q"):
+            if line in ("/quit", "/exit", "/q", "/bye"):
                 return
             if line:
                 self._do(line)
@@ -138,7 +145,7 @@ class _Room:
         thought = len(fold.thinking.split())
         said = f"{len(done.tokens)} tokens"
         if thought and not fold.show:
-            said += f", {thought} words of thinking (/think shows them)"
+            said += f", {thought} words of thinking (/thinking shows them)"
         if done.finish == "length":
             said += "; cut at the budget" + ("" if fold.answered else ", before an answer")
         out.print(f"({said})", style="dim", markup=False)
@@ -159,7 +166,17 @@ class _Room:
         self.place = (place + 1) % len(self.problems)
         problem = self.problems[place]
         out.print(Text(f"[{place + 1}] {problem.question}", style="bold"), soft_wrap=True)
+        self.session.reset()
         self._ask(problem)
+
+    def _reset(self) -> None:
+        self.session.reset()
+        out.print("(what was said before is forgotten)", style="dim")
+
+    def _thinking(self) -> None:
+        """The thinking of the last answer."""
+        shown = self.session.fold.thinking.strip()
+        out.print(Text(shown or "(there was none)", style="dim"), soft_wrap=True)
 
     def _list(self) -> None:
         for number, problem in enumerate(self.problems[:20], 1):
@@ -172,8 +189,17 @@ class _Room:
         domains.domain(name)
         self._set("domain", name)
 
+    def _temperature(self, text: str) -> None:
+        self._set("temperature", _number(text, 0, 100))
+
     def _set(self, name: str, value: Any) -> None:
         setattr(self.session.manner, name, value)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise ConfigError(f"expected on or off, found {text!r}")
+    return text == "on"
 
 
 def _number(text: str, low: float, high: float) -> float:

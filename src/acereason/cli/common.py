@@ -4,9 +4,10 @@ when a verb is interrupted."""
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from acereason.errors import ConfigError
+from acereason.kinds import near, said
 from acereason.stopping import Preempted
 
 out = Console(highlight=False)
@@ -59,8 +61,12 @@ PromptFormat = Annotated[
 def find_recipe(name: str) -> Path:
     """A recipe file, or one that ships with acereason by its name."""
     path = Path(name)
-    if path.exists() or path.suffix == ".toml":
+    if path.is_file():
         return path
+    if path.exists() or path.suffix == ".toml":
+        raise ConfigError(
+            f"cannot read the recipe {name}: expected a TOML file, found {said(path)}{near(path)}"
+        )
     shipped = Path(str(files("acereason"))) / "recipes"
     if (shipped / f"{name}.toml").exists():
         return shipped / f"{name}.toml"
@@ -89,6 +95,19 @@ def goes_on_with(*command: str) -> Iterator[None]:
     except (KeyboardInterrupt, Preempted) as stop:
         said = f"it goes on with:\n{shlex.join([*_program(), *(command or sys.argv[1:])])}"
         raise type(stop)(said) from None
+
+
+@contextmanager
+def until_told() -> Iterator[None]:
+    """What a server's verb does from when it listens. SIGINT and SIGTERM end it alike, with status 0: it did
+    what it was asked for."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+        err.print("ended")
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _program() -> list[str]:

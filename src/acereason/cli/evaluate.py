@@ -70,20 +70,22 @@ def evaluate(
         raise ConfigError("give --benchmarks or --problems")
     fastmath.enable()
     from acereason.evaluate.benchmarks import job
-    from acereason.evaluate.benchmarks.answers import Protocol
+    from acereason.evaluate.benchmarks.store import AnswerProtocol
     from acereason.policy import saved
 
     saved.check_name(format)
     with ExitStack() as stack:
-        source: job.Asked | job.Made
+        source: job.FromModel | job.FromFile
         if responses is not None:
-            source = job.Made(responses, thinking)
+            source = job.FromFile(responses, thinking)
         else:
             name, weights, (policy, sampler), how = answering(
                 stack, model or "", format, tokenizer, served_model, concurrency, deadline
             )
-            protocol = Protocol(name, how, weights, policy.prompt.name, temperature, top_p, budget, seed)
-            source = job.Asked(policy, sampler, protocol)
+            protocol = AnswerProtocol(
+                name, how, weights, policy.prompt.name, temperature, top_p, budget, seed
+            )
+            source = job.FromModel(policy, sampler, protocol)
         asked = job.named(benchmarks, not any_count) if benchmarks else job.of_problems(cast(Path, problems))
         target = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shown = progress.for_terminal(as_json)

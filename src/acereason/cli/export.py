@@ -18,6 +18,9 @@ def export(
         str | None,
         typer.Option("--license", help="of the weights, e.g. apache-2.0; the base model's if known"),
     ] = None,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="the adapter alone, for a run with [lora]; else it is merged")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="replace an earlier export")] = False,
     push: Annotated[str | None, typer.Option(metavar="REPO", help="upload to this hub repository")] = None,
     public: Annotated[bool, typer.Option("--public", help="make a new repository public")] = False,
@@ -25,7 +28,7 @@ def export(
     """A finished stage as an ordinary Hugging Face folder with a model card, also for the hub."""
     from acereason import export as exporting
 
-    exporting.export(folder, target, stage, licence, force, push)
+    exporting.export(folder, target, stage, licence, force, push, adapter)
     out.print(f"{target}: {exporting.gather(folder, stage).name} with its card", markup=False)
     if push is not None:
         out.print(exporting.push(target, push, public), markup=False)

@@ -43,15 +43,15 @@ def generate(
     `acereason verify` judges what comes out of problems with answers or tests."""
     fastmath.enable()
     from acereason import generate as generating
-    from acereason.evaluate.benchmarks.answers import Protocol
+    from acereason.evaluate.benchmarks.store import AnswerProtocol
     from acereason.policy import saved
 
     saved.check_name(format)
     with ExitStack() as stack:
         name, weights, (policy, sampler), how = answering(stack, model, format, tokenizer, served_model)
         asks = generating.read(source, policy)
-        protocol = Protocol(name, how, weights, policy.prompt.name, temperature, top_p, budget, seed)
-        wanted = generating.How(samples, protocol)
+        protocol = AnswerProtocol(name, how, weights, policy.prompt.name, temperature, top_p, budget, seed)
+        wanted = generating.BatchSettings(samples, protocol)
         shown = stack.enter_context(progress.for_terminal(quiet).task("generate", samples * len(asks)))
         stack.enter_context(goes_on_with())
         asked = generating.generate(asks, policy, sampler, wanted, target, shown)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from acereason.cli.common import Model, PromptFormat, embedded, out
+from acereason.cli.common import Model, PromptFormat, embedded, out, until_told
 from acereason.errors import need
 from acereason.native import mkl as fastmath
 
@@ -34,7 +34,8 @@ def serve(
 
     policy, sampler = embedded(model, format, slots)
     called = name or Path(model).expanduser().resolve().name if Path(model).exists() else name or model
-    listen(
-        policy, sampler, called, host, port, token, format is None,
-        lambda url: out.print(f"{called} at {url}  (Ctrl-C ends it)", markup=False, soft_wrap=True),
-    )  # fmt: skip
+    with until_told():
+        listen(
+            policy, sampler, called, host, port, token, format is None,
+            lambda url: out.print(f"{called} at {url}  (Ctrl-C ends it)", markup=False, soft_wrap=True),
+        )  # fmt: skip

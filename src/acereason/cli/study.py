@@ -8,7 +8,8 @@ from typing import Annotated, cast, get_args
 import typer
 
 from acereason.cli.common import err, out
-from acereason.errors import ConfigError
+from acereason.errors import ConfigError, RunError
+from acereason.kinds import said
 from acereason.study import findings, plan, runner, spec
 from acereason.study.records import Results
 from acereason.study.verdicts import Verdict
@@ -91,6 +92,11 @@ def report(
     """Write findings.md, findings.json and the figures from the records that there are."""
     ground = _ground(size, split, model, data, settings)
     records, pages = _places(folder, kept, size, model)
+    if next(records.glob("*.json"), None) is None:
+        raise RunError(
+            f"expected records of arms in {records}, found none ({pages} is {said(pages)}); "
+            "acereason study run makes them"
+        )
     _told(findings.write(_studies(names or ["all"]), ground, Results(records), pages), pages)
 
 
@@ -126,7 +132,7 @@ def _own(model: Path | None, data: list[str] | None, settings: list[str] | None)
         )
     address = fingerprint(str(model))
     if not address:
-        raise ConfigError(f"{model} holds no *.safetensors; give a Hugging Face folder")
+        raise ConfigError(f"{model} holds no *.safetensors: it is {said(model)}; give a Hugging Face folder")
     absolute = {kind: str(Path(file).absolute()) for kind, file in files.items()}
     return plan.Own(model.absolute(), address, absolute, tuple(settings or ()))
 

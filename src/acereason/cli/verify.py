@@ -7,7 +7,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from acereason.cli.common import err, out
+from acereason.cli.common import err, out, until_told
 from acereason.errors import ConfigError
 from acereason.problems import Outcome
 from acereason.published.responses import Unread
@@ -46,7 +46,8 @@ def verify(
     if serve:
         from acereason.verify.serve import serve as listen
 
-        listen(host, port, workers, mode, token, out.print, tuple(domain or ()))
+        with until_told():
+            listen(host, port, workers, mode, token, out.print, tuple(domain or ()))
         return
     if source is None or target is None:
         raise ConfigError("give a file of responses and --out for the verdicts, or --serve")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from acereason.cli.common import out
+from acereason.cli.common import out, until_told
 from acereason.errors import ConfigError
 
 
@@ -24,7 +24,8 @@ def view(
     from acereason.runs import check_runs
 
     check_runs(folder)
-    serve(folder, host, port, ready=lambda address: out.print(f"{address}  (Ctrl-C ends it)", markup=False))
+    with until_told():
+        serve(folder, host, port, lambda at: out.print(f"{at}  (Ctrl-C ends it)", markup=False))
 
 
 def plot(

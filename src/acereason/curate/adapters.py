@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from acereason.chat import THINK
-from acereason.curate.sources import Item, Skip, Source
+from acereason.curate.sources import Skip, Source, SourceItem
 from acereason.curate.text import tokens
 from acereason.errors import DataError
 from acereason.problems import Problem, Response
@@ -102,11 +102,11 @@ def mebibytes(value: Any) -> int | None:
     return int(number * scale) or None
 
 
-def ace_math(row: Row, _: Any) -> Item:
-    return Item(make("acereason-math", "math", text(row, "problem"), row["answer"]), [])
+def ace_math(row: Row, _: Any) -> SourceItem:
+    return SourceItem(make("acereason-math", "math", text(row, "problem"), row["answer"]), [])
 
 
-def open_math(row: Row, _: Any) -> Item:
+def open_math(row: Row, _: Any) -> SourceItem:
     rate = str(row["pass_rate_72b_tir"])
     difficulty = None if rate == "n/a" else 1 - float(rate)
     meta = {"problem_type": row["problem_type"], "problem_source": row["problem_source"]}
@@ -115,19 +115,21 @@ def open_math(row: Row, _: Any) -> Item:
         difficulty=difficulty, meta=meta,
     )  # fmt: skip
     if row["inference_mode"] != "cot" or not row["generated_solution"]:
-        return Item(problem, [])
-    return Item(problem, [trace(problem, text(row, "generated_solution"), model=row["generation_model"])])
+        return SourceItem(problem, [])
+    return SourceItem(
+        problem, [trace(problem, text(row, "generated_solution"), model=row["generation_model"])]
+    )
 
 
-def numina(row: Row, _: Any) -> Item:
+def numina(row: Row, _: Any) -> SourceItem:
     if row["problem_is_valid"] != "Yes":
         raise Skip("problem not marked valid")
     meta = {"question_type": row["question_type"], "problem_source": row["source"]}
-    return Item(make("numinamath-1.5", "math", text(row, "problem"), row["answer"], meta=meta), [])
+    return SourceItem(make("numinamath-1.5", "math", text(row, "problem"), row["answer"], meta=meta), [])
 
 
-def deepscaler(row: Row, _: Any) -> Item:
-    return Item(make("deepscaler", "math", text(row, "problem"), row["answer"]), [])
+def deepscaler(row: Row, _: Any) -> SourceItem:
+    return SourceItem(make("deepscaler", "math", text(row, "problem"), row["answer"]), [])
 
 
 def _packed(value: Any) -> Any:
@@ -142,7 +144,7 @@ def _packed(value: Any) -> Any:
         raise DataError(f"expected JSON in a string, {error}") from error
 
 
-def _programs(row: Row, source: str, released: Any = None) -> Item:
+def _programs(row: Row, source: str, released: Any = None) -> SourceItem:
     """TACO and APPS: question, tests and solutions packed in strings."""
     meta = {"solutions": _packed(row["solutions"]), "url": row.get("url")}
     meta["level"] = row.get("difficulty")
@@ -152,18 +154,18 @@ def _programs(row: Row, source: str, released: Any = None) -> Item:
         time_limit=seconds(row.get("time_limit")), memory_limit=mebibytes(row.get("memory_limit")),
         released=str(released)[:10] if released else None, meta=meta,
     )  # fmt: skip
-    return Item(problem, [])
+    return SourceItem(problem, [])
 
 
-def taco(row: Row, _: Any) -> Item:
+def taco(row: Row, _: Any) -> SourceItem:
     return _programs(row, "taco", row.get("date"))
 
 
-def apps(row: Row, _: Any) -> Item:
+def apps(row: Row, _: Any) -> SourceItem:
     return _programs(row, "apps")
 
 
-def open_code(row: Row, option: Any) -> Item:
+def open_code(row: Row, option: Any) -> SourceItem:
     """option: {(dataset, split, index): question} for the rows that hold "-"."""
     question = text(row, "input")
     if question.strip() == "-":
@@ -176,10 +178,10 @@ def open_code(row: Row, option: Any) -> Item:
     if row["solution"]:
         meta["teacher_solution"] = row["solution"]
     problem = make("opencodereasoning", "code", question, meta=meta)
-    return Item(problem, [trace(problem, text(row, "output"))])
+    return SourceItem(problem, [trace(problem, text(row, "output"))])
 
 
-def deepcoder(row: Row, option: Any) -> Item:
+def deepcoder(row: Row, option: Any) -> SourceItem:
     """option: the config and split, such as "taco/train"."""
     if option == "lcbv5/test":
         raise Skip("lcbv5/test overlaps the evaluation window")
@@ -188,7 +190,7 @@ def deepcoder(row: Row, option: Any) -> Item:
         "deepcoder", "code", text(row, "problem"), checks=read_tests(row["tests"], about.get("func_name")),
         starter_code=row.get("starter_code") or None, meta={"config": option},
     )  # fmt: skip
-    return Item(problem, [])
+    return SourceItem(problem, [])
 
 
 _EURUS_TAILS = re.compile(
@@ -198,17 +200,17 @@ _EURUS_TAILS = re.compile(
 )
 
 
-def eurus(row: Row, _: Any) -> Item:
+def eurus(row: Row, _: Any) -> SourceItem:
     turns = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
     question = _EURUS_TAILS.sub("", turns[-1])
     truth = row["reward_model"]["ground_truth"]
     meta = {"problem_source": row["data_source"]}
     if row["ability"] == "code":
-        return Item(make("eurus-2", "code", question, checks=read_tests(truth), meta=meta), [])
-    return Item(make("eurus-2", row["ability"], question, truth, meta=meta), [])
+        return SourceItem(make("eurus-2", "code", question, checks=read_tests(truth), meta=meta), [])
+    return SourceItem(make("eurus-2", row["ability"], question, truth, meta=meta), [])
 
 
-def synthetic(row: Row, option: Any) -> Item:
+def synthetic(row: Row, option: Any) -> SourceItem:
     """option: whose responses and mean rewards to take; default the only or the first model."""
     models = sorted(k.removesuffix("_avg_reward") for k in row if k.endswith("_avg_reward"))
     model = option or next((m for m in models if row[f"{m}_avg_reward"] is not None), None)
@@ -222,10 +224,10 @@ def synthetic(row: Row, option: Any) -> Item:
     )  # fmt: skip
     given = _packed(row.get(f"{model}_responses")) or []
     outputs = [given] if isinstance(given, str) else given
-    return Item(problem, [trace(problem, str(output), model=model) for output in outputs])
+    return SourceItem(problem, [trace(problem, str(output), model=model) for output in outputs])
 
 
-def codeforces(row: Row, _: Any) -> Item:
+def codeforces(row: Row, _: Any) -> SourceItem:
     if not row["official_tests_complete"]:
         raise Skip("official tests incomplete")
     shown = [f"Input:\n{x['input']}\nOutput:\n{x['output']}" for x in row["examples"] or []]
@@ -239,25 +241,25 @@ def codeforces(row: Row, _: Any) -> Item:
         time_limit=seconds(row["time_limit"]), memory_limit=int(memory) if memory else None,
         meta=meta,
     )  # fmt: skip
-    return Item(problem, [])
+    return SourceItem(problem, [])
 
 
-def ace_sft(row: Row, _: Any) -> Item:
+def ace_sft(row: Row, _: Any) -> SourceItem:
     domain = text(row, "category")
     problem = make("acereason-1.1-sft", domain, text(row, "input"), meta={"from": row["source"]})
-    return Item(problem, [trace(problem, text(row, "output"))])
+    return SourceItem(problem, [trace(problem, text(row, "output"))])
 
 
-def thoughts(row: Row, option: Any) -> Item:
+def thoughts(row: Row, option: Any) -> SourceItem:
     """option: the config, "math", "code" or "science", which is the domain."""
     turns = {turn["role"]: turn["content"] for turn in row["messages"]}
     asked, answered = turns["user"], turns["assistant"]
     meta = {"from": row["source"]}
     problem = make("mixture-of-thoughts", option or "math", asked, meta=meta)
-    return Item(problem, [trace(problem, answered, tokens=row["num_tokens"])])
+    return SourceItem(problem, [trace(problem, answered, tokens=row["num_tokens"])])
 
 
-class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ColumnMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A generic source: which column holds what. Only the question must be there."""
 
     question: str
@@ -281,7 +283,7 @@ def _question(row: Row, name: str) -> str:
     return found
 
 
-def generic(columns: Columns, row: Row, _: Any) -> Item:
+def generic(columns: ColumnMap, row: Row, _: Any) -> SourceItem:
     """A row of anyone's file."""
 
     def get(name: str | None) -> Any:
@@ -297,16 +299,16 @@ def generic(columns: Columns, row: Row, _: Any) -> Item:
         meta={"solutions": _packed(get(columns.solutions)), "url": get(columns.url)},
     )  # fmt: skip
     output = get(columns.response)
-    return Item(problem, [trace(problem, output)] if output else [])
+    return SourceItem(problem, [trace(problem, output)] if output else [])
 
 
-def generic_source(name: str, columns: Columns) -> Source:
+def generic_source(name: str, columns: ColumnMap) -> Source:
     """A source of anyone's files by column names."""
     used = {v for f in columns.__struct_fields__ if f != "domain" and (v := getattr(columns, f))}
     return Source(name, name, frozenset(used), partial(generic, columns), exact=False, loose=True)
 
 
-def recognised(name: str, row: Row, _: Any) -> Item:
+def recognised(name: str, row: Row, _: Any) -> SourceItem:
     """A row of anyone's file whose columns nobody named (`published.records`)."""
     problem = problem_of(row)
     named = fields.normal(row)
@@ -319,7 +321,7 @@ def recognised(name: str, row: Row, _: Any) -> Item:
         meta={k: v for k, v in problem.meta.items() if k[0] != "_" and k != "program"}
         | {"solutions": [solutions] if isinstance(solutions, str) else solutions},
     )  # fmt: skip
-    return Item(made, [])
+    return SourceItem(made, [])
 
 
 def recognised_source(name: str) -> Source:

@@ -18,7 +18,7 @@ from acereason.errors import DataError
 from acereason.problems import Problem, Response
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class MixManifest(msgspec.Struct, frozen=True):
     """What a mix holds: sizes, how many (prompt, response) places had no response, and a hash of
     the (problem id, sample, text) triples in their order, which names the mix."""
 
@@ -47,7 +47,7 @@ def mix(
     prompts: int | None,
     per_prompt: int | None,
     seed: int,
-) -> tuple[list[Response], Manifest]:
+) -> tuple[list[Response], MixManifest]:
     """The mix of `prompts` × `per_prompt`; None takes all there are.
 
     Only prompts with at least one response take part. Raises DataError when there are fewer
@@ -65,7 +65,7 @@ def mix(
     missing = sum((per_prompt or len(part)) - len(part) for part in taken)
     largest = per_prompt or max(map(len, taken), default=0)
     ids = [problem.id for problem in chosen]
-    return rows, Manifest(len(ids), largest, len(rows), missing, seed, ids, rows_hash(rows))
+    return rows, MixManifest(len(ids), largest, len(rows), missing, seed, ids, rows_hash(rows))
 
 
 def rows_hash(rows: Iterable[Response]) -> str:

@@ -67,7 +67,7 @@ class Left(Generic[Record]):
 Problems = Left[Problem] | list[Problem]
 
 
-class Own(NamedTuple):
+class OwnData(NamedTuple):
     """What the files hold. `asides` and `overlaps` are what was left out of it."""
 
     sft: Problems
@@ -87,7 +87,7 @@ class Report(NamedTuple):
     funnels: list[Funnel]
 
 
-def read_files(files: Files, settings: Curate) -> Own:
+def read_files(files: Files, settings: Curate) -> OwnData:
     """Read and check all files of a recipe; DataError for what cannot be used. SFT problems and traces stay
     in their files."""
     report = Report([], {}, [])
@@ -95,17 +95,17 @@ def read_files(files: Files, settings: Curate) -> Own:
     questions = [p.question for p in held_out]
     rl = _apart("rl", _rl(files.rl, report), questions, settings, report)
     if files.sft is None or files.traces is None:
-        return Own([], [], list(rl), held_out, *report)
+        return OwnData([], [], list(rl), held_out, *report)
     ids = _checked(files.sft, False, report)
     source = partial(_walk, files.sft)
     everything: Left[Problem] = Left(source, lambda p: True)
     sft = _apart("sft", everything, questions, settings, report)
     leaked = {row.prompt for row in report.overlaps["sft"]}
     traces = _traces(files.traces, ids, leaked, files.sft, report)
-    return Own(sft, traces, list(rl), held_out, *report)
+    return OwnData(sft, traces, list(rl), held_out, *report)
 
 
-def write_reports(own: Own, folder: Path) -> None:
+def write_reports(own: OwnData, folder: Path) -> None:
     """Write what was left out, for a person to look at."""
     folder.mkdir(parents=True, exist_ok=True)
     if own.asides:

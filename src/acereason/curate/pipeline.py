@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 
 from acereason.curate.adapters import PUBLISHED, generic_source, recognised_source
-from acereason.curate.answers import (
+from acereason.curate.attach import (
     Counted,
     collect_answers,
     judge_answers,
@@ -40,7 +40,7 @@ from acereason.curate.rules import by_rules, sound_tests
 from acereason.curate.select import by_difficulty, difficulty, length_balance, majority
 from acereason.curate.settings import BenchmarkSettings, Curation, SourceSettings
 from acereason.curate.sources import Rejected, Source, read_source
-from acereason.curate.steps import Done, Steps, file_key, key_of, only_one, sieve
+from acereason.curate.steps import Finished, Steps, file_key, key_of, only_one, sieve
 from acereason.curate.teach import teach
 from acereason.errors import ConfigError, DataError
 from acereason.files import read_jsonl, replacing, write_atomic
@@ -52,7 +52,7 @@ from acereason.published.rows import commit_of, find_files, raw_rows
 PROBLEMS, RESPONSES = "problems.jsonl", "responses.jsonl"
 
 
-class Asked(msgspec.Struct, frozen=True):
+class LastAsked(msgspec.Struct, frozen=True):
     """What the teacher was last asked for in full, and how that went."""
 
     key: str
@@ -164,7 +164,7 @@ def _origins(settings: Curation) -> list[Origin]:
     ]
 
 
-def _gather(settings: Curation, steps: Steps, origins: list[Origin]) -> Done:
+def _gather(settings: Curation, steps: Steps, origins: list[Origin]) -> Finished:
     def make(folder: Path) -> list[Funnel]:
         with (
             replacing(folder / PROBLEMS) as problems,
@@ -197,7 +197,7 @@ def _one_source(settings: SourceSettings, problems: Any, responses: Any, rejecte
     return Funnel(f"source {settings.name}", kept + sum(reasons.values()), kept, reasons)
 
 
-def _dedup(settings: Curation, steps: Steps, gathered: Done) -> Done:
+def _dedup(settings: Curation, steps: Steps, gathered: Finished) -> Finished:
     def make(folder: Path) -> list[Funnel]:
         return dedup_file(
             gathered / PROBLEMS, folder / PROBLEMS, settings.duplicates, settings.workers,
@@ -217,7 +217,7 @@ def questions(benchmark: BenchmarkSettings, column: str | None) -> Iterator[str]
                 yield row[column]
 
 
-def _decontaminate(settings: Curation, steps: Steps, unique: Done, origins: list[Origin]) -> Done:
+def _decontaminate(settings: Curation, steps: Steps, unique: Finished, origins: list[Origin]) -> Finished:
     rule = settings.decontamination
 
     def make(folder: Path) -> list[Funnel]:
@@ -263,7 +263,7 @@ def _lengths(path: Path, rule: Any) -> list[tuple[str, int]]:
     return [(d, rule.math if d == "math" else rule.code if d == "code" else rule.other) for d in domains]
 
 
-def _rules(settings: Curation, steps: Steps, clean: Done) -> Done:
+def _rules(settings: Curation, steps: Steps, clean: Finished) -> Finished:
     rl = settings.rl
 
     def make(folder: Path) -> list[Funnel]:
@@ -292,14 +292,14 @@ def _sound(source: Path, target: Path, workers: int) -> Funnel:
         return sieve(read_jsonl(source, Problem), target, "sound tests", step)
 
 
-def _teach(settings: Curation, steps: Steps, asked: Done) -> Done | None:
+def _teach(settings: Curation, steps: Steps, asked: Finished) -> Finished | None:
     """One folder per protocol: more samples or other prompts never ask again for what is there."""
     teacher, protocol = settings.teacher, settings.protocol
     if teacher is None or protocol is None:
         return None
     folder = steps.folder / f"teach-{key_of('teach', protocol)}"
     marker, key = folder / "done.json", key_of(asked.key, teacher.samples)
-    if not marker.exists() or msgspec.json.decode(marker.read_bytes(), type=Asked).key != key:
+    if not marker.exists() or msgspec.json.decode(marker.read_bytes(), type=LastAsked).key != key:
         steps.tell("teach")
         marker.unlink(missing_ok=True)
         light = [
@@ -309,15 +309,20 @@ def _teach(settings: Curation, steps: Steps, asked: Done) -> Done | None:
         missing = teach(light, teacher, protocol, folder).refused
         total = len(light) * teacher.samples
         reasons = {"refused or failed": missing} if missing else {}
-        done = Asked(key, Funnel("teacher", total, total - missing, reasons))
+        done = LastAsked(key, Funnel("teacher", total, total - missing, reasons))
         write_atomic(marker, msgspec.json.encode(done))
-    funnel = msgspec.json.decode(marker.read_bytes(), type=Asked).funnel
-    return Done(folder, file_key(folder / RESPONSES), [funnel])
+    funnel = msgspec.json.decode(marker.read_bytes(), type=LastAsked).funnel
+    return Finished(folder, file_key(folder / RESPONSES), [funnel])
 
 
 def _answers(
-    settings: Curation, steps: Steps, gathered: Done, unique: Done, clean: Done, asked: Done | None
-) -> Done:
+    settings: Curation,
+    steps: Steps,
+    gathered: Finished,
+    unique: Finished,
+    clean: Finished,
+    asked: Finished | None,
+) -> Finished:
     def make(folder: Path) -> list[Funnel]:
         files = [gathered / RESPONSES] + ([asked / RESPONSES] if asked else [])
         funnel = collect_answers(files, unique / "merged.jsonl", clean / PROBLEMS, folder / RESPONSES)
@@ -334,7 +339,7 @@ def _answers(
     return steps.run("answers", depends, make)
 
 
-def _select(settings: Curation, steps: Steps, ruled: Done, answers: Done) -> Done:
+def _select(settings: Curation, steps: Steps, ruled: Finished, answers: Finished) -> Finished:
     """The RL prompts: judged, balanced, with their difficulty; the stages' sets are cut from
     them."""
     rl = settings.rl

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import msgspec
 
-from acereason.curate.answers import Counted, mean_tokens, read_counted
+from acereason.curate.attach import Counted, mean_tokens, read_counted
 from acereason.curate.funnel import Funnel, table
 from acereason.curate.mix import mix
-from acereason.curate.select import Stage, length_balance, stage_set
+from acereason.curate.select import StageSelection, length_balance, stage_set
 from acereason.curate.settings import Curation, MixSettings
-from acereason.curate.steps import Done, file_key, key_of
+from acereason.curate.steps import Finished, file_key, key_of
 from acereason.curate.tables import write_table
 from acereason.errors import DataError
 from acereason.files import read_jsonl, replacing, write_atomic
@@ -46,10 +46,10 @@ class Origin(msgspec.Struct, frozen=True):
 def publish(
     settings: Curation,
     out: Path,
-    clean: Done,
-    answers: Done,
-    chosen: Done,
-    reports: Sequence[Done],
+    clean: Finished,
+    answers: Finished,
+    chosen: Finished,
+    reports: Sequence[Finished],
     funnels: list[Funnel],
     origins: Sequence[Origin],
 ) -> list[Funnel]:
@@ -61,7 +61,7 @@ def publish(
     lengths = mean_tokens(counted)
     writer = _Writer(settings.format, out)
     funnels = list(funnels)
-    for stage in settings.rl.stages or ([] if settings.sft.mixes else [Stage("all")]):
+    for stage in settings.rl.stages or ([] if settings.sft.mixes else [StageSelection("all")]):
         funnels.append(_stage(settings, stage, chosen / "problems.jsonl", lengths, writer))
     if settings.sft.mixes:
         usable, lines = _usable(settings, clean / "problems.jsonl", counted, lengths)
@@ -85,7 +85,7 @@ def publish(
     return funnels
 
 
-class Manifest(msgspec.Struct, frozen=True):
+class PublishedState(msgspec.Struct, frozen=True):
     """What of an existing manifest says whether it still holds."""
 
     key: str
@@ -96,7 +96,7 @@ class Manifest(msgspec.Struct, frozen=True):
 def _published(out: Path, key: str) -> list[Funnel] | None:
     """The funnel of what is published already, if it was made from the same and is all there."""
     try:
-        found = msgspec.json.decode((out / "manifest.json").read_bytes(), type=Manifest)
+        found = msgspec.json.decode((out / "manifest.json").read_bytes(), type=PublishedState)
     except (OSError, msgspec.DecodeError):
         return None
     if found.key != key or not (out / "README.md").exists():
@@ -167,7 +167,7 @@ def _light(path: Path) -> Iterator[Problem]:
 
 
 def _stage(
-    settings: Curation, stage: Stage, path: Path, lengths: Mapping[str, float], writer: _Writer
+    settings: Curation, stage: StageSelection, path: Path, lengths: Mapping[str, float], writer: _Writer
 ) -> Funnel:
     kept, funnel = stage_set(_light(path), stage, lengths, settings.seed)
     if not kept:
@@ -208,8 +208,8 @@ def _usable(
 def _mix(
     settings: Curation,
     wanted: MixSettings,
-    clean: Done,
-    answers: Done,
+    clean: Finished,
+    answers: Finished,
     usable: Mapping[str, list[Response]],
     writer: _Writer,
 ) -> Funnel:

@@ -36,7 +36,7 @@ class Band(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keep: float
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class StageSelection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one RL stage trains on. Ranges are inclusive; None: no bound.
 
     difficulty: share of failed attempts. tokens: the teacher's mean length. unknown: what happens
@@ -152,7 +152,7 @@ def _checked(problem: Problem) -> Problem:
 
 
 def stage_set(
-    problems: Iterable[Problem], stage: Stage, tokens: Mapping[str, float], seed: int
+    problems: Iterable[Problem], stage: StageSelection, tokens: Mapping[str, float], seed: int
 ) -> tuple[list[Problem], Funnel]:
     """The prompts of one RL stage, in the order of the input. tokens: teacher's mean length by
     id."""

@@ -12,12 +12,12 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from acereason.curate.adapters import Columns
+from acereason.curate.adapters import ColumnMap
 from acereason.curate.decontaminate import CODE_N, EVIDENCE_SHARE, MATH_N, Boilerplate
 from acereason.curate.rules import CodeRules, MathRules
-from acereason.curate.select import Band, Stage
+from acereason.curate.select import Band, StageSelection
 from acereason.curate.teach import Teacher
-from acereason.curate.wire import Protocol
+from acereason.curate.wire import TeacherProtocol
 
 Positive = Annotated[int, Meta(ge=1)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -38,7 +38,7 @@ class SourceSettings(Struct, frozen=True):
     name: str
     path: str | None = None
     revision: str | None = None
-    columns: Columns | None = None
+    columns: ColumnMap | None = None
     option: str | None = None
     rejoin: tuple[str, ...] = ()
     traces: bool = True
@@ -115,7 +115,7 @@ class RlSettings(Struct, frozen=True):
     difficulty: tuple[Share, Share] = (0.0, 1.0)
     unknown: bool = True
     lengths: tuple[Band, ...] = ()
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[StageSelection, ...] = ()
 
 
 class Curation(Struct, frozen=True):
@@ -129,7 +129,7 @@ class Curation(Struct, frozen=True):
     duplicates: Share | None = 0.8
     decontamination: DecontaminationSettings = DecontaminationSettings()
     teacher: Teacher | None = None
-    protocol: Protocol | None = None
+    protocol: TeacherProtocol | None = None
     ask: Literal["all", "rl"] = "all"
     judge: bool = False
     tokenizer: str | None = None

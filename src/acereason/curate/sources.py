@@ -24,7 +24,7 @@ from acereason.published.rows import Row, find_files, raw_rows
 QUESTION_LIMIT, ANSWER_LIMIT, RESPONSE_LIMIT = 100_000, 10_000, 2_000_000  # characters
 
 
-class Item(NamedTuple):
+class SourceItem(NamedTuple):
     """What a row gives: a problem, and responses where the set has them."""
 
     problem: Problem
@@ -55,7 +55,7 @@ class Source(msgspec.Struct, frozen=True):
     name: str
     id: str
     columns: frozenset[str]
-    adapt: Callable[[Row, Any], Item]
+    adapt: Callable[[Row, Any], SourceItem]
     rows: int | None = None
     exact: bool = True
     revision: str | None = None
@@ -78,7 +78,7 @@ def check_columns(source: Source, found: set[str], where: Path) -> None:
         )
 
 
-def check_item(item: Item) -> Item:
+def check_item(item: SourceItem) -> SourceItem:
     """The item, or Skip when a field's length is absurd or the question is empty."""
     problem = item.problem
     if not problem.question.strip():
@@ -96,7 +96,7 @@ def read_source(
     aside: Callable[[Rejected], None],
     option: Any = None,
     check_rows: bool = True,
-) -> Iterator[Item]:
+) -> Iterator[SourceItem]:
     """The items of a set at a path or hub id, in the order of the files; bad rows go to `aside`.
 
     check_rows: whether the number of rows must be the published one."""

@@ -27,7 +27,7 @@ VERSION = 2  # of the steps' code: a change of what a step writes raises it
 Record = TypeVar("Record")
 
 
-class Done(NamedTuple):
+class Finished(NamedTuple):
     """A finished step: where its files are, its key, and its lines of the funnel."""
 
     folder: Path
@@ -57,14 +57,14 @@ class Steps:
         self.folder, self.tell = folder, tell
         folder.mkdir(parents=True, exist_ok=True)
 
-    def run(self, name: str, depends: Any, make: Callable[[Path], list[Funnel]]) -> Done:
+    def run(self, name: str, depends: Any, make: Callable[[Path], list[Funnel]]) -> Finished:
         """Do a step unless it is done. make(folder) writes the step's files and returns its
         funnel."""
         key = key_of(name, depends)
         final = self.folder / f"{name}-{key}"
         marker = final / "done.json"
         if marker.exists():
-            return Done(final, key, msgspec.json.decode(marker.read_bytes(), type=list[Funnel]))
+            return Finished(final, key, msgspec.json.decode(marker.read_bytes(), type=list[Funnel]))
         self.tell(name)
         work = self.folder / f".{name}-{key}.unfinished"
         shutil.rmtree(work, ignore_errors=True)
@@ -72,7 +72,7 @@ class Steps:
         funnels = make(work)
         write_atomic(work / "done.json", msgspec.json.encode(funnels))
         work.rename(final)
-        return Done(final, key, funnels)
+        return Finished(final, key, funnels)
 
 
 @contextmanager

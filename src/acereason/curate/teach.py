@@ -26,7 +26,7 @@ import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from acereason.curate.journal import index_lines
-from acereason.curate.wire import Protocol, completion, content_hash, payload, route
+from acereason.curate.wire import TeacherProtocol, completion, content_hash, payload, route
 from acereason.draws import chance
 from acereason.errors import ConfigError, RunError, SamplingError, need
 from acereason.files import replacing, write_atomic
@@ -55,7 +55,7 @@ class Teacher(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     progress: bool = True
 
 
-class Line(msgspec.Struct, frozen=True):
+class AnswerLine(msgspec.Struct, frozen=True):
     """A line of answers.jsonl."""
 
     key: str
@@ -101,7 +101,7 @@ class Breaker:
             self.closed_until = now + min(self.pause * 2**rounds, 60.0)
 
 
-def open_folder(folder: Path, protocol: Protocol) -> None:
+def open_folder(folder: Path, protocol: TeacherProtocol) -> None:
     """Create the folder, or check that what lies in it was made by the same protocol."""
     folder.mkdir(parents=True, exist_ok=True)
     path, wanted = folder / "protocol.json", msgspec.json.format(msgspec.json.encode(protocol))
@@ -114,7 +114,7 @@ def open_folder(folder: Path, protocol: Protocol) -> None:
         )
 
 
-def teach(problems: Sequence[Problem], teacher: Teacher, protocol: Protocol, folder: Path) -> Summary:
+def teach(problems: Sequence[Problem], teacher: Teacher, protocol: TeacherProtocol, folder: Path) -> Summary:
     """Ask for `samples` responses to every problem that does not have them yet. Blocks until
     done."""
     if not teacher.urls or teacher.samples < 1 or teacher.concurrency < 1:
@@ -132,9 +132,9 @@ def teach(problems: Sequence[Problem], teacher: Teacher, protocol: Protocol, fol
     return Summary(run.found, run.arrived, refused, run.tokens, seconds)
 
 
-def collect(problems: Sequence[Problem], samples: int, protocol: Protocol, folder: Path) -> int:
+def collect(problems: Sequence[Problem], samples: int, protocol: TeacherProtocol, folder: Path) -> int:
     """Write responses.jsonl in the order of problems and samples; returns how many are missing."""
-    path, missing, decoder = folder / "answers.jsonl", 0, msgspec.json.Decoder(Line)
+    path, missing, decoder = folder / "answers.jsonl", 0, msgspec.json.Decoder(AnswerLine)
     places = index_lines(path)
     with replacing(folder / "responses.jsonl") as out, path.open("rb") as answers:
         for problem, sample in asks(problems, samples):
@@ -159,7 +159,7 @@ class _Run:
     """The state of one run: what is owed, the open files, the counters."""
 
     def __init__(
-        self, problems: Sequence[Problem], teacher: Teacher, protocol: Protocol, folder: Path,
+        self, problems: Sequence[Problem], teacher: Teacher, protocol: TeacherProtocol, folder: Path,
         stack: ExitStack,
     ) -> None:  # fmt: skip
         self.teacher, self.protocol = teacher, protocol
@@ -203,7 +203,7 @@ class _Run:
             except (Refused, Garbled, Busy) as error:
                 self.note(ask, error)
                 continue
-            line = msgspec.json.encode(Line(self.key(ask), response)) + b"\n"
+            line = msgspec.json.encode(AnswerLine(self.key(ask), response)) + b"\n"
             self.answers.write(line)  # one unbuffered write: whole or torn, never mixed
             self.arrived += 1
             self.tokens += response.meta.get("tokens") or 0

@@ -24,7 +24,7 @@ from acereason.sample.servers.http import Garbled
 SAMPLES_BITS = 20  # a problem has at most 2**20 samples
 
 
-class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class TeacherProtocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a response depends on besides its prompt and its sample number.
 
     mode: "chat" lets the server apply its chat template, "completion" sends the prompt of `format`
@@ -48,7 +48,7 @@ class Protocol(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     extended: bool = True
 
 
-def sample_seed(protocol: Protocol, problem: Problem, sample: int) -> int:
+def sample_seed(protocol: TeacherProtocol, problem: Problem, sample: int) -> int:
     """The seed of a sample: 63 bits, unrelated between problems, distinct within one by
     construction."""
     base = draw_seed(protocol.seed, "teach", problem.id, problem.question) >> 1
@@ -56,14 +56,14 @@ def sample_seed(protocol: Protocol, problem: Problem, sample: int) -> int:
     return base ^ scattered
 
 
-def messages(protocol: Protocol, problem: Problem) -> list[dict[str, str]]:
+def messages(protocol: TeacherProtocol, problem: Problem) -> list[dict[str, str]]:
     """The chat turns of a problem."""
     asked = FORMATS[protocol.format]
     system = [{"role": "system", "content": asked.system}] if asked.system else []
     return [*system, {"role": "user", "content": asked.request(problem)}]
 
 
-def payload(protocol: Protocol, problem: Problem, sample: int) -> dict[str, Any]:
+def payload(protocol: TeacherProtocol, problem: Problem, sample: int) -> dict[str, Any]:
     """The body of the request for one sample."""
     body: dict[str, Any] = {
         "model": protocol.model,
@@ -87,17 +87,17 @@ def payload(protocol: Protocol, problem: Problem, sample: int) -> dict[str, Any]
     return body | {"prompt": FORMATS[protocol.format].text(problem)}
 
 
-def route(protocol: Protocol) -> str:
+def route(protocol: TeacherProtocol) -> str:
     return "chat/completions" if protocol.mode == "chat" else "completions"
 
 
-def content_hash(protocol: Protocol, problem: Problem, sample: int) -> str:
+def content_hash(protocol: TeacherProtocol, problem: Problem, sample: int) -> str:
     """What names a sample: everything that is sent, so nothing else is taken for it on resume."""
     body = msgspec.json.encode([route(protocol), payload(protocol, problem, sample)], order="sorted")
     return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
-def completion(protocol: Protocol, problem: Problem, sample: int, body: bytes) -> Response:
+def completion(protocol: TeacherProtocol, problem: Problem, sample: int, body: bytes) -> Response:
     """The response in the body of a 2xx answer; Garbled when it is none."""
     try:
         data = msgspec.json.decode(body)

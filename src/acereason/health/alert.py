@@ -22,8 +22,8 @@ import msgspec
 
 from acereason.config import Health
 from acereason.errors import ConfigError
-from acereason.health.findings import Finding
 from acereason.health.memory import Memory
+from acereason.health.rows import Finding
 
 log = logging.getLogger(__name__)
 EVERY = 1.0  # seconds between two looks, for steps of SFT are short

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from acereason.config import Health
-from acereason.health.findings import Finding, Row, fatal, findings
+from acereason.health.findings import fatal, findings
+from acereason.health.rows import Finding, Row
 
 LAST = 500
 STAGES = 40  # the last ones

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from acereason.config import Health
-from acereason.health.findings import Finding, Row, StageRows, mean, number, since
+from acereason.health.rows import Finding, Row, StageRows, mean, number, since
 
 Rule = Callable[[StageRows, Health], Finding | None]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from acereason.config import Health
-from acereason.health.findings import Finding, Row, StageRows, mean, number
+from acereason.health.rows import Finding, Row, StageRows, mean, number
 from acereason.health.rules import gradient
 
 Rule = Callable[[StageRows, Health], Finding | None]

@@ -16,7 +16,7 @@ from acereason.errors import ConfigError
 from acereason.plan import memory, times
 from acereason.plan.memory import GIB, Machine
 from acereason.plan.shapes import SHAPES, Shape
-from acereason.plan.times import Rates, Step
+from acereason.plan.times import Rates, StepTimes
 
 BUDGETS = (8192, 16384, 24576, 32768)
 TABLE = ("qwen2.5-math-1.5b", "qwen2.5-math-7b", "qwen2.5-14b", "qwen2.5-32b")
@@ -29,7 +29,7 @@ class StagePlan:
 
     stage: Stage
     tokens: int
-    step: Step
+    step: StepTimes
     measuring: float
 
     @property

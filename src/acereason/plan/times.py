@@ -53,7 +53,7 @@ assert set(SOURCES) == {f.name for f in fields(Rates)}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepTimes:
     """Seconds of one RL step and its parts; `batch` sequences a server decodes together."""
 
     sample: float
@@ -101,13 +101,13 @@ def learning(
 
 def step(
     shape: Shape, machine: Machine, rates: Rates, stage: Stage, checkpointing: bool, judges: int
-) -> Step:
+) -> StepTimes:
     """One RL step of a stage."""
     sequences = stage.prompts * max(stage.groups)
     length = PROMPT + rates.fill * stage.budget
     sampled, batch = sampling(shape, machine, rates, sequences, stage.budget)
     rate = rates.judge_code if stage.domain == "code" else rates.judge_math
-    return Step(
+    return StepTimes(
         sampled,
         sequences / (rate * judges),
         learning(shape, machine, rates, sequences * length, length, rates.mfu_rl, checkpointing),

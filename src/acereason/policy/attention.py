@@ -5,7 +5,7 @@ kernels serve it. On CUDA in half precision sequences may have any lengths: long
 cuDNN's kernel where it is the fastest (compute capability 9 and up: twice the rate of FlashAttention 2 on an
 H200), the others together to torch's variable-length kernel. Either way nothing leaks from one sequence
 to another. The layout reaches this function as keywords that transformers hands through the model's
-layers; see `layout`.
+layers; see `pack_keywords`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AttentionInterface
 
 from acereason.errors import CheckpointError
-from acereason.policy.causal import Rule, attend
+from acereason.policy.causal import LayerRule, attend
 from acereason.policy.packing import Block, Pack
-from acereason.policy.sharing import Group, Shared
+from acereason.policy.sequence import Part
+from acereason.policy.sharing import PromptGroup, Shared
 
 NAME = "acereason"
 HALF = (torch.bfloat16, torch.float16)
@@ -53,7 +54,7 @@ def takes_any_lengths(device: torch.device, dtype: torch.dtype) -> bool:
     return device.type == "cuda" and dtype in HALF and _VARIABLE_LENGTH is not None
 
 
-def layout(pack: Pack | Shared, dtype: torch.dtype) -> dict[str, Any]:
+def pack_keywords(pack: Pack | Shared, dtype: torch.dtype) -> dict[str, Any]:
     """The keywords that tell `packed_attention` where the pack's sequences lie."""
     if isinstance(pack, Shared):
         return {"pack_groups": pack.groups}
@@ -76,20 +77,24 @@ def packed_attention(
     pack_blocks: tuple[Block, ...] | None = None,
     pack_ends: Tensor | None = None,
     pack_ends_device: Tensor | None = None,
-    pack_groups: tuple[Group, ...] | None = None,
+    pack_groups: tuple[PromptGroup, ...] | None = None,
     pack_cache: Cache | None = None,
+    pack_part: Part | None = None,
     **rest: Any,
 ) -> tuple[Tensor, None]:
     """query [B, heads, N, D]; key, value [B, kv_heads, N, D] → [B, N, heads, D].
 
     Where sequences lie: `pack_blocks`; or `pack_ends` [S + 1] on CPU and on the device; or `pack_groups`,
     which share prompts; or in a `pack_cache`. Without them the batch is taken as plain sequences (causal, no
-    padding). On CPU scores are computed in float32 also for bfloat16."""
+    padding). With a `pack_part` the N places are this rank's slice of what these keywords tell of. On CPU
+    scores are computed in float32 also for bfloat16."""
     if named := [name for name in UNKNOWN if rest.get(name) is not None]:
         raise CheckpointError(
             f"{type(module).__name__} wants attention with {named[0]}, which packs cannot have"
         )
-    rule, wanted = Rule(scaling, sliding_window, softcap), query.dtype
+    rule, wanted = LayerRule(scaling, sliding_window, softcap), query.dtype
+    if pack_part is not None:
+        query, key, value = pack_part.to_heads(query, key, value)
     narrow = query.device.type == "cpu" and value.dtype in HALF
     if narrow or value.dtype != query.dtype:  # a rotation in float32 widens queries and keys alone
         query, key, value = query.float(), key.float(), value.float()
@@ -103,10 +108,11 @@ def packed_attention(
         out = torch.cat([_block(query, key, value, rule, block) for block in pack_blocks], 1)
     else:
         out = attend(query, key, value, rule).transpose(1, 2)
-    return out.to(wanted), None
+    out = out.to(wanted)
+    return out if pack_part is None else pack_part.to_places(out), None
 
 
-def _block(query: Tensor, key: Tensor, value: Tensor, rule: Rule, block: Block) -> Tensor:
+def _block(query: Tensor, key: Tensor, value: Tensor, rule: LayerRule, block: Block) -> Tensor:
     """The block's places [1, count x length, heads, D], its sequences as an ordinary batch."""
     end = block.start + block.count * block.length
     q, k, v = (_rows(x, block.start, end, block) for x in (query, key, value))
@@ -115,7 +121,7 @@ def _block(query: Tensor, key: Tensor, value: Tensor, rule: Rule, block: Block) 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _ragged(
-    query: Tensor, key: Tensor, value: Tensor, rule: Rule, ends: Tensor, ends_device: Tensor | None
+    query: Tensor, key: Tensor, value: Tensor, rule: LayerRule, ends: Tensor, ends_device: Tensor | None
 ) -> Tensor:
     """[1, heads, N, D] and [1, kv_heads, N, D] → [1, N, heads, D]; sequences stand longest first."""
     bounds = ends.tolist()
@@ -141,7 +147,7 @@ def _ragged(
 class Cache(Protocol):
     """Keys and values of earlier positions, held by a sampler."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: LayerRule) -> Tensor:
         """Keep the new keys and values; the queries' attention over all, [1, N, heads, D]."""
         ...
 

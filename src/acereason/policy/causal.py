@@ -21,7 +21,7 @@ ROWS = 512  # queries that have a mask at once
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LayerRule:
     """What a layer does beyond plain causal attention.
 
     scale   of the scores; None is 1 / sqrt(D)
@@ -42,7 +42,7 @@ class Rule:
         return seen if self.window is None else seen & (key_at > query_at - self.window)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, rule: LayerRule) -> Tensor:
     """[B, H, L, D]: each query over the keys up to its own position, L ≤ T."""
     L, T = q.shape[2], k.shape[2]
     if L == T and rule.plain(T):
@@ -54,7 +54,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rule: Rule) -> Tensor:
     return torch.cat(parts, 2) if len(parts) > 1 else parts[0]
 
 
-def _rows(q: Tensor, k: Tensor, v: Tensor, rule: Rule, start: int) -> Tensor:
+def _rows(q: Tensor, k: Tensor, v: Tensor, rule: LayerRule, start: int) -> Tensor:
     """`ROWS` queries from `start` on, over the keys that any of them sees."""
     before = k.shape[2] - q.shape[2]
     stop = min(start + ROWS, q.shape[2])
@@ -65,7 +65,7 @@ def _rows(q: Tensor, k: Tensor, v: Tensor, rule: Rule, start: int) -> Tensor:
     return masked(q[:, :, start:stop], k[:, :, keys], v[:, :, keys], seen[None], rule)
 
 
-def masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, rule: Rule) -> Tensor:
+def masked(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, rule: LayerRule) -> Tensor:
     """[B, H, L, D] with `seen` [B or 1, L, T]: the heads that share keys become more queries of them."""
     B, H, L, D = q.shape
     K = k.shape[1]

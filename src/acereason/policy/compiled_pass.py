@@ -176,7 +176,7 @@ class CompiledPass:
         for key, matrix in ((name, values), (f"{name}_t", values.t() if turned is None else turned)):
             if key not in self._buffers:
                 self._buffers[key] = decoder.panels(matrix.shape[0], matrix.shape[1], panel)
-            decoder.pack(matrix, self._buffers[key])
+            decoder.fill_panels(matrix, self._buffers[key])
 
     def _point(self) -> None:
         for i, layer in enumerate(self._layers):

@@ -7,7 +7,6 @@ the hub only when the hub can be reached, or its cache has it.
 
 from __future__ import annotations
 
-import difflib
 import os
 import socket
 from contextlib import suppress
@@ -19,6 +18,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from acereason.errors import CheckpointError
+from acereason.kinds import near, said
 
 PATIENCE = 5.0  # seconds for the hub to answer a connection
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
@@ -31,16 +31,16 @@ def check(path: str | Path) -> None:
     if folder.is_dir():
         return
     if folder.is_file():
-        raise CheckpointError(f"{name} is a file. {EXPECTED}, or a GGUF file")
+        raise CheckpointError(f"{name} is {said(folder)}. {EXPECTED}, or a GGUF file")
     if looks_local(name):
-        raise CheckpointError(f"there is no folder {name}{_nearest(folder)}. {EXPECTED}")
+        raise CheckpointError(f"there is no folder {name}{near(folder)}. {EXPECTED}")
     try:
         validate_repo_id(name)
     except HFValidationError:
         raise CheckpointError(f"there is no folder {name}, and no model of the hub is called so") from None
     if _cached(name) is None and not _reachable():
         raise CheckpointError(
-            f"there is no folder {name} here{_nearest(folder)}, and {constants.ENDPOINT} cannot be reached "
+            f"there is no folder {name} here{near(folder)}, and {constants.ENDPOINT} cannot be reached "
             f"to look for a model of that name. {EXPECTED}"
         )
 
@@ -67,13 +67,6 @@ def _cached(name: str) -> str | None:
         found = try_to_load_from_cache(name, "config.json")
         return found if isinstance(found, str) else None
     return None
-
-
-def _nearest(folder: Path) -> str:
-    """Folders beside it whose names are alike."""
-    beside = [p.name for p in folder.parent.iterdir() if p.is_dir()] if folder.parent.is_dir() else []
-    near = difflib.get_close_matches(folder.name, beside, n=3, cutoff=0.5)
-    return f"; near: {', '.join(str(folder.parent / name) for name in near)}" if near else ""
 
 
 def _reachable() -> bool:

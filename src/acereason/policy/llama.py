@@ -154,7 +154,7 @@ def panels(rows: int, columns: int, width: int) -> Tensor:
     return torch.zeros(-(-rows // width), columns, width)
 
 
-def pack(matrix: Tensor, out: Tensor) -> None:
+def fill_panels(matrix: Tensor, out: Tensor) -> None:
     """Put a matrix [N, K] into panels [ceil(N / w), K, w]; lanes past N stay as they are."""
     width, whole = out.shape[2], matrix.shape[0] // out.shape[2]
     full = matrix[: whole * width].reshape(whole, width, matrix.shape[1])

@@ -20,9 +20,10 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers import logging as transformers_logging
 
-from acereason import ranks, weights
+from acereason import kinds, ranks, weights
+from acereason.convert import converted, is_gguf
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, hub, lora, proof, shards
+from acereason.policy import attention, compiled_pass, hub, lora, proof, sequence, shards
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
@@ -36,9 +37,11 @@ Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder or hub id."""
+    found = located(path)
     try:
-        return AutoTokenizer.from_pretrained(str(located(path)), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(found), trust_remote_code=False)
     except (OSError, ValueError) as error:
+        _check_kind(found)
         raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
 
 
@@ -53,6 +56,7 @@ def load_model(
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
     path = located(path)
+    _check_kind(path)
     try:
         config = _config(path, rope_theta, context)
         with _quiet():
@@ -100,6 +104,7 @@ def empty_model(
     """As `load_model`, with parameters that have no storage yet, and the folder to fill them from
     (`policy.shards.fill`) when they are sharded."""
     path = located(path)
+    _check_kind(path)
     try:
         folder = _folder(path)
         with _quiet():
@@ -116,18 +121,14 @@ def located(path: str | Path) -> str | Path:
     if not is_gguf(path):
         hub.check(path)
         return path
-    from acereason.convert import converted  # late: it reads with this module's own parts
-
     return converted(path)
 
 
-def is_gguf(path: str | Path) -> bool:
-    """Whether a path is a GGUF file, by its first bytes."""
-    file = Path(path).expanduser()
-    if not file.is_file():
-        return False
-    with file.open("rb") as opened:
-        return opened.read(4) == b"GGUF"
+def _check_kind(path: str | Path) -> None:
+    """CheckpointError when a folder is of another kind than a model's; it says which."""
+    folder = Path(path).expanduser()
+    if folder.is_dir() and not (folder / "config.json").exists():
+        raise CheckpointError(f"{path} is {kinds.said(folder)}. {hub.EXPECTED}")
 
 
 def _folder(path: str | Path) -> Path:
@@ -199,18 +200,40 @@ def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tup
 
 def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """As `logprobs`, by PyTorch; on the processor prompts that responses share are computed once."""
+    if (part := sequence.of(model)) is not None:
+        return _shared_logprobs(model, pack, temperature, part)
     laid: Pack | Shared | None = share(pack) if model.device.type == "cpu" else None
     laid = pack.to(model.device) if laid is None else laid
     output = model.base_model(
         input_ids=laid.tokens[None],
         position_ids=laid.positions[None],
         use_cache=False,
-        **attention.layout(laid, compute_dtype(model)),
+        **attention.pack_keywords(laid, compute_dtype(model)),
     )
     hidden_ME = output.last_hidden_state[0, laid.predictors]
     targets = pack.targets.to(model.device)
     logprob, entropy = tempered_logprobs(hidden_ME, output_of(model), targets, temperature)
     return logprob.cpu(), entropy.cpu()
+
+
+def _shared_logprobs(
+    model: Model, pack: Pack, temperature: float | Tensor, part: sequence.Part
+) -> tuple[Tensor, Tensor]:
+    """As `packed_logprobs`, a slice of the pack on each rank of the group, of which all get the whole."""
+    whole = part.padded(pack).to(model.device)
+    own = part.slice(whole)
+    output = model.base_model(
+        input_ids=own.tokens[None],
+        position_ids=own.positions[None],
+        use_cache=False,
+        pack_part=part,
+        **attention.pack_keywords(whole, compute_dtype(model)),
+    )
+    hidden, targets = output.last_hidden_state[0, own.predictors], whole.targets[own.chosen]
+    T = temperature[own.chosen.cpu()] if isinstance(temperature, Tensor) and temperature.ndim else temperature
+    found = tempered_logprobs(hidden, output_of(model), targets, T)
+    logprob, entropy = (part.whole(x, own.chosen, len(whole.targets)).cpu() for x in found)
+    return logprob, entropy
 
 
 def compute_dtype(model: Model) -> torch.dtype:

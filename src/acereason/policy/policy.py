@@ -76,6 +76,18 @@ class Policy:
         `<think>\\n`."""
         return self.prompter.ids(problem)
 
+    def conversation_ids(self, turns: list[dict[str, str]]) -> list[int]:
+        """The token ids of a conversation's prompt, by the chat template that is exported with the model.
+
+        ConfigError: the template refuses these turns."""
+        try:
+            text = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True, chat_template=exported(self.prompter)
+            )
+        except Exception as error:  # templates raise errors of Jinja, and of their own
+            raise ConfigError(f"the model's chat template refuses these turns: {error}") from error
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
     def text(self, tokens: Sequence[int] | npt.NDArray[np.integer[Any]]) -> str:
         """The text of response tokens, the end token left out, as the response to an opened thinking; U+FFFD
         stands for an id without a token."""

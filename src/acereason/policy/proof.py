@@ -78,7 +78,7 @@ def _packed(model: Any, ids: list[list[int]]) -> list[Tensor]:
         input_ids=packed.tokens[None],
         position_ids=packed.positions[None],
         use_cache=False,
-        **attention.layout(packed, model.dtype),
+        **attention.pack_keywords(packed, model.dtype),
     ).last_hidden_state[0]
     logits = torch.split(float_logits(hidden, output_of(model)), [len(row) for row in ids])
     return [x.log_softmax(-1) for x in logits]

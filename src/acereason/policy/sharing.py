@@ -16,7 +16,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from acereason.policy.causal import Rule, attend
+from acereason.policy.causal import LayerRule, attend
 from acereason.policy.layout import trunks
 from acereason.policy.packing import Pack, blocks
 
@@ -35,14 +35,14 @@ class Branches:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class PromptGroup:
     """A prompt in `length` rows from `start` on, with the responses' rows after it."""
 
     start: int
     length: int
     branches: tuple[Branches, ...]
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: LayerRule) -> Tensor:
         """query [1, heads, N, D]; key, value [1, kv_heads, N, D] of the whole batch → this group's rows
         [1, n, heads, D]."""
         trunk = slice(self.start, self.start + self.length)
@@ -53,7 +53,7 @@ class Group:
 
     @staticmethod
     def _branches(
-        b: Branches, query: Tensor, own: tuple[Tensor, Tensor], trunk: tuple[Tensor, Tensor], rule: Rule
+        b: Branches, query: Tensor, own: tuple[Tensor, Tensor], trunk: tuple[Tensor, Tensor], rule: LayerRule
     ) -> Tensor:
         count = len(b.places)
         q = query[0][:, b.places].transpose(0, 1)  # [B, heads, L, D]
@@ -71,7 +71,7 @@ class Shared:
     tokens: Tensor
     positions: Tensor
     predictors: Tensor
-    groups: tuple[Group, ...]
+    groups: tuple[PromptGroup, ...]
 
 
 def share(pack: Pack) -> Shared | None:
@@ -98,7 +98,7 @@ def share(pack: Pack) -> Shared | None:
             predictors[place] = start + len(prompt) - 1
             predictors[place + 1 : place + len(response)] = torch.arange(first, first + len(response) - 1)
         lengths = [len(r) - 1 for r, _ in ordered if len(r) > 1]
-        groups.append(Group(start, len(prompt), _blocks(starts, lengths)))
+        groups.append(PromptGroup(start, len(prompt), _blocks(starts, lengths)))
     return Shared(torch.tensor(tokens), torch.tensor(positions), predictors, tuple(groups))
 
 

@@ -22,6 +22,7 @@ Check = Callable[[Recipe, Path], Iterator[Finding]]
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("model", model.model),
     ("budgets", model.budgets),
+    ("placement", model.heads),
     ("data", data.data),
     ("servers", machine.servers),
     ("judge", machine.judge),

@@ -8,7 +8,7 @@ from pathlib import Path
 from acereason.config import Files, Recipe, Stage
 from acereason.curate.fit import check_held_out, fitting, stages_of
 from acereason.curate.funnel import Funnel
-from acereason.curate.own import Own, read_files
+from acereason.curate.own import OwnData, read_files
 from acereason.errors import AceReasonError, ConfigError
 from acereason.preflight import model
 from acereason.preflight.finding import Finding
@@ -100,7 +100,7 @@ def _told(funnel: Funnel) -> Finding:
     return Finding("warning" if dropped else "note", funnel.name, text)
 
 
-def _stages(recipe: Recipe, own: Own) -> Iterator[Finding]:
+def _stages(recipe: Recipe, own: OwnData) -> Iterator[Finding]:
     """What each stage may ask, by its domain, its levels and the context."""
     problems = own.rl
     try:

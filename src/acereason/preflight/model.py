@@ -10,7 +10,8 @@ from typing import Any
 from acereason import weights
 from acereason.config import Recipe
 from acereason.curate.fit import Length
-from acereason.errors import AceReasonError
+from acereason.errors import AceReasonError, ConfigError
+from acereason.kinds import said
 from acereason.preflight.finding import Finding
 
 WEIGHTS = ("*.safetensors",)
@@ -31,9 +32,13 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         else:
             yield from _hub(path)
         return
-    if not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
+    if not (folder / "config.json").exists():
+        yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
+    elif not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
         yield Finding(
-            "error", "model", f"{path} holds no *.safetensors; convert the weights, or fetch them whole"
+            "error",
+            "model",
+            f"{path} holds no *.safetensors: it is {said(folder)}; convert the weights, or fetch them whole",
         )
     if (config := of_folder(recipe)) is not None:
         yield Finding("note", "model", f"{path}: {config.model_type}, context {context(recipe):,}")
@@ -127,3 +132,21 @@ def budgets(recipe: Recipe, _: Path) -> Iterator[Finding]:
                 "error", name, f"{budget:,} tokens leave no room for a prompt in the context of {room:,}; "
                 "lower it, or raise model.context"
             )  # fmt: skip
+
+
+def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
+    """Ranks that share sequences share the attention heads, which they must divide."""
+    count = recipe.model.new.num_attention_heads if recipe.model.new is not None else None
+    try:
+        if count is None and (config := of_folder(recipe)) is not None:
+            count = config.get_text_config().num_attention_heads
+    except AceReasonError:
+        return  # said by `model`
+    if count is None or recipe.placement.sequence == 1:
+        return
+    from acereason.policy import sequence
+
+    try:
+        sequence.check(count, recipe.placement.sequence)
+    except ConfigError as error:
+        yield Finding("error", "placement.sequence", str(error))

@@ -32,7 +32,7 @@ _META = ("level", "subject", "url", "year", "contest_id", "data_source", "diffic
 _DOMAINS = {"math": "math", "mathematics": "math", "code": "code", "coding": "code", "programming": "code"}
 
 
-class Found(NamedTuple):
+class ReadRow(NamedTuple):
     """A problem with its place in a file, or the reason why the row is none."""
 
     place: str
@@ -40,12 +40,12 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-def problems_in(path: Path) -> Iterator[Found]:
+def problems_in(path: Path) -> Iterator[ReadRow]:
     """The problems of a file in order. Equal questions without an id are told apart by a number."""
     repeats: Counter[str] = Counter()
     for read in raw_rows(path):
         if read.row is None:
-            yield Found(read.place, None, read.reason)
+            yield ReadRow(read.place, None, read.reason)
             continue
         try:
             problem = problem_of(read.row)
@@ -53,9 +53,9 @@ def problems_in(path: Path) -> Iterator[Found]:
                 repeats[problem.id] += 1
                 if (number := repeats[problem.id]) > 1:
                     problem = msgspec.structs.replace(problem, id=f"{problem.id}-{number}")
-            yield Found(read.place, problem)
+            yield ReadRow(read.place, problem)
         except (DataError, msgspec.ValidationError) as error:
-            yield Found(read.place, None, str(error))
+            yield ReadRow(read.place, None, str(error))
 
 
 def read_problems(path: str | Path, judged: bool = True) -> list[Problem]:

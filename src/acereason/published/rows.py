@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 
 from acereason.errors import DataError, need
+from acereason.kinds import near, said
 from acereason.published.files import commit_of, find_files, opened
 
 __all__ = ["Read", "Row", "commit_of", "find_files", "raw_rows"]
@@ -44,6 +45,8 @@ class Read(NamedTuple):
 def raw_rows(path: Path) -> Iterator[Read]:
     """The rows of a file in order, unreadable ones with the reason. DataError for a file that holds none, or
     is no data at all."""
+    if not path.is_file() and not path.is_fifo():
+        raise DataError(f"{path}: expected a file of rows, found {said(path)}{near(path)}")
     try:
         file, head = opened(path)
         with file:

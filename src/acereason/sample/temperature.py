@@ -145,9 +145,11 @@ def solve(points: Sequence[Point], target: float) -> float:
     values = np.maximum.accumulate(fit(points, target)(grid))  # H rises with T: a sagging fit is made flat
     index = int(np.searchsorted(values, math.log(target)))
     T = float(math.exp(grid[min(index, len(grid) - 1)]))
-    below = max((p.T for p in points if _apart(p, target) < -2), default=ends[0])
-    above = min((p.T for p in points if _apart(p, target) > 2), default=ends[1])
-    return T if below < T < above or below >= above else math.sqrt(below * above)
+    below = max((p.T for p in points if _apart(p, target) < -2), default=0.0)
+    above = min((p.T for p in points if _apart(p, target) > 2), default=math.inf)
+    if below < T < above or below >= above:
+        return T
+    return math.sqrt(max(below, ends[0]) * min(above, ends[1]))
 
 
 def _apart(point: Point, target: float) -> float:

@@ -26,14 +26,17 @@ class Speller:
     """Token ids to text with one tokenizer; `ends` are left out of a text at its end."""
 
     def __init__(self, tokenizer: Any, ends: Sequence[int], special: bool) -> None:
-        self._tokenizer, self._ends, self._skip = tokenizer, set(ends), not special
+        self._tokenizer, self.ends, self._skip = tokenizer, frozenset(ends), not special
 
     def text(self, ids: Sequence[int] | Ids) -> str:
+        """A whole response's text."""
         found = np.asarray(ids, np.int64)
-        if len(found) and int(found[-1]) in self._ends:
-            found = found[:-1]
+        return self.piece(found[:-1] if len(found) and int(found[-1]) in self.ends else found)
+
+    def piece(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
+        """Any tokens' text."""
         how = {"skip_special_tokens": self._skip, "clean_up_tokenization_spaces": False}
-        return str(self._tokenizer.decode(found, **how))
+        return str(self._tokenizer.decode(np.asarray(ids, np.int64), **how))
 
     def token(self, number: int) -> str:
         """One token alone."""
@@ -81,10 +84,12 @@ def _tokens_of(speller: Speller, tokens: Ids, stops: Sequence[str]) -> int:
     return low
 
 
-def of_completion(speller: Speller, one: Said, tops: list[dict[int, float]] | None) -> dict[str, Any]:
-    """The `logprobs` of a choice of /v1/completions."""
+def of_completion(
+    speller: Speller, one: Said, tops: list[dict[int, float]] | None, begin: int = 0
+) -> dict[str, Any]:
+    """The `logprobs` of a choice of /v1/completions; `begin`: characters told before."""
     names = [speller.token(int(t)) for t in one.tokens]
-    lengths = np.cumsum([0, *map(len, names)])[:-1]
+    lengths = np.cumsum([begin, *map(len, names)])[:-1]
     return {
         "tokens": names,
         "token_logprobs": one.logprobs.tolist(),
@@ -93,7 +98,7 @@ def of_completion(speller: Speller, one: Said, tops: list[dict[int, float]] | No
     }
 
 
-def of_chat(speller: Speller, one: Said, tops: list[dict[int, float]] | None) -> dict[str, Any]:
+def of_chat(speller: Speller, one: Said, tops: list[dict[int, float]] | None, _: int = 0) -> dict[str, Any]:
     """The `logprobs` of a choice of /v1/chat/completions."""
     rows = []
     for place, (token, logprob) in enumerate(zip(one.tokens.tolist(), one.logprobs.tolist(), strict=True)):

@@ -12,9 +12,9 @@ Sample i of n has the seed + i. A caller that goes away has its responses ended.
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -28,8 +28,12 @@ from acereason.sample.protocol import Completion
 from acereason.sample.protocol import Request as Wanted
 from acereason.serving import answers, wire
 from acereason.serving.answers import Said, Speller
-from acereason.serving.engine import Asked, Engine, Ids
+from acereason.serving.engine import Asked, Engine, Ids, Logprobs, Told
+from acereason.serving.growing import Growing
+from acereason.serving.stream import Stream
+from acereason.serving.wire import failed
 
+log = logging.getLogger(__name__)
 MOST = 1024  # responses of one request
 
 
@@ -49,14 +53,14 @@ class App:
                 Route("/v1/completions", self._completions, methods=["POST"]),
                 Route("/v1/chat/completions", self._chat, methods=["POST"]),
             ],
-            exception_handlers={404: _unknown, 405: _unknown},
+            exception_handlers={404: _unknown, 405: _unknown, Exception: _broken},
         )
 
     async def _health(self, _: Request) -> Response:
         return Response(status_code=200)
 
     async def _models(self, _: Request) -> Response:
-        limit = self.engine.sampler.limits.context
+        limit = self.engine.context
         model = {"id": self.name, "object": "model", "created": self._begun, "owned_by": "acereason"}
         return _json({"object": "list", "data": [model | {"max_model_len": limit}]})
 
@@ -70,13 +74,14 @@ class App:
         try:
             asked = wire.read(await request.body(), kind)
             if asked.model not in ("", self.name):
-                return _json(error(f"the model {asked.model!r} is not served here; served: {self.name}"), 404)
+                said = f"the model {asked.model!r} is not served here; served: {self.name}"
+                return _json(failed(said, code="model_not_found"), 404)
             job = await asyncio.to_thread(Job, self, asked)
             return await job.streamed() if asked.stream else await job.whole(request)
         except (ConfigError, SamplingError) as fault:
-            return _json(error(str(fault)), 400)
+            return _json(failed(str(fault)), 400)
         except AceReasonError as fault:
-            return _json(error(str(fault)), 500)
+            return _json(failed(str(fault), "server_error"), 500)
 
     def prompts(self, asked: Any) -> list[list[int]]:
         """The token ids of the prompts that are asked. ConfigError: the chat template refuses the turns."""
@@ -113,10 +118,11 @@ class Job:
         if len(self.prompts) * asked.n > MOST:
             raise ConfigError(f"at most {MOST} responses a request")
         kind = "chatcmpl" if self.chat else "cmpl"
+        self.wanted = self._wanted()
         self.head = {"id": f"{kind}-{secrets.token_hex(12)}", "created": int(time.time()), "model": app.name}
 
     def _wanted(self) -> list[Wanted]:
-        a, context = self.asked, self.engine.sampler.limits.context
+        a, context = self.asked, self.engine.context
         seed = secrets.randbits(62) if a.seed is None else a.seed
         return [
             Wanted(prompt, a.budget or max(context - len(prompt), 1), a.T, seed + i, a.top_p or 1.0)
@@ -124,126 +130,90 @@ class Job:
             for i in range(a.n)
         ]
 
-    def _enough(self, tokens: Ids) -> bool:
-        """Whether a response holds a stop of the caller's by now."""
-        if self.asked.stop_token_ids and set(tokens.tolist()) & set(self.asked.stop_token_ids):
-            return True
-        stops = self.asked.stops
-        return bool(stops) and answers.first_stop(self.speller.text(tokens), stops) is not None
+    def ask(self, told: list[Told | None], closely: bool = False) -> list[Asked]:
+        """Have all responses made. SamplingError, before the first is begun: one of them cannot be."""
+        for one in self.wanted:
+            self.engine.check(one)
+        return [self.engine.ask(one, tell, closely) for one, tell in zip(self.wanted, told, strict=True)]
 
-    def _said(self, done: Completion) -> Said:
+    def _teller(self) -> Told | None:
+        """Looks for the caller's own stops; None: there are none."""
+        if not self.asked.stops and not self.asked.stop_token_ids:
+            return None
+        growing = Growing(self.speller, self.asked.stops)
+
+        def told(tokens: Ids, _: Logprobs) -> bool:
+            growing.add(tokens.tolist())
+            return growing.enough
+
+        return told
+
+    def said(self, done: Completion) -> Said:
+        """A response as the caller gets it."""
         return answers.said(
             self.speller, done.tokens, done.logprobs, done.finish, self.asked.stops, self.asked.stop_token_ids
         )
 
     async def whole(self, request: Request) -> Response:
         """All responses in one body."""
-        flying = self._ask([self._enough for _ in self._wanted()])
+        flying = self.ask([self._teller() for _ in self.wanted])
         done: asyncio.Future[Any] = asyncio.gather(*(asyncio.wrap_future(one.future) for one in flying))
         gone: asyncio.Future[Any] = asyncio.ensure_future(_gone(request))
         try:
             await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not done.done():
                 return Response(status_code=499)
-            choices = [await asyncio.to_thread(self._choice, i, one) for i, one in enumerate(done.result())]
+            found = [self.said(one) for one in done.result()]
+            choices = [await asyncio.to_thread(self._choice, i, one) for i, one in enumerate(found)]
         finally:
             gone.cancel()
             for one in flying:
                 one.cancel()
         kind = "chat.completion" if self.chat else "text_completion"
-        usage = self._usage(sum(len(one.tokens) for one in done.result()))
+        usage = self._usage(sum(len(one.tokens) for one in found))
         return _json({**self.head, "object": kind, "choices": choices, "usage": usage})
-
-    def _ask(self, told: list[Any]) -> list[Asked]:
-        """All requests, checked before the first is made."""
-        wanted = self._wanted()
-        for one in wanted:
-            self.engine.check(one)
-        return [self.engine.ask(one, tell) for one, tell in zip(wanted, told, strict=True)]
 
     def _usage(self, tokens: int) -> dict[str, int]:
         asked = sum(map(len, self.prompts))
         return {"prompt_tokens": asked, "completion_tokens": tokens, "total_tokens": asked + tokens}
 
-    def _choice(self, index: int, done: Completion) -> dict[str, Any]:
-        one, top = self._said(done), self.asked.top
-        tops = (
-            self.engine.likeliest(done.request.prompt, one.tokens, done.request.temperature, top)
-            if top
-            else None
-        )
-        place = answers.of_chat if self.chat else answers.of_completion
+    def _choice(self, index: int, one: Said) -> dict[str, Any]:
+        wanted, top = self.wanted[index], self.asked.top
+        tops = self.engine.likeliest(wanted.prompt, one.tokens, wanted.temperature, top) if top else None
         choice: dict[str, Any] = {"index": index, "finish_reason": one.finish, "stop_reason": None}
-        choice["logprobs"] = None if top is None else place(self.speller, one, tops)
+        choice["logprobs"] = None if top is None else self.logprobs(one, tops)
         if self.asked.return_token_ids:
             choice["token_ids"] = one.tokens.tolist()
-        message = {"role": "assistant", "content": one.text}
-        return choice | ({"message": message} if self.chat else {"text": one.text})
+        return choice | self.said_as("message", one.text, True)
+
+    def logprobs(self, one: Said, tops: list[dict[int, float]] | None, begin: int = 0) -> dict[str, Any]:
+        """The log-probabilities of some tokens in the route's own form; `begin`: characters told before."""
+        if self.chat:
+            return answers.of_chat(self.speller, one, tops)
+        return answers.of_completion(self.speller, one, tops, begin)
+
+    def said_as(self, field: str, text: str, first: bool) -> dict[str, Any]:
+        """A text in the route's own form, in a chat as a `message` or a `delta`."""
+        if not self.chat:
+            return {"text": text}
+        return {field: {"content": text} | ({"role": "assistant"} if first else {})}
 
     async def streamed(self) -> Response:
         """The responses as they are written, as server-sent events."""
-        if self.asked.top is not None:
-            raise ConfigError("logprobs are not streamed; leave one of the two out")
-        news: asyncio.Queue[tuple[int, Ids | None]] = asyncio.Queue()
-        loop = asyncio.get_running_loop()
-
-        def teller(index: int) -> Any:
-            def told(tokens: Ids) -> bool:
-                loop.call_soon_threadsafe(news.put_nowait, (index, tokens))
-                return self._enough(tokens)
-
-            return told
-
-        flying = self._ask([teller(i) for i in range(len(self.prompts) * self.asked.n)])
-        for index, one in enumerate(flying):
-            one.future.add_done_callback(
-                lambda _, i=index: loop.call_soon_threadsafe(news.put_nowait, (i, None))  # type: ignore[misc]
-            )
-        return StreamingResponse(self._events(flying, news), media_type="text/event-stream")
-
-    async def _events(
-        self, flying: list[Asked], news: asyncio.Queue[tuple[int, Ids | None]]
-    ) -> AsyncIterator[bytes]:
-        sent, left, tokens = [0] * len(flying), len(flying), 0
-        try:
-            while left:
-                index, so_far = await news.get()
-                if so_far is not None:
-                    text = self._sure(so_far)
-                    if len(text) > sent[index]:
-                        yield self._event(index, text[sent[index] :], None)
-                        sent[index] = len(text)
-                    continue
-                left -= 1
-                done = flying[index].future.result()
-                one, tokens = self._said(done), tokens + len(done.tokens)
-                yield self._event(index, one.text[sent[index] :], one.finish)
-            if self.asked.stream_options and self.asked.stream_options.include_usage:
-                yield _event({**self.head, "object": self._kind, "choices": [], "usage": self._usage(tokens)})
-            yield b"data: [DONE]\n\n"
-        except AceReasonError as fault:
-            yield _event(error(str(fault)))
-        finally:
-            for asked in flying:
-                asked.cancel()
-
-    def _sure(self, tokens: Ids) -> str:
-        """The text that more tokens will not change: no half of a character, nor of a stop."""
-        text = self.speller.text(tokens)
-        place = answers.first_stop(text, self.asked.stops)
-        if place is not None:
-            return text[:place]
-        held = max(map(len, self.asked.stops), default=1) - 1
-        return text[: len(text) - held].rstrip("\ufffd")
+        return StreamingResponse(Stream(self).events(), media_type="text/event-stream")
 
     @property
-    def _kind(self) -> str:
-        return "chat.completion.chunk" if self.chat else "text_completion"
+    def tells_usage(self) -> bool:
+        return bool(self.asked.stream_options and self.asked.stream_options.include_usage)
 
-    def _event(self, index: int, text: str, finish: str | None) -> bytes:
-        choice: dict[str, Any] = {"index": index, "finish_reason": finish, "logprobs": None}
-        choice |= {"delta": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        return _event({**self.head, "object": self._kind, "choices": [choice]})
+    def chunk(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """An event of a stream."""
+        kind = "chat.completion.chunk" if self.chat else "text_completion"
+        return {**self.head, "object": kind, "choices": [choice]}
+
+    def usage_chunk(self, tokens: int) -> dict[str, Any]:
+        """The event that tells how many tokens there were."""
+        return {**self.chunk({}), "choices": [], "usage": self._usage(tokens)}
 
 
 async def _gone(request: Request) -> None:
@@ -254,17 +224,14 @@ async def _gone(request: Request) -> None:
 
 async def _unknown(_: Request, __: Exception) -> Response:
     known = "GET /v1/models, POST /v1/completions, POST /v1/chat/completions"
-    return _json(error(f"known: {known}"), 404)
+    return _json(failed(f"known: {known}"), 404)
 
 
-def error(said: str) -> dict[str, Any]:
-    """An error in OpenAI's form."""
-    return {"error": {"message": said, "type": "invalid_request_error", "param": None, "code": None}}
+async def _broken(_: Request, fault: Exception) -> Response:
+    """What no one thought of; the next request is answered all the same."""
+    log.error("a request failed: %r", fault)
+    return _json(failed(f"the server failed: {type(fault).__name__}", "server_error"), 500)
 
 
 def _json(content: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(content), status, media_type="application/json")
-
-
-def _event(content: object) -> bytes:
-    return b"data: " + msgspec.json.encode(content) + b"\n\n"

@@ -1,7 +1,7 @@
 """The embedded sampler on a thread of its own, for callers that come and go.
 
-    asked = engine.ask(request, told)   told(tokens so far) every few steps; `asked.cancel()` ends it early
-    await asyncio.wrap_future(asked.future)
+    asked = engine.ask(request, told)   told(new tokens, their log π_T) every few steps
+    await asyncio.wrap_future(asked.future)      `asked.cancel()` ends it early
 
 Requests join those in flight as soon as a slot is free. What a request gets depends on it alone, so neither
 the order nor the company of others changes a response.
@@ -26,17 +26,27 @@ from acereason.sample.engines.embedded import EmbeddedSampler, check
 from acereason.sample.protocol import Completion, Request
 
 Ids = npt.NDArray[np.int32]
-Told = Callable[[Ids], bool]  # gets the tokens so far; True: that is enough
+Logprobs = npt.NDArray[np.float32]
+Told = Callable[[Ids, Logprobs], bool]  # gets the new tokens and their log π_T; True: that is enough
 ROWS = 256  # positions whose logits are held at a time
 
 
 @dataclass(slots=True, eq=False)
 class Asked:
-    """A request that was made. `cancel` ends it with its next token."""
+    """A request that was made. `cancel` ends it with its next token. `closely`: told of every token."""
 
     told: Told | None
+    closely: bool = False
     future: Future[Completion] = field(default_factory=Future)
     enough: bool = False
+    seen: int = 0
+
+    def hear(self, tokens: Ids, logprobs: Logprobs) -> bool:
+        """Tell of the tokens that are new; whether that is enough."""
+        begin, self.seen = self.seen, len(tokens)
+        if self.told is not None and len(tokens) > begin:
+            self.enough |= self.told(tokens[begin:].copy(), logprobs[begin:].copy())
+        return self.enough
 
     def cancel(self) -> None:
         self.enough = True
@@ -55,13 +65,19 @@ class Engine:
         self._thread = threading.Thread(target=self._run, daemon=True, name="acereason-serve")
         self._thread.start()
 
+    @property
+    def context(self) -> int:
+        """Most tokens of prompt and response, by the model and by the memory of this machine."""
+        return min(self.sampler.limits.context, self.sampler.longest)
+
     def check(self, request: Request) -> None:
         """SamplingError: it cannot be answered as it stands."""
-        check(request, self.sampler.limits)
+        check(request, replace(self.sampler.limits, context=self.context))
 
-    def ask(self, request: Request, told: Told | None = None) -> Asked:
+    def ask(self, request: Request, told: Told | None = None, closely: bool = False) -> Asked:
         """Have a request answered that was checked."""
-        asked = Asked(told)
+        asked = Asked(told, closely)
+        asked.future.set_running_or_notify_cancel()  # whoever waits for it may go, and it is answered still
         self._inbox.put(replace(request, key=asked))
         return asked
 
@@ -78,8 +94,9 @@ class Engine:
             hidden = model.base_model(input_ids=ids).last_hidden_state[0, len(prompt) - 1 :]
             found: list[dict[int, float]] = []
             for part in hidden.split(ROWS):
-                scores = (float_logits(part, output_of(model)).float() / T).log_softmax(-1).topk(top)
-                pairs = zip(scores.indices.tolist(), scores.values.tolist(), strict=True)
+                scores = (float_logits(part, output_of(model)).float() / T).log_softmax(-1)
+                likeliest = scores.topk(min(top, scores.shape[-1]))
+                pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
                 found += [dict(zip(*pair, strict=True)) for pair in pairs]
         return found
 
@@ -95,7 +112,7 @@ class Engine:
             if first is None:
                 continue
             try:
-                for completion in self.sampler.sample(self._waiting(first), self._watch):
+                for completion in self.sampler.sample(self._waiting(first), self._watch, self._pace):
                     asked = completion.request.key
                     self._flying.discard(asked)
                     asked.future.set_result(completion)
@@ -106,11 +123,12 @@ class Engine:
     def _waiting(self, first: Request) -> Iterator[Request]:
         return _Waiting(first, self._inbox, self._flying)
 
-    def _watch(self, request: Request, tokens: Ids) -> bool:
+    def _watch(self, request: Request, tokens: Ids, logprobs: Logprobs) -> bool:
         asked: Asked = request.key
-        if asked.told is not None and asked.told(tokens.copy()):
-            asked.enough = True
-        return asked.enough or self._closed
+        return asked.hear(tokens, logprobs) or self._closed
+
+    def _pace(self) -> int | None:
+        return 1 if any(asked.closely for asked in self._flying) else None
 
     def _fail(self, error: Exception) -> None:
         for asked in self._flying:

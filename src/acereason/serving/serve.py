@@ -8,8 +8,9 @@ from acereason import web
 from acereason.policy.policy import Policy
 from acereason.policy.templates import exported
 from acereason.sample.engines.embedded import EmbeddedSampler
-from acereason.serving.app import App, error
+from acereason.serving.app import App
 from acereason.serving.engine import Engine
+from acereason.serving.wire import failed
 
 
 def server(
@@ -22,7 +23,7 @@ def server(
     own = own_template and getattr(policy.tokenizer, "chat_template", None)
     app = App(engine, name, None if own else exported(policy.prompter))
     bounds = web.Bounds(body=16 << 20)
-    door = web.Door(app.application(), bounds, web.Names(host), token, error)
+    door = web.Door(app.application(), bounds, web.Names(host), token, failed)
     return web.Listening(door, host, port, token, bounds), engine
 
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 from acereason.errors import ConfigError
 
 Count = Annotated[int, Meta(ge=1)]
+Stop = Annotated[str, Meta(max_length=4096)]
 Turn = dict[str, Any]
 COLD = 1e-4  # stands for temperature 0
 
@@ -21,7 +22,6 @@ class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a stream ends with."""
 
     include_usage: bool = False
-    continuous_usage_stats: bool = False
 
 
 class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,8 +34,8 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = 1.0
     n: Annotated[int, Meta(ge=1, le=128)] = 1
     seed: int | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[int] = []
+    stop: Stop | Annotated[list[Stop], Meta(max_length=64)] | None = None
+    stop_token_ids: Annotated[list[Annotated[int, Meta(ge=0, lt=1 << 31)]], Meta(max_length=1024)] = []
     ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -117,6 +117,11 @@ class Chat(Sampling, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def top(self) -> int | None:
         return (self.top_logprobs or 0) if self.logprobs else None
+
+
+def failed(said: str, kind: str = "invalid_request_error", code: str | None = None) -> dict[str, Any]:
+    """An error in OpenAI's form."""
+    return {"error": {"message": said, "type": kind, "param": None, "code": code}}
 
 
 def read(body: bytes, kind: type[Any]) -> Any:

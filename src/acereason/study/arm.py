@@ -127,6 +127,7 @@ def of_run(run: Run, job: Job, seconds: float, resumed: bool) -> Record:
         resumed=resumed,
         version=_version(run),
         recipe=job.recipe,
+        wall=round(sum(r["seconds"]["total"] for r in rows if r["kind"] == "rl"), 1),
     )
 
 

@@ -1,4 +1,5 @@
-"""`docs/findings.md`, `findings.json` and a figure for each study, from the records alone."""
+"""`docs/findings.md`, `findings.json`, a figure for each study, and the page of one that compares many arms
+(`comparison`), from the records alone."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import msgspec
 
 from acereason.errors import DataError
 from acereason.files import write_atomic
+from acereason.study import comparison
 from acereason.study.figures import draw, intervals
 from acereason.study.plan import Ground, Plan, plan, seeds
 from acereason.study.records import Record, Results
@@ -28,8 +30,6 @@ over seeds and in each seed over questions, paired where questions are shared. {
 claim *on this model*, not about the paper's. Points are percent; how to run it again, on a model of one's own
 too: [studies.md](studies.md).
 """
-LAB = "The model has 0.8M parameters and the problems are procedural"
-OWN = "The model is `{}` and its problems are those that were given with it"
 
 
 def decide(studies: Sequence[Study], ground: Ground, results: Results) -> tuple[Plan, list[Verdict]]:
@@ -39,7 +39,7 @@ def decide(studies: Sequence[Study], ground: Ground, results: Results) -> tuple[
 
 
 def write(studies: Sequence[Study], ground: Ground, results: Results, folder: Path) -> list[Verdict]:
-    """Write findings.md, findings.json and the figures into a folder; returns the verdicts."""
+    """Write findings.md, findings.json, the figures and duel.md into a folder; returns the verdicts."""
     planned, verdicts = decide(studies, ground, results)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "findings").mkdir(exist_ok=True)
@@ -53,9 +53,11 @@ def write(studies: Sequence[Study], ground: Ground, results: Results, folder: Pa
             drawn[study.name] = f"findings/{path.name}"
     data = msgspec.json.format(msgspec.json.encode(verdicts), indent=1)
     write_atomic(folder / "findings.json", data + b"\n")
-    head = HEAD.format(model=OWN.format(ground.own.model) if ground.own else LAB)
+    head = HEAD.format(model=comparison.where(ground))
     text = markdown(head, verdicts, drawn, _lab(planned, results))
-    write_atomic(folder / "findings.md", text.encode())
+    own = comparison.pages(studies, planned, ground, results)
+    for name, content in {"findings.md": text, **own}.items():
+        write_atomic(folder / name, content.encode())
     return verdicts
 
 

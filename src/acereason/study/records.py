@@ -37,7 +37,8 @@ class Training(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """An arm that ended. `seconds` are of the processor; `resumed` says that some were lost to a kill."""
+    """An arm that ended. `seconds` are of the processor; `resumed` says that some were lost to a kill.
+    `wall`: seconds of the RL steps on the clock, None in records from before it was kept."""
 
     address: str
     name: str
@@ -54,6 +55,7 @@ class Record(msgspec.Struct, frozen=True):
     resumed: bool
     version: str
     recipe: dict[str, Any]
+    wall: float | None = None
 
 
 class Results:

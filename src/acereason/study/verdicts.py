@@ -90,7 +90,7 @@ def verdict(study: Study, plan: Plan, ground: Ground, results: Results) -> Verdi
         arms=len(wanted),
         done=len(arms),
         seconds=sum(record.seconds for record in arms.values()),
-        failed=_failures(wanted, plan, results),
+        failed=failures(wanted, plan, results),
         seeds_needed=_needed(effects, len(taken)) if word == "undecided" else None,
         why=why,
         note=study.note,
@@ -133,7 +133,8 @@ def _needed(effects: Sequence[Told], seeds: int) -> int:
     return min(needed, MOST)
 
 
-def _failures(wanted: Mapping[tuple[str, int], str], plan: Plan, results: Results) -> dict[str, str]:
+def failures(wanted: Mapping[tuple[str, int], str], plan: Plan, results: Results) -> dict[str, str]:
+    """Why arms of these (arm, seed) → address failed, their starts' failures included."""
     found = {}
     for (name, seed), address in wanted.items():
         start = plan.jobs[address].start

@@ -36,9 +36,9 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 
 from acereason import ranks, stopping
 from acereason.errors import CheckpointError
-from acereason.files import sync, sync_tree, write_atomic
+from acereason.files import file_hash, sync, sync_tree, write_atomic
 from acereason.policy import lora
-from acereason.runs import Run, disk_errors, file_hash
+from acereason.runs import Run, disk_errors
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
 

@@ -45,7 +45,7 @@ def split(
     return chosen
 
 
-class Dev:
+class DevSplit:
     """The dev split of one stage."""
 
     def __init__(self, shop: Workshop, stage: Stage, problems: Sequence[Problem], save: Saver) -> None:

@@ -1,7 +1,7 @@
 """The rows that a step of RL leaves behind: its numbers over all ranks, and its responses.
 
-Every rank boils its own responses down to one `Told` each; these travel, and every rank computes the same
-numbers from all of them, in the same order whatever the number of ranks.
+Every rank boils its own responses down to one `ResponseNumbers` each; these travel, and every rank computes
+the same numbers from all of them, in the same order whatever the number of ranks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from acereason.train.update import Learned
 TRACED = 2  # groups a step whose tokens' log-probabilities and entropies are kept for reading
 
 
-class Told(NamedTuple):
+class ResponseNumbers(NamedTuple):
     """One response in numbers. `H`, `H_1`: sums over its tokens, in nats; `weight`: that in the loss."""
 
     problem: str
@@ -41,7 +41,7 @@ class Told(NamedTuple):
     answer: str | None = None  # what was extracted
 
 
-def tell(groups: Groups, weights: Tensor) -> list[list[Told]]:
+def tell(groups: Groups, weights: Tensor) -> list[list[ResponseNumbers]]:
     """This rank's groups in numbers; `weights` [P, G] are those in the loss."""
     return [
         [_told(answer, weight) for answer, weight in zip(group, row, strict=True)]
@@ -49,9 +49,9 @@ def tell(groups: Groups, weights: Tensor) -> list[list[Told]]:
     ]
 
 
-def _told(answer: Answer, weight: float) -> Told:
+def _told(answer: Answer, weight: float) -> ResponseNumbers:
     completion, verdict = answer.completion, answer.verdict
-    return Told(
+    return ResponseNumbers(
         answer.problem.id,
         str(answer.problem.meta.get("level", "all")),
         verdict.reward,
@@ -65,7 +65,7 @@ def _told(answer: Answer, weight: float) -> Told:
     )
 
 
-def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
+def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
     """The numbers of a step as part of its metrics row. Collective: `own` are this rank's groups.
 
     Means over tokens are over all tokens of all ranks; the error of H_T is over prompts, whose responses
@@ -99,13 +99,13 @@ def step_metrics(own: list[list[Told]]) -> dict[str, Any]:
     }
 
 
-def same_answer(group: Sequence[Told]) -> bool:
+def same_answer(group: Sequence[ResponseNumbers]) -> bool:
     """Whether all responses of a group come to the same answer; programs are compared as text."""
     first = group[0].answer
     return len(group) > 1 and first is not None and all(a.answer == first for a in group)
 
 
-def _by_level(answers: Sequence[Told]) -> dict[str, float]:
+def _by_level(answers: Sequence[ResponseNumbers]) -> dict[str, float]:
     levels: dict[str, list[int]] = defaultdict(list)
     for answer in answers:
         if answer.reward is not None:
@@ -159,6 +159,12 @@ def times(result: StepResult, publish: float, write: float, total: float) -> dic
             "share": result.overlap / max(result.overlap + result.seconds, 1e-9),
         },
     }
+
+
+def publication(sampler: Any) -> dict[str, int]:
+    """{"published_bytes": …} where weights went to servers."""
+    size = getattr(sampler, "published", None)
+    return {} if size is None else {"published_bytes": size}
 
 
 def utilisation(model: Any, result: StepResult) -> dict[str, float]:

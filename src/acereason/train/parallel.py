@@ -10,8 +10,11 @@ backward pass compute in `placement.compute`, sums over ranks are made in `place
 micro-batch gathers the layers' parameters one after the other and scatters their gradients, hence all ranks
 do equally many: one that has none left computes along on a pack that weighs nothing.
 
+With `placement.sequence` = S, S neighbouring ranks learn the same packs together, each a slice of the places
+(`policy.sequence`); `micro_tokens` are those of one rank.
+
 A sequence of L tokens costs L + L² / (12 hidden): the matrices take 24 hidden² operations a token and layer,
-causal attention 2 hidden L. Not covered: tensor, context or pipeline parallelism.
+causal attention 2 hidden L. Not covered: tensor or pipeline parallelism.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import math
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -33,11 +36,12 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from acereason import ranks
 from acereason.config import Placement
 from acereason.errors import ConfigError
-from acereason.policy import halves
+from acereason.policy import halves, sequence
 from acereason.policy import model as models
 from acereason.policy.packing import Example, Pack, pack
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 FILLER = Example([0], [0], -1)  # what a rank without examples computes along with
 
 
@@ -73,6 +77,7 @@ def shard(model: Any, placement: Placement) -> None:
             world_size=1,
         )
         atexit.register(dist.destroy_process_group)
+    model.sequence = _part(model, placement)
     compute: torch.dtype = getattr(torch, placement.compute)
     mesh = init_device_mesh(where.type, (ranks.world(),))
     policy = MixedPrecisionPolicy(
@@ -91,11 +96,46 @@ def shard(model: Any, placement: Placement) -> None:
     register_fsdp_forward_method(model, "packed_logprobs")
 
 
+def _part(model: Any, placement: Placement) -> sequence.Part | None:
+    """This rank's part of every pack. ConfigError: the ranks, or the model's heads, are not divided."""
+    size = placement.sequence
+    if size == 1:
+        return None
+    if ranks.world() % size:
+        raise ConfigError(
+            f"placement.sequence = {size} needs a number of ranks that {size} divides, not {ranks.world()}"
+        )
+    sequence.check(model.config.get_text_config().num_attention_heads, size)
+    groups = [dist.new_group(range(first, first + size)) for first in range(0, ranks.world(), size)]
+    return sequence.Part(groups[ranks.rank() // size], ranks.rank() % size, size)
+
+
+def pooled(model: Any, own: Sequence[T]) -> list[T]:
+    """What the ranks that learn together have, in the order of ranks. Collective among these."""
+    part = sequence.of(model)
+    if part is None:
+        return list(own)
+    every: list[list[T]] = [[] for _ in range(part.size)]
+    dist.all_gather_object(every, list(own), group=part.group)
+    return [item for each in every for item in each]
+
+
+def leads(model: Any) -> bool:
+    """Whether this rank counts what the ranks that learn together all computed."""
+    part = sequence.of(model)
+    return part is None or part.index == 0
+
+
 def prepare(model: Any, placement: Placement) -> None:
     """What is done to a model before it is sharded: fused kernels, activation checkpointing, compilation; and
     where it is not, bfloat16 products on the processor.
 
     ConfigError: a whole model on each of several CUDA ranks."""
+    if placement.sequence > 1 and not wanted(placement):
+        raise ConfigError(
+            f'placement.sequence = {placement.sequence} needs placement.parallel = "shard" and several ranks '
+            "(torchrun --nproc-per-node)"
+        )
     if placement.parallel == "replicate" and ranks.world() > 1:
         if device(placement).type == "cuda":
             raise ConfigError(
@@ -164,11 +204,13 @@ def _fits(groups: Sequence[Sequence[int]], lengths: Sequence[int], budget: int) 
 
 
 def share(model: Any, batch: Sequence[Example]) -> list[Example]:
-    """This rank's examples of a batch that every rank knows, at about equal cost."""
+    """This rank's examples of a batch that every rank knows, at about equal cost; ranks that learn together
+    have the same."""
     if ranks.world() == 1:
         return list(batch)
+    size = 1 if (part := sequence.of(model)) is None else part.size
     costs = [cost(len(e), model.config.hidden_size) for e in batch]
-    return [batch[i] for i in balanced(costs, ranks.world())[ranks.rank()]]
+    return [batch[i] for i in balanced(costs, ranks.world() // size)[ranks.rank() // size]]
 
 
 def micro_batches(model: Any, examples: Sequence[Example], budget: int) -> Iterator[Pack]:
@@ -187,6 +229,7 @@ def micro_batches(model: Any, examples: Sequence[Example], budget: int) -> Itera
 
 def _even_packs(model: Any, examples: Sequence[Example], budget: int) -> list[Pack]:
     lengths = [len(e) for e in examples]
+    budget *= 1 if (part := sequence.of(model)) is None else part.size
     costs = [cost(length, model.config.hidden_size) for length in lengths]
     groups = fitting(lengths, costs, budget) if examples else []
     count = int(ranks.largest(torch.tensor(len(groups))))

@@ -24,7 +24,7 @@ from acereason.sample.ask import How, ask
 from acereason.sample.rules import Moment, Rule, rule_of
 from acereason.train import metrics, stages
 from acereason.train.checkpoint import Position, Saver
-from acereason.train.dev import Dev
+from acereason.train.dev import DevSplit
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.optimizers import Optimizers, set_rates
 from acereason.train.stages import PoolState, PromptPool, StageState
@@ -50,7 +50,7 @@ def train_stage(
     shop: Workshop,
     stage: Stage,
     problems: Sequence[Problem],
-    dev: Dev,
+    dev: DevSplit,
     optimizer: Optimizers,
     position: Position,
     save: Saver,
@@ -191,6 +191,7 @@ def _step(training: Training) -> dict[str, Any]:
         **metrics.learning(result.learned, rate),
         **metrics.times(result, published - learned, written - published, written - begun),
         **metrics.utilisation(shop.policy.model, result),
+        **metrics.publication(shop.sampler),
     }
     shop.run.record("rl", **row)
     shop.run.record("rates", step=step, stage=stage.name, T=T, rates=rates)

@@ -27,13 +27,13 @@ from acereason.policy.model import logprobs
 from acereason.policy.packing import Example
 from acereason.train import optimizers
 from acereason.train.memory import LEARNING, enough_for
-from acereason.train.parallel import is_filler, micro_batches, reduce_gradients, share
+from acereason.train.parallel import is_filler, leads, micro_batches, reduce_gradients, share
 
 Whole = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SftStep:
     """What one optimiser step did. `loss` is in nats per response token."""
 
     step: int
@@ -104,7 +104,7 @@ def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
         logprob, _ = logprobs(model, pack)
         part = -logprob.sum() / total * (not is_filler(pack))
         part.backward()  # type: ignore[no-untyped-call]
-        loss += float(part.detach())
+        loss += float(part.detach()) * leads(model)
     reduce_gradients(model)
     return float(ranks.total(torch.tensor(loss, dtype=torch.float64)))
 
@@ -117,7 +117,7 @@ def held_out_loss(model: Any, examples: Sequence[Example], settings: Sft) -> flo
         with torch.no_grad(), enough_for("learning", LEARNING):
             for pack in micro_batches(model, share(model, part), settings.micro_tokens):
                 logprob, _ = logprobs(model, pack)
-                if not is_filler(pack):
+                if leads(model) and not is_filler(pack):
                     loss += torch.tensor([-float(logprob.double().sum()), len(logprob)])
     nats, tokens = ranks.total(loss).tolist()
     return float(nats / tokens)
@@ -130,7 +130,7 @@ def train(
     settings: Sft,
     seed: int,
     start: int = 0,
-    on_step: Callable[[Step], None] = lambda _: None,
+    on_step: Callable[[SftStep], None] = lambda _: None,
 ) -> None:
     """Train from optimiser step `start` to the end, calling `on_step` after each.
 
@@ -154,7 +154,7 @@ def train(
         tokens = sum(len(e.response) for e in batch)
         seconds = time.perf_counter() - begun
         rate = factor * settings.learning_rate
-        on_step(Step(step + 1, schedule.steps, epoch, last, loss, rate, norm, tokens, seconds))
+        on_step(SftStep(step + 1, schedule.steps, epoch, last, loss, rate, norm, tokens, seconds))
 
 
 def lengths(examples: Sequence[Example]) -> Sequence[int] | Whole:

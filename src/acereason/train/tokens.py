@@ -30,8 +30,8 @@ from acereason.config import Sft
 from acereason.curate import tasks
 from acereason.draws import draw_seed
 from acereason.errors import DataError, RunError, TrainingError
-from acereason.files import sync, write_atomic
-from acereason.manifest import file_hash, read_json
+from acereason.files import file_hash, sync, write_atomic
+from acereason.manifest import read_json
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response
@@ -49,7 +49,7 @@ REASONS = {
 }
 
 
-class Made(msgspec.Struct, frozen=True):
+class PartFacts(msgspec.Struct, frozen=True):
     """What one part is: its bytes of the traces, how many were read and kept, and what was set aside."""
 
     traces: tuple[int, int]
@@ -89,7 +89,7 @@ class Tokens(Sequence[Example]):
 
 def prepare(
     folder: Path, data: Path, policy: Policy, settings: Sft, seed: int, threads: int, progress: Progress
-) -> list[Made]:
+) -> list[PartFacts]:
     """Tokenise what is not tokenised yet of the traces in `data` into `folder`, and check the rest.
     Collective.
 
@@ -133,7 +133,7 @@ def made_of(data: Path, policy: Policy, settings: Sft, seed: int) -> dict[str, A
     }
 
 
-def total(made: Sequence[Made]) -> dict[str, Any]:
+def total(made: Sequence[PartFacts]) -> dict[str, Any]:
     """All parts together as a row of the funnel."""
     reasons: Counter[str] = Counter()
     for part in made:
@@ -142,7 +142,7 @@ def total(made: Sequence[Made]) -> dict[str, Any]:
     return {"name": "sft traces", "before": read, "after": kept, "reasons": dict(reasons)}
 
 
-def said(made: Sequence[Made]) -> str:
+def said(made: Sequence[PartFacts]) -> str:
     """How many traces are learned from, and what was set aside, in words."""
     row = total(made)
     aside = ", ".join(f"{count:,} {reason}" for reason, count in sorted(row["reasons"].items()))
@@ -184,9 +184,9 @@ def _check(folder: Path, now: dict[str, Any]) -> None:
         )
 
 
-def _read(folder: Path, number: int) -> Made:
+def _read(folder: Path, number: int) -> PartFacts:
     """The note of a part. RunError when its files are not those that it tells of."""
-    made = msgspec.json.decode((folder / f"part-{number:05d}.json").read_bytes(), type=Made)
+    made = msgspec.json.decode((folder / f"part-{number:05d}.json").read_bytes(), type=PartFacts)
     sizes = {"ids": made.tokens * 4, "lengths": made.kept * 12}
     for suffix, size in sizes.items():
         file = folder / f"part-{number:05d}.{suffix}"
@@ -231,7 +231,7 @@ class _Maker:
             sync(file)
         hashes = {suffix: file_hash(file) for suffix, file in names.items()}
         tokens = int(table[:, :2].sum(dtype=np.int64))
-        made = Made((start, end), read, len(table), tokens, dict(aside), hashes)
+        made = PartFacts((start, end), read, len(table), tokens, dict(aside), hashes)
         write_atomic(self._folder / f"part-{number:05d}.json", msgspec.json.encode(made))
 
     def _whole(self, number: int) -> bool:

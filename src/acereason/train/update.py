@@ -29,10 +29,11 @@ from acereason.errors import TrainingError
 from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
-from acereason.sample.ask import Answer, Groups
+from acereason.sample.ask import Groups
+from acereason.sample.protocol import Completion
 from acereason.train import objective, optimizers, ratios, rewards
 from acereason.train.objective import Rollouts, Weights
-from acereason.train.parallel import is_filler, micro_batches, reduce_gradients
+from acereason.train.parallel import is_filler, leads, micro_batches, pooled, reduce_gradients
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,23 @@ def denominator(weights: Weights) -> float:
     return objective.denominator(sizes, squares)
 
 
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A response that pulls: its `weight` in the loss, and its `share` of the entropy bonus."""
+
+    prompt: Sequence[int]
+    tokens: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    temperature: float
+    weight: float
+    share: float
+
+
+def _pull(answer: Completion, weight: float, share: float) -> Pull:
+    asked = answer.request
+    return Pull(asked.prompt, answer.tokens, answer.logprobs, asked.temperature, weight, share)
+
+
 class Update:
     """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
 
@@ -107,14 +125,12 @@ class Update:
         [P, G]. An entropy bonus is that of the responses learned from, each token weighed as one of
         advantage 1."""
         shares = torch.where(weights != 0, weights / advantages, 0.0).flatten() * self._entropy
-        answers = [a for g in groups for a in g]
-        examples = [
-            Example(answers[i].completion.request.prompt, answers[i].completion.tokens.tolist(), i)
-            for i, weight in enumerate(weights.flatten().tolist())
-            if weight != 0.0
-        ]
+        table = zip((a for g in groups for a in g), weights.flatten().tolist(), shares.tolist(), strict=True)
+        own = [_pull(answer.completion, weight, share) for answer, weight, share in table if weight != 0.0]
+        pulls = pooled(self._policy.model, own)
+        examples = [Example(p.prompt, p.tokens.tolist(), i) for i, p in enumerate(pulls)]
         for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
-            self._pass(pack, answers, weights.flatten(), shares)
+            self._pass(pack, pulls)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
         """Multiply the gradient by `scale`, clip it, and take the step.
@@ -140,24 +156,24 @@ class Update:
                 "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
-    def _pass(self, pack: Pack, answers: Sequence[Answer], weights: Tensor, shares: Tensor) -> None:
+    def _pass(self, pack: Pack, pulls: Sequence[Pull]) -> None:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
             (0.0 * logprob.sum()).backward()  # type: ignore[no-untyped-call]
             return
-        every = [a.completion.request.temperature for a in answers]
-        temperatures = torch.tensor(every, dtype=torch.float64)[pack.owners]
-        sampled = _per_token(pack, [a.completion.logprobs for a in answers])
+        numbers = torch.tensor([(p.temperature, p.weight, p.share) for p in pulls], dtype=torch.float64)
+        temperatures, weights, shares = numbers[pack.owners].unbind(1)
+        sampled = _per_token(pack, [p.logprobs for p in pulls])
         logprob, entropy = logprobs(self._policy.model, pack, temperatures)
-        loss = self._loss(logprob, sampled, weights[pack.owners].to(logprob.dtype), pack.owners)
+        loss = self._loss(logprob, sampled, weights.to(logprob.dtype), pack.owners)
         if self._entropy:
-            bonus = shares[pack.owners].to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
+            bonus = shares.to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
             loss = loss + objective.policy_loss(logprob, bonus)
         loss.backward()  # type: ignore[no-untyped-call]
         d = (logprob.detach() - sampled).double()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
-        self._sums += torch.stack(part)
+        self._sums += torch.stack(part) * leads(self._policy.model)
         self._largest = torch.maximum(self._largest, d.abs().max())
 
     def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor, owners: Tensor) -> Tensor:

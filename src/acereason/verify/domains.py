@@ -5,37 +5,29 @@
     at_once(problem, answer, mode)    a verdict within microseconds in the caller, or None: use
     `judge` judge(problem, answer, tools)     a verdict, on one of the judge's threads
 
-Math and code are registered below in the way that a user's own domain is. Another one is found by
-its name among the registered, then among the installed entry points of the group
-`acereason.domains`, then as a dotted path `package.module:attribute`. `docs/add-a-domain.md` walks
-through one.
+Math and code are registered below in the way that a user's own domain is; `registry` says how another one is
+found. `docs/add-a-domain.md` walks through one.
 """
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from importlib.metadata import entry_points
-from typing import Literal
+from dataclasses import dataclass, field
 
 from acereason import chat
-from acereason.errors import ConfigError
 from acereason.problems import Problem, Verdict
+from acereason.registry import Domain, Mode, domain, register, registered
 from acereason.verify import lcb
 from acereason.verify.answers import compat
 from acereason.verify.answers.decide import decide, put_to_math_verify, readable
 from acereason.verify.code import Examiner
 from acereason.verify.workers import SECONDS, MathWorker, available
 
-Mode = Literal["strict", "lcb", "math_verify", "acereason"]
+__all__ = ["CODE", "MATH", "Domain", "Mode", "Tools", "domain", "register", "registered"]
+
 FAULTS = {
     "died": "its process was ended from outside, twice",
     "starved": f"the machine was too busy to give it {SECONDS:g} s of processor time",
 }
-SHIPPED = {"reasoning-gym": "acereason.verify.gym:GYM"}  # loaded when they are first asked for
 LONGEST_ANSWER = 2_000  # characters of a boxed answer that are looked at
 
 
@@ -56,64 +48,6 @@ class Tools:
         self.math.close()
         for worker in self.others.values():
             worker.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Domain:
-    """How problems of one kind are asked and judged; see the module."""
-
-    name: str
-    instruction: Callable[[Problem], str]
-    extract: Callable[[str], str | None]
-    judge: Callable[[Problem, str, Tools], Verdict]
-    at_once: Callable[[Problem, str, Mode], Verdict | None] | None = None
-    extract_lcb: Callable[[str], str | None] | None = None  # in mode "lcb", where it differs
-
-
-_registered: dict[str, Domain] = {}
-_lock = threading.Lock()
-
-
-def register(domain: Domain) -> Domain:
-    """Make a domain known under its name; a later one replaces an earlier one."""
-    with _lock:
-        _registered[domain.name] = domain
-    return domain
-
-
-def registered() -> tuple[str, ...]:
-    """The names of the domains that are known by now."""
-    with _lock:
-        return tuple(sorted(_registered))
-
-
-def domain(name: str) -> Domain:
-    """The domain of this name; ConfigError when there is none."""
-    known = _registered.get(name)
-    return known or register(replace(_installed(name), name=name))
-
-
-def _installed(name: str) -> Domain:
-    for entry in entry_points(group="acereason.domains", name=name):
-        return _checked(name, entry.load())
-    module, separator, attribute = SHIPPED.get(name, name).partition(":")
-    if separator:
-        try:
-            return _checked(name, getattr(importlib.import_module(module), attribute))
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"domain {name!r} cannot be loaded: {error}") from error
-    near = difflib.get_close_matches(name.lower(), [n.lower() for n in _registered], n=1)
-    raise ConfigError(
-        f"unknown domain {name!r}{f'; did you mean {near[0]!r}?' if near else ''}; known: "
-        f"{', '.join(sorted(n for n in _registered if ':' not in n))}. A domain of your own is registered, "
-        "installed as an entry point of `acereason.domains`, or named `module:attribute`"
-    )
-
-
-def _checked(name: str, loaded: object) -> Domain:
-    if not isinstance(loaded, Domain):
-        raise ConfigError(f"domain {name!r}: expected a Domain, found a {type(loaded).__name__}")
-    return loaded
 
 
 def _math_at_once(problem: Problem, answer: str, mode: Mode) -> Verdict | None:

@@ -10,7 +10,7 @@ from typing import Literal
 from acereason.problems import Test
 from acereason.verify import lcb
 from acereason.verify.compare import same_output, same_result
-from acereason.verify.sandbox.client import Answers, Frame, Limits, Run
+from acereason.verify.sandbox.client import Answers, Exit, Frame, Limits
 
 FailureKind = Literal["wrong", "timeout"]
 RULES = {
@@ -69,13 +69,13 @@ class Marking:
         same = RULES[self._lenient, test.type](test.output, answers.piece(start, end))
         return None if same else Failure("wrong", "wrong answer")
 
-    def finish(self, answers: Answers, run: Run) -> None:
+    def finish(self, answers: Answers, run: Exit) -> None:
         """The last marks, after the child has ended. One that was starved has shown nothing."""
         if not self.mark(answers) and self.passed < len(self._tests) and run.killed != "starved":
             self.failure = self._end_of_child(answers, run)
             self.passed += self.failure is None
 
-    def _end_of_child(self, answers: Answers, run: Run) -> Failure | None:
+    def _end_of_child(self, answers: Answers, run: Exit) -> Failure | None:
         """The child ended inside a test: out of time, crashed, or left on purpose with its answer."""
         if run.killed == "cpu" or run.status == -24:
             return self._too_long()

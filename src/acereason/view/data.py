@@ -25,8 +25,8 @@ from acereason.config import Health
 from acereason.errors import RunError
 from acereason.evaluate.decompose import Decomposition, decompose_shares
 from acereason.files import read_file
-from acereason.health.findings import Finding
 from acereason.health.memory import Memory
+from acereason.health.rows import Finding
 from acereason.view.columns import Columns
 from acereason.view.tail import Row, Tail, decode
 

@@ -1,6 +1,6 @@
 """All runs under a folder, each followed by a reader that is kept while memory allows.
 
-A run is a folder that holds metrics.jsonl or recipe.json, at most DEPTH folders down. Its name on the page
+A run is what `acereason.kinds` calls one, a few folders down at most. Its name on the page
 is its path below the folder; the name is looked up among what was found and never joined to a path, so no
 name leads elsewhere.
 """
@@ -8,20 +8,18 @@ name leads elsewhere.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from acereason.kinds import is_run, runs_below
 from acereason.view import liveness
 from acereason.view.data import Reader
 from acereason.view.index import Index
 from acereason.view.tail import Row
 
-DEPTH = 3
 AGE = 2.0  # seconds after which a folder is searched for new runs again
 CELLS = 12_000_000  # numbers held for all runs together: about 100 MB
 TOLD = ("severity", "stage", "since", "sentence")  # of a finding
@@ -53,9 +51,9 @@ class RunsFolder:
     def names(self) -> dict[str, Path]:
         """Every run's name and folder, looked for again when the last look is AGE seconds old."""
         if time.monotonic() - self._looked > AGE:
-            self._names = {_name(path, self.root): path for path in sorted(_runs(self.root, DEPTH))}
+            self._names = {_name(path, self.root): path for path in sorted(runs_below(self.root))}
             self._looked = time.monotonic()
-        return {name: folder for name, folder in self._names.items() if _is_run(folder)}
+        return {name: folder for name, folder in self._names.items() if is_run(folder)}
 
     def get(self, name: str) -> Followed | None:
         """The run of that name; None when there is none, or none any more."""
@@ -96,25 +94,6 @@ class RunsFolder:
             while len(self._followed) > 1 and sum(r.reader.cells for r in self._followed.values()) > CELLS:
                 self._followed.popitem(last=False)
             return run
-
-
-def _runs(folder: Path, depth: int) -> Iterator[Path]:
-    if _is_run(folder):
-        yield folder
-        return
-    if depth == 0:
-        return
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
-        if not entry.name.startswith(".") and entry.is_dir():
-            yield from _runs(Path(entry.path), depth - 1)
-
-
-def _is_run(folder: Path) -> bool:
-    return any(os.path.isfile(folder / name) for name in ("metrics.jsonl", "recipe.json"))
 
 
 def _name(path: Path, root: Path) -> str:

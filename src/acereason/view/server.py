@@ -38,7 +38,7 @@ from acereason.view.index import Filter
 from acereason.view.runs_folder import Followed, RunsFolder
 from acereason.view.studies import studies
 from acereason.view.tail import Row
-from acereason.web import Names
+from acereason.web import Names, run
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
@@ -117,7 +117,7 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None] = lambd
             lifespan="off",
             timeout_graceful_shutdown=GRACE,
         )
-        uvicorn.Server(settings).run(sockets=[listener])
+        run(uvicorn.Server(settings), listener)
 
 
 class Guard:

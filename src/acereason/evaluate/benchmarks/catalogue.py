@@ -39,7 +39,7 @@ apply-operations-to-make-string-empty most-frequent-ids
 LCB = "livecodebench/code_generation_lite"
 
 
-class Layout(NamedTuple):
+class PublishedLayout(NamedTuple):
     """A published file: its hub id (or repository), its columns, and how a row becomes a problem."""
 
     id: str
@@ -57,7 +57,7 @@ class Benchmark(NamedTuple):
     title: str
     rows: int | None
     k: int
-    layouts: tuple[Layout, ...]
+    layouts: tuple[PublishedLayout, ...]
     window: tuple[str, str] | None = None
     files: str = "*"
     mode: str = "strict"
@@ -81,11 +81,11 @@ class Loaded(NamedTuple):
         return contests if all(contests) and len(set(contests)) >= 10 else None
 
 
-def _layout(id: str, columns: str, adapt: Callable[[Row], Problem], optional: str = "") -> Layout:
-    return Layout(id, frozenset(columns.split()), adapt, frozenset(optional.split()))
+def _layout(id: str, columns: str, adapt: Callable[[Row], Problem], optional: str = "") -> PublishedLayout:
+    return PublishedLayout(id, frozenset(columns.split()), adapt, frozenset(optional.split()))
 
 
-def _arena(name: str, id: str) -> Layout:
+def _arena(name: str, id: str) -> PublishedLayout:
     return _layout(id, "problem_idx problem answer problem_type", partial(formats.math_arena, name), "source")
 
 
@@ -136,7 +136,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
                     partial(formats.verl, "olympiadbench"))._replace(rows=675),
         )),
         Benchmark("gpqa_diamond", "GPQA-diamond", 198, 16, (
-            Layout("Idavidrein/gpqa", frozenset(("Question", *formats.GPQA_OPTIONS)), formats.gpqa,
+            PublishedLayout("Idavidrein/gpqa", frozenset(("Question", *formats.GPQA_OPTIONS)), formats.gpqa,
                    open=True),
         ), files="*diamond*"),
         Benchmark("mmlu_pro", "MMLU-Pro", 12_032, 1, (
@@ -218,7 +218,7 @@ def own(name: str, where: str | None) -> Loaded:
     return Loaded(name, name, 8, problems, f"{len(problems)} questions of {where}")
 
 
-def _read(benchmark: Benchmark, where: str) -> tuple[list[Problem], Layout]:
+def _read(benchmark: Benchmark, where: str) -> tuple[list[Problem], PublishedLayout]:
     """The problems, and the layout of the last file."""
     problems: list[Problem] = []
     layout = benchmark.layouts[0]
@@ -231,8 +231,8 @@ def _read(benchmark: Benchmark, where: str) -> tuple[list[Problem], Layout]:
     return problems, layout
 
 
-def _problems(benchmark: Benchmark, path: Path) -> Iterator[tuple[Problem, Layout]]:
-    layout: Layout | None = None
+def _problems(benchmark: Benchmark, path: Path) -> Iterator[tuple[Problem, PublishedLayout]]:
+    layout: PublishedLayout | None = None
     for _, row, reason, _, place in raw_rows(path):
         if row is None:
             raise DataError(f"{path}, {place}: {reason}")
@@ -253,7 +253,7 @@ def _outside(benchmark: Benchmark, row: Row) -> bool:
     return not first <= str(row["contest_date"])[:10] < after
 
 
-def _fitting(benchmark: Benchmark, columns: set[str], path: Path) -> Layout:
+def _fitting(benchmark: Benchmark, columns: set[str], path: Path) -> PublishedLayout:
     """The layout whose columns these are; DataError with the difference from the nearest."""
     for layout in benchmark.layouts:
         if layout.columns <= columns and (layout.open or columns <= layout.columns | layout.optional):

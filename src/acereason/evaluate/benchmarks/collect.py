@@ -19,7 +19,7 @@ import msgspec
 from acereason.chat import END_THINK
 from acereason.draws import draw_seed
 from acereason.errors import DataError, SamplingError
-from acereason.evaluate.benchmarks.answers import Fact, Protocol, Reply, Store, keys
+from acereason.evaluate.benchmarks.store import AnswerProtocol, Fact, Reply, Store, keys
 from acereason.policy.policy import Policy
 from acereason.problems import Finish, Problem, Response, Verdict
 from acereason.published.packed import plain
@@ -78,7 +78,7 @@ def collect(
     judge: Judging,
     problems: Sequence[Problem],
     samples: int,
-    protocol: Protocol,
+    protocol: AnswerProtocol,
     store: Store,
     advance: Advance = lambda _: None,
 ) -> Facts:
@@ -127,7 +127,7 @@ def _requests(
     prompts: Sequence[list[int]],
     problems: Sequence[Problem],
     names: Sequence[Sequence[str]],
-    protocol: Protocol,
+    protocol: AnswerProtocol,
     store: Store,
 ) -> Iterator[Request]:
     for index, (prompt, problem) in enumerate(zip(prompts, problems, strict=True)):
@@ -150,7 +150,7 @@ def _judge_owed(
     bench.finish()
 
 
-class Made(msgspec.Struct):
+class Generation(msgspec.Struct):
     """A generation made elsewhere. `tokens`: ids, or their number."""
 
     problem_id: str
@@ -207,7 +207,7 @@ def grade(
 
     Without `sample` the lines of a problem count up. `thinking` False: responses have no thinking part."""
     by_id = {problem.id: problem for problem in problems}
-    protocol, bench = Protocol(str(path), "file"), Bench(judge, store)
+    protocol, bench = AnswerProtocol(str(path), "file"), Bench(judge, store)
     counts: Counter[str] = Counter()
     names: dict[str, dict[int, str]] = {name: {} for name in by_id}
     for made in _made(path):
@@ -226,14 +226,14 @@ def grade(
     return known(store, [[row[i] for i in sorted(row)] for row in names.values()], bench)
 
 
-def _made(path: Path) -> Iterator[Made]:
+def _made(path: Path) -> Iterator[Generation]:
     """The generations of a file; DataError names the row that is none, or says that there are none."""
     found = False
     for read in raw_rows(path):
         try:
             if read.row is None:
                 raise DataError(f"{read.reason}: {read.excerpt[:100]}")
-            yield msgspec.convert(plain(dict(read.row)), Made)
+            yield msgspec.convert(plain(dict(read.row)), Generation)
             found = True
         except (DataError, msgspec.ValidationError) as error:
             raise DataError(f"{path}, {read.place}: expected problem_id and text, {error}") from error
@@ -241,7 +241,7 @@ def _made(path: Path) -> Iterator[Made]:
         raise DataError(f"{path}: expected generations, found none")
 
 
-def _reply(protocol: Protocol, made: Made, sample: int, thinking: bool) -> Reply:
+def _reply(protocol: AnswerProtocol, made: Generation, sample: int, thinking: bool) -> Reply:
     said = made.text if made.text is not None else made.response
     if said is None:
         raise DataError(f"a response to {made.problem_id!r} has no text")

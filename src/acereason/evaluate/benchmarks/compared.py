@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from acereason import kinds
 from acereason.errors import RunError
 from acereason.evaluate.benchmarks import scores
 from acereason.evaluate.benchmarks.scores import Compared, Rows, Table, Verdicts, of_score
 
 
-class Kept(msgspec.Struct):
+class KeptScores(msgspec.Struct):
     """One benchmark of a run's `evaluations/STAGE.json`."""
 
     ids: list[str]
@@ -35,7 +36,10 @@ def tables(path: Path) -> list[Table]:
         return _of_stage(path)
     if (path / "evaluations").is_dir():
         return _of_stage(_last_stage(path))
-    raise RunError(f"{path} holds no finished evaluation: expected results.json, or the evaluations of a run")
+    raise RunError(
+        f"{path} is {kinds.said(path)}; expected an evaluation's folder with its results.json, a run's, or "
+        "RUN/evaluations/STAGE.json"
+    )
 
 
 def _last_stage(run: Path) -> Path:
@@ -53,13 +57,13 @@ def _last_stage(run: Path) -> Path:
 
 def _of_stage(file: Path) -> list[Table]:
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=dict[str, Kept])
+        found = msgspec.json.decode(file.read_bytes(), type=dict[str, KeptScores])
     except (OSError, msgspec.DecodeError) as error:
         raise RunError(f"{file} is no stage's evaluation: {error}") from error
     return [Table(name, name, dict(zip(kept.ids, kept.right, strict=True))) for name, kept in found.items()]
 
 
-def curve(table: Table) -> list[scores.Point]:
+def curve(table: Table) -> list[scores.PassAtK]:
     """pass@k over the questions all of whose samples were judged; empty when there are none."""
     whole: Rows = [row for row in table.rows.values() if None not in row and row]
     return scores.curve(whole, min(map(len, whole))) if whole else []

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from acereason.errors import ConfigError
 from acereason.evaluate.benchmarks import collect, scores
-from acereason.evaluate.benchmarks.answers import Protocol, Store, folder_of, keys
 from acereason.evaluate.benchmarks.catalogue import Loaded, load
 from acereason.evaluate.benchmarks.plot import pass_at_k
+from acereason.evaluate.benchmarks.store import AnswerProtocol, Store, folder_of, keys
 from acereason.evaluate.summary import by_domain
 from acereason.files import write_atomic
 from acereason.policy.policy import Policy
@@ -31,15 +31,15 @@ from acereason.verify import Judge
 SAMPLED = 1 << 16  # bytes at the begin, middle and end of a weights file that go into its fingerprint
 
 
-class Asked(NamedTuple):
+class FromModel(NamedTuple):
     """A model that answers. `protocol` is what its responses depend on."""
 
     policy: Policy
     sampler: Sampler
-    protocol: Protocol
+    protocol: AnswerProtocol
 
 
-class Made(NamedTuple):
+class FromFile(NamedTuple):
     """Generations made elsewhere."""
 
     path: Path
@@ -81,7 +81,7 @@ def fingerprint(model: str) -> str:
 
 def run(
     benchmarks: Sequence[Loaded],
-    source: Asked | Made,
+    source: FromModel | FromFile,
     folder: Path,
     *,
     k: int | None = None,
@@ -91,7 +91,7 @@ def run(
 ) -> list[scores.Score]:
     """Answer, judge and score every benchmark; k None: each benchmark's own, or for generations made
     elsewhere as many as its first question has."""
-    name = source.protocol.model if isinstance(source, Asked) else source.path.name
+    name = source.protocol.model if isinstance(source, FromModel) else source.path.name
     ready = [_ready(loaded, benchmarks, source, k) for loaded in benchmarks]  # before a folder is made
     found = []
     for loaded, samples in zip(benchmarks, ready, strict=True):
@@ -108,9 +108,9 @@ def run(
 Samples = dict[str, list[int]]  # of a file of generations, to be graded
 
 
-def _ready(loaded: Loaded, all_of: Sequence[Loaded], source: Asked | Made, k: int | None) -> Samples:
+def _ready(loaded: Loaded, all_of: Sequence[Loaded], source: FromModel | FromFile, k: int | None) -> Samples:
     """What is to be graded of a file. DataError, SamplingError: what was asked for cannot be done."""
-    if isinstance(source, Asked):
+    if isinstance(source, FromModel):
         collect.prompts_of(source.policy, loaded.problems, source.protocol.budget)
         return {}
     others = {problem.id for other in all_of for problem in other.problems}
@@ -118,13 +118,13 @@ def _ready(loaded: Loaded, all_of: Sequence[Loaded], source: Asked | Made, k: in
 
 
 def _facts(
-    loaded: Loaded, source: Asked | Made, folder: Path, k: int | None, judge: Judge, progress: Progress,
-    graded: Samples,
+    loaded: Loaded, source: FromModel | FromFile, folder: Path, k: int | None, judge: Judge,
+    progress: Progress, graded: Samples,
 ) -> tuple[collect.Facts, int]:  # fmt: skip
     """What is known of every sample, and how many samples a question should have."""
     suffix = "" if judge.mode == loaded.mode else f"-{judge.mode}"
-    if isinstance(source, Made):
-        protocol = Protocol(str(source.path), "file", weights="" if source.thinking else "no thinking")
+    if isinstance(source, FromFile):
+        protocol = AnswerProtocol(str(source.path), "file", weights="" if source.thinking else "no thinking")
         with Store(folder_of(folder, protocol), loaded.name, suffix) as store:
             facts = collect.grade(source.path, judge, loaded.problems, store, source.thinking, graded)
         return facts, max(map(len, facts))
@@ -140,7 +140,9 @@ def _facts(
     return facts, samples
 
 
-def _done(policy: Policy, problems: Iterable[Problem], samples: int, protocol: Protocol, store: Store) -> int:
+def _done(
+    policy: Policy, problems: Iterable[Problem], samples: int, protocol: AnswerProtocol, store: Store
+) -> int:
     if not store.facts:
         return 0
     names = (key for p in problems for key in keys(protocol, policy.prompt_ids(p), p, samples))

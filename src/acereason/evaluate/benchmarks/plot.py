@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from acereason.evaluate.benchmarks.scores import Point
+from acereason.evaluate.benchmarks.scores import PassAtK
 
 PLOT, HEIGHT = 480, 400  # pixels; labels stand right of the plot
 LEFT, TOP, BOTTOM = 56, 24, 44
@@ -22,7 +22,7 @@ STYLE = (
 )
 
 
-def pass_at_k(series: Mapping[str, Sequence[Point]], title: str = "pass@k, %") -> str:
+def pass_at_k(series: Mapping[str, Sequence[PassAtK]], title: str = "pass@k, %") -> str:
     """The SVG of some pass@k curves by their names."""
     labels = [f"{name} {100 * curve[-1].mean:.1f}" for name, curve in series.items()]
     width = LEFT + PLOT + 20 + LETTER * max(map(len, labels))
@@ -57,7 +57,7 @@ def pass_at_k(series: Mapping[str, Sequence[Point]], title: str = "pass@k, %") -
     )
 
 
-def _range(points: Sequence[Point]) -> tuple[float, float]:
+def _range(points: Sequence[PassAtK]) -> tuple[float, float]:
     """From a multiple of 10 % below all bands to one above."""
     low = math.floor(10 * min(p.low for p in points)) / 10
     high = math.ceil(10 * max(p.high for p in points)) / 10

@@ -25,7 +25,7 @@ Verdicts = list[bool | None]
 Rows = list[Verdicts]
 
 
-class Point(msgspec.Struct, frozen=True):
+class PassAtK(msgspec.Struct, frozen=True):
     """pass@k with its 95 % bootstrap band."""
 
     k: int
@@ -56,7 +56,7 @@ class Score(msgspec.Struct, frozen=True):
     high: float
     clustered_se: float | None
     generation_noise: float | None
-    pass_at_k: list[Point]
+    pass_at_k: list[PassAtK]
     majority: float | None
     truncated: float
     no_answer: float
@@ -86,10 +86,10 @@ def score(loaded: Loaded, facts: Facts, k: int) -> Score:
     )  # fmt: skip
 
 
-def curve(rows: Rows, k: int) -> list[Point]:
+def curve(rows: Rows, k: int) -> list[PassAtK]:
     """pass@k at the powers of two up to k, and at k."""
     found = (estimates.pass_at_k(rows, n) for n in sorted({*(1 << i for i in range(k.bit_length())), k}))
-    return [Point(e.k, e.mean, e.low, e.high) for e in found]
+    return [PassAtK(e.k, e.mean, e.low, e.high) for e in found]
 
 
 def _majority(loaded: Loaded, facts: Facts, rows: Rows) -> float | None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from acereason.policy.causal import Rule, attend, masked
+from acereason.policy.causal import LayerRule, attend, masked
 
 
-class Cache:
+class SlotCache:
     """[R, K, T, D] keys and values for each layer; `policy.attention.Cache` of the pass that was begun
     last."""
 
@@ -59,7 +59,7 @@ class Cache:
         self._rows, self._position, self._reach = rows, position, reach
         self._seen = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: Rule) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: LayerRule) -> Tensor:
         """[1, heads, C, D] queries over what is cached and over the new keys; [1, C, heads, D]."""
         if layer not in self._keys:
             self._keys[layer], self._values[layer] = self._block(key), self._block(value)
@@ -75,13 +75,13 @@ class Cache:
         return out[None, :, :, 0]
 
     def _prompt(
-        self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, rule: Rule
+        self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, rule: LayerRule
     ) -> Tensor:
         first = self._reach - query.shape[2]
         keys[:, :, first : self._reach], values[:, :, first : self._reach] = key, value
         return attend(query, keys[:, :, : self._reach], values[:, :, : self._reach], rule).transpose(1, 2)
 
-    def _mask(self, rule: Rule) -> Tensor:
+    def _mask(self, rule: LayerRule) -> Tensor:
         """[R, 1, T] which positions each row sees; the same for all layers with the same window."""
         window = rule.window if rule.window is not None and rule.window < self._reach else None
         if window not in self._seen:

@@ -30,7 +30,7 @@ from acereason.policy.llama import Rotation, Shape
 from acereason.policy.output import Output, float_logits
 from acereason.sample.engines import cuda_kernels as kernels
 from acereason.sample.engines.slots import Ints, Slots
-from acereason.sample.engines.weights import Layer, Weights
+from acereason.sample.engines.weights import DecoderWeights, Layer
 
 PREFILL = 4096  # prompt tokens at once
 HEAD_SIZES = (16, 32, 64, 128, 256)  # powers of two, as Triton's tiles are
@@ -77,7 +77,7 @@ class CudaEngine:
             raise SamplingError(f"the CUDA engine decodes heads of {known} numbers, not of {shape.head_dim}")
         self._shape, self._rotation, self._device, self._dtype = shape, rotation, device, dtype
         self._slots, self._length, self._graphs = slots, 0, graphs
-        self._weights = Weights(shape, dtype, device)
+        self._weights = DecoderWeights(shape, dtype, device)
         self._buffers: dict[int, _Buffers] = {}
         self._steps: dict[tuple[int, int], Callable[[], None]] = {}
         self._cache = torch.empty(
@@ -137,17 +137,18 @@ class CudaEngine:
         self._cache[:, :, target, :, :length] = self._cache[:, :, source, :, :length]
 
     @torch.no_grad()
-    def decode(self, slots: Slots, active: Ints) -> Ints:
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
         """Tokens for each active slot until one of them ends, and one more for those that did not; see
         `slots.Engine.decode`."""
         buffers = self._prepare(slots, active)
         flight = self._launch(buffers, slots, active, 0)
         ended = np.zeros(0, np.int32)
-        for step in range(1, STEPS):
+        most = max(2, min(steps or STEPS, STEPS))
+        for step in range(1, most):
             ahead = self._launch(buffers, slots, active, 1)
             ended = self._land(flight, slots, active, np.ones(len(active), bool))
             flight = ahead
-            if len(ended) or step == STEPS - 1:
+            if len(ended) or step == most - 1:
                 break
         alive = ~np.isin(active, ended)
         return np.concatenate([ended, self._land(flight, slots, active, alive)])

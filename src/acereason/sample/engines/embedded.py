@@ -35,11 +35,12 @@ from acereason.sample.protocol import Completion, Request
 
 LEAST_T = 1e-30  # logits divided by it are still float32
 log = logging.getLogger(__name__)
-Watch = Callable[[Request, npt.NDArray[np.int32]], bool]
+Watch = Callable[[Request, npt.NDArray[np.int32], npt.NDArray[np.float32]], bool]
+Pace = Callable[[], int | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Bounds:
     """Most positions of a sequence, tokens of the vocabulary, and bytes of cache for a position."""
 
     context: int
@@ -47,13 +48,13 @@ class Limits:
     position_bytes: int
 
     @staticmethod
-    def of(config: Any) -> Limits:
+    def of(config: Any) -> Bounds:
         """The limits that a transformers configuration declares."""
         heads = config.num_attention_heads
         kv_heads = getattr(config, "num_key_value_heads", None) or heads
         width = getattr(config, "head_dim", None) or config.hidden_size // heads
         size = config.num_hidden_layers * kv_heads * width * 8
-        return Limits(config.max_position_embeddings, config.vocab_size, size)
+        return Bounds(config.max_position_embeddings, config.vocab_size, size)
 
 
 class EmbeddedSampler:
@@ -78,7 +79,7 @@ class EmbeddedSampler:
     ) -> None:
         if slots < 1:
             raise SamplingError(f"slots is {slots}; at least 1 was expected")
-        self.limits = Limits.of(model.config)
+        self.limits = Bounds.of(model.config)
         eos = np.array(_end_tokens(model, eos_ids), np.int32)
         self._slots, self._length = Slots(slots, eos), 0
         self._engine = _engine(model, slots, threads, native)
@@ -100,16 +101,26 @@ class EmbeddedSampler:
         self._prompt = None
         self._engine.load(weights)
 
+    @property
+    def longest(self) -> int:
+        """Most positions of a sequence for which every slot's cache fits into the machine's memory."""
+        if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
+            return self.limits.context
+        return _memory() // ((self._slots.number + 1) * self.limits.position_bytes) // 64 * 64
+
     def close(self) -> None:
         """Abandon responses in flight; there is nothing outside the process."""
         self._run += 1
 
-    def sample(self, requests: Iterable[Request], watch: Watch | None = None) -> Iterator[Completion]:
+    def sample(
+        self, requests: Iterable[Request], watch: Watch | None = None, pace: Pace | None = None
+    ) -> Iterator[Completion]:
         """Yield completions as they finish; starting abandons the iterator of an earlier call.
 
         `requests` is asked for more whenever a slot is free, also after it had none. `watch` is told every
-        few steps what each response in flight has so far; where it says so, the response ends with the next
-        token, as one that reached its budget."""
+        few steps, about `pace()` where that is a number, what tokens and log-probabilities each response in
+        flight has so far; where it says so, the response ends with the next token, as one that reached its
+        budget."""
         self._run += 1
         run, waiting, flying = self._run, iter(requests), dict[int, Request]()
         free = list(reversed(range(self._slots.number)))
@@ -121,7 +132,7 @@ class EmbeddedSampler:
             if not flying:
                 return
             active = np.fromiter(flying, np.int32, len(flying))
-            for slot in self._engine.decode(self._slots, active).tolist():
+            for slot in self._engine.decode(self._slots, active, pace and pace()).tolist():
                 free.append(slot)
                 yield self._completion(flying.pop(slot), slot)
                 self._check_run(run)
@@ -131,7 +142,7 @@ class EmbeddedSampler:
     def _watch(self, watch: Watch, flying: dict[int, Request]) -> None:
         for slot, request in flying.items():
             count = int(self._slots.count[slot])
-            if watch(request, self._slots.out_token[slot, :count]):
+            if watch(request, self._slots.out_token[slot, :count], self._slots.out_logprob[slot, :count]):
                 self._slots.budget[slot] = min(count + 1, int(self._slots.budget[slot]))
 
     def _check_run(self, run: int) -> None:
@@ -160,14 +171,11 @@ class EmbeddedSampler:
         self._slots.widen(-(-budget // 64) * 64)
 
     def _grow(self, length: int) -> None:
-        slots = self._slots.number + 1
-        size = slots * length * self.limits.position_bytes
-        if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
-            size = 0
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if size > memory:
+        if length > self.longest:
+            slots, memory = self._slots.number, _memory()
+            size = (slots + 1) * length * self.limits.position_bytes
             raise SamplingError(
-                f"{slots - 1} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
+                f"{slots} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
                 f" machine has {memory / 2**30:.1f} GiB; use fewer slots or a smaller budget"
             )
         self._engine.reserve(length)
@@ -221,6 +229,11 @@ def _cuda(shape: Shape, rotation: Rotation, slots: int, device: torch.device) ->
         return None
 
 
+def _memory() -> int:
+    """Bytes of memory that the machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
     if eos_ids is None:
         generation = getattr(model, "generation_config", None)
@@ -231,7 +244,7 @@ def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:
     return [eos_ids] if isinstance(eos_ids, int) else list(eos_ids)
 
 
-def check(request: Request, limits: Limits) -> None:
+def check(request: Request, limits: Bounds) -> None:
     """SamplingError when a request cannot be answered as it stands."""
     length = len(request.prompt)
     if not length:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy.llama import Rotation, Shape, joined, pack, panels, read_weights
+from acereason.policy.llama import Rotation, Shape, fill_panels, joined, panels, read_weights
 from acereason.sample.engines.slots import Ints, Slots
 
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
@@ -152,16 +152,16 @@ class NativeEngine:
         given = read_weights(weights, s)
         out["embed"].copy_(given["embed_tokens.weight"])
         out["norm"].copy_(given["norm.weight"])
-        pack(given["head"], out["head"])
+        fill_panels(given["head"], out["head"])
         for i in range(s.layers):
             at = f"layers.{i}."
             out[f"{i}.norm1"].copy_(given[at + "input_layernorm.weight"])
             out[f"{i}.norm2"].copy_(given[at + "post_attention_layernorm.weight"])
-            pack(joined(given, i, "weight"), out[f"{i}.qkv"])
-            pack(given[at + "self_attn.o_proj.weight"], out[f"{i}.o"])
-            pack(given[at + "mlp.down_proj.weight"], out[f"{i}.down"])
-            pack(given[at + "mlp.gate_proj.weight"], out[f"{i}.gate_up"][:, :, 0])
-            pack(given[at + "mlp.up_proj.weight"], out[f"{i}.gate_up"][:, :, 1])
+            fill_panels(joined(given, i, "weight"), out[f"{i}.qkv"])
+            fill_panels(given[at + "self_attn.o_proj.weight"], out[f"{i}.o"])
+            fill_panels(given[at + "mlp.down_proj.weight"], out[f"{i}.down"])
+            fill_panels(given[at + "mlp.gate_proj.weight"], out[f"{i}.gate_up"][:, :, 0])
+            fill_panels(given[at + "mlp.up_proj.weight"], out[f"{i}.gate_up"][:, :, 1])
             if s.qkv_bias:
                 out[f"{i}.qkv_bias"].copy_(joined(given, i, "bias"))
             if s.qk_norm:
@@ -193,13 +193,13 @@ class NativeEngine:
         """Copy the first `length` cached positions of a slot to another slot."""
         self._library.acereason_copy(ctypes.addressof(self._model), source, target, length)
 
-    def decode(self, slots: Slots, active: Ints) -> Ints:
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
         """Steps until a response ends; see `slots.Engine.decode`."""
         state = _Slots(*(getattr(slots, name).ctypes.data for name in _STATE), slots.width)
         state.eos, state.eos_count = slots.eos.ctypes.data, len(slots.eos)
         ended = self._library.acereason_decode(
             *(self._pool, ctypes.addressof(self._model), ctypes.addressof(state)),
-            *(active.ctypes.data, len(active), STEPS_A_CALL, self._ended.ctypes.data),
+            *(active.ctypes.data, len(active), steps or STEPS_A_CALL, self._ended.ctypes.data),
         )
         if ended < 0:
             raise SamplingError("a logit is not a finite number; the weights have diverged")

@@ -74,8 +74,9 @@ class Engine(Protocol):
         """Copy the first `length` cached positions of a slot to another slot."""
         ...
 
-    def decode(self, slots: Slots, active: Ints) -> Ints:
-        """Draw tokens for the active slots until one of them ends its response, or for a while.
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
+        """Draw tokens for the active slots until one of them ends its response, or for about `steps` steps
+        (None: as many as are quickest).
 
         Returns the slots that ended; SamplingError when a logit is not finite."""
         ...

@@ -26,7 +26,7 @@ from acereason.errors import SamplingError
 from acereason.policy import halves, shards
 from acereason.policy.output import float_logits, output_of
 from acereason.policy.state import full_tensors
-from acereason.sample.engines.cache import Cache
+from acereason.sample.engines.cache import SlotCache
 from acereason.sample.engines.draw import draw
 from acereason.sample.engines.slots import Ints, Slots
 
@@ -42,7 +42,7 @@ class TorchEngine:
     def __init__(self, config: Any, slots: int, device: torch.device, half: bool = False) -> None:
         self._device, self._slots = device, slots
         self._row = list(range(slots + 1))  # row of the cache that holds each slot
-        self._cache = Cache(slots + 1, device)
+        self._cache = SlotCache(slots + 1, device)
         self._model = shards.empty_model(config, Path(), torch.float32).eval()
         self._model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
         self._model.tie_weights()
@@ -82,7 +82,7 @@ class TorchEngine:
         self._cache.move(self._row[source], self._row[target], length)
 
     @torch.no_grad()
-    def decode(self, slots: Slots, active: Ints) -> Ints:
+    def decode(self, slots: Slots, active: Ints, steps: int | None = None) -> Ints:
         """One token for each active slot; see `slots.Engine.decode`."""
         span = self._compact(slots, active)
         token, position = np.zeros(span, np.int64), np.zeros(span, np.int64)

@@ -46,7 +46,7 @@ def _parts(given: dict[str, Tensor], i: int, shape: Shape) -> dict[str, Tensor |
     }
 
 
-class Weights:
+class DecoderWeights:
     """Embedding, final norm, output matrix and layers; empty until the first `load`."""
 
     def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:

@@ -40,7 +40,7 @@ QUESTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class Mismatch:
     """A server's against the trainer's: mean and largest |difference| in nats over `tokens` tokens."""
 
     mean: float
@@ -72,10 +72,10 @@ def own_logprobs(policy: Policy, answers: Sequence[Completion]) -> list[np.ndarr
     return found
 
 
-def difference(answers: Sequence[Completion], own: Sequence[np.ndarray]) -> Difference:
+def difference(answers: Sequence[Completion], own: Sequence[np.ndarray]) -> Mismatch:
     """How far the servers' log-probabilities are from the trainer's of the same tokens."""
     d = np.abs(np.concatenate([a.logprobs - o for a, o in zip(answers, own, strict=True)]))
-    return Difference(float(d.mean(dtype=np.float64)), float(d.max()), len(d))
+    return Mismatch(float(d.mean(dtype=np.float64)), float(d.max()), len(d))
 
 
 def common(answers: Sequence[Completion], known: Sequence[Completion], own: Sequence[np.ndarray]) -> float:

@@ -32,7 +32,7 @@ class Outbox:
     def __init__(self, parent: Path) -> None:
         self.parent, self.name = parent, uuid.uuid4().hex[:12]
         self.path = parent / f"run-{self.name}"
-        self.count = 0
+        self.count = self.bytes = 0  # publications, and the size of the last one
         self.current: Path | None = None
         try:
             self.path.mkdir(parents=True)
@@ -68,6 +68,7 @@ class Outbox:
                 "with the weights before. Make room, or give sampling.servers.folder another folder: twice "
                 "the model's size is needed"
             ) from error
+        self.bytes = sum(file.stat().st_size for file in folder.iterdir())
         return folder, f"{self.name}-{self.count}"
 
     def served(self, folder: Path) -> None:

@@ -68,7 +68,7 @@ class ServerSampler:
     ) -> None:
         self.policy, self.settings, self.dtype = policy, settings, dtype
         self.remote = not settings.colocated
-        self.differences: dict[str, canary.Difference] = {}  # of the last canary, by server
+        self.differences: dict[str, canary.Mismatch] = {}  # of the last canary, by server
         self._outbox: Outbox | None = None
         self._weights: tuple[Path, str] | None = None
         self._known: dict[str, Known] = {}  # each server's last canary, with the trainer's numbers
@@ -162,6 +162,11 @@ class ServerSampler:
         return self._on_main(write)
 
     @property
+    def published(self) -> int | None:
+        """Bytes of the last publication; None on ranks that do not write."""
+        return None if self._outbox is None else self._outbox.bytes
+
+    @property
     def _adapter_alone(self) -> bool:
         """Whether adapters are published by themselves, to servers that hold their base."""
         settings = lora.settings_of(self.policy.model)
@@ -199,7 +204,7 @@ class ServerSampler:
             raise SamplingError(self._stale(bad, stale))
         self._known, self._reference = known, next(iter(known.values()))
 
-    def _stale(self, bad: dict[str, canary.Difference], stale: Sequence[str]) -> str:
+    def _stale(self, bad: dict[str, canary.Mismatch], stale: Sequence[str]) -> str:
         lines = [
             f"{url}: mean {d.mean:.4g}, largest {d.largest:.4g} nats over {d.tokens} tokens"
             for url, d in self.differences.items()

@@ -67,7 +67,7 @@ class Frame(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Exit:
     """How a child ended.
 
     killed   "" when it ended by itself; "cpu", "wall" or "judge" as the caller said; "wall", "starved",
@@ -229,7 +229,7 @@ class Zygote:
             for descriptor in files:
                 os.close(descriptor)
 
-    def run(self, job: bytes, tests: int, limits: Limits) -> Run:
+    def run(self, job: bytes, tests: int, limits: Limits) -> Exit:
         """Run one job to its end, without looking at its answers. Raises Lost."""
         with self.started(job, tests, limits) as child:
             run = child.wait()
@@ -293,7 +293,7 @@ class Child:
         self._zygote, self._job = zygote, job
         self._deadline = time.monotonic() + deadline + ANSWER_SECONDS
         self._time = Time()
-        self._run: Run | None = None
+        self._run: Exit | None = None
         self._killed = ""
 
     def ended(self, seconds: float) -> bool:
@@ -309,11 +309,11 @@ class Child:
         return self._time
 
     def kill(self, reason: str) -> None:
-        """End the child; its `Run` says why."""
+        """End the child; its `Exit` says why."""
         self._killed = reason
         self._say(b"kill")
 
-    def wait(self) -> Run:
+    def wait(self) -> Exit:
         """How it ended, once it has."""
         while self._run is None:
             self._expect()
@@ -343,7 +343,7 @@ class Child:
         if packet.fault and not packet.killed:
             raise OSError(f"a child could not be confined: {packet.fault}")
         killed = self._killed if packet.killed == "judge" else packet.killed
-        self._run = Run(killed, packet.status, *self._time)
+        self._run = Exit(killed, packet.status, *self._time)
         return True
 
 

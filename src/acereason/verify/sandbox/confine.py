@@ -52,14 +52,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 _number = NUMBERS.get(os.uname().machine, NUMBERS["x86_64"])
 
 
-class Refused(OSError):
+class KernelRefused(OSError):
     """The kernel refused a step of the confinement; the message names the step."""
 
 
 def _call(name: str, result: int) -> int:
     if result < 0:
         error = ctypes.get_errno()
-        raise Refused(error, f"{name}: {os.strerror(error)}")
+        raise KernelRefused(error, f"{name}: {os.strerror(error)}")
     return result
 
 
@@ -205,7 +205,7 @@ def drop_root(user: int | None, host_root: bool) -> None:
     header = struct.pack("<Ii", 0x20080522, 0)
     _syscall("capset", _number["capset"], ctypes.c_char_p(header), ctypes.c_char_p(bytes(24)))
     if host_root and os.getuid() == 0:
-        raise Refused(1, "setuid: still root")
+        raise KernelRefused(1, "setuid: still root")
 
 
 def landlock_version() -> int:

@@ -33,8 +33,8 @@ from rich.table import Table
 from rich.text import Text
 
 from acereason.config import Health
-from acereason.health.findings import Finding
 from acereason.health.memory import Memory
+from acereason.health.rows import Finding
 from acereason.progress import Advance
 
 COLUMNS = (

@@ -33,7 +33,7 @@ from acereason.runs import disk_errors
 from acereason.verify.answers.votes import LONGEST
 
 
-class Protocol(msgspec.Struct, frozen=True):
+class AnswerProtocol(msgspec.Struct, frozen=True):
     """What the responses depend on besides their prompts. `weights` tells checkpoints of one name apart."""
 
     model: str
@@ -96,7 +96,7 @@ class Fact:
 Record = TypeVar("Record")
 
 
-def folder_of(path: Path, protocol: Protocol) -> Path:
+def folder_of(path: Path, protocol: AnswerProtocol) -> Path:
     """The folder, made for this protocol or begun with it; RunError with the difference."""
     file = path / "protocol.json"
     with disk_errors(path):
@@ -193,7 +193,7 @@ def vote(judged: Judged) -> str | None:
     return hashlib.blake2b(judged.extracted.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
-def keys(protocol: Protocol, prompt: Sequence[int], problem: Problem, samples: int) -> list[str]:
+def keys(protocol: AnswerProtocol, prompt: Sequence[int], problem: Problem, samples: int) -> list[str]:
     """The keys of a problem's samples."""
     return [protocol.key(prompt, problem.id, sample) for sample in range(samples)]
 

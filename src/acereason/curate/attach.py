@@ -114,7 +114,7 @@ def _nothing(responses: Path) -> Iterator[tuple[Response, Verdict | None]]:
     return ((response, None) for response in read_jsonl(responses, Response))
 
 
-class Kept(msgspec.Struct, frozen=True):
+class JournalLine(msgspec.Struct, frozen=True):
     """A line of the journal."""
 
     key: str
@@ -159,10 +159,10 @@ class _Judged:
         took, which differ from run to run. What the machine could not judge is not kept."""
         if future is None:
             self.kept.seek(self.places[key])
-            return response, msgspec.json.decode(self.kept.readline(), type=Kept).verdict
+            return response, msgspec.json.decode(self.kept.readline(), type=JournalLine).verdict
         verdict = msgspec.structs.replace(future.result(), seconds=0.0)
         if verdict.outcome != "unjudged":
-            self.journal.write(msgspec.json.encode(Kept(key, verdict)) + b"\n")
+            self.journal.write(msgspec.json.encode(JournalLine(key, verdict)) + b"\n")
         return response, verdict
 
 

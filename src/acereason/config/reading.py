@@ -1,0 +1,80 @@
+"""A recipe read from a file or from plain data, and written as plain data again."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from acereason import keys
+from acereason.config.recipe import SCHEMA, Recipe
+from acereason.errors import ConfigError
+
+
+def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `--set` assignments to it.
+
+    Raises ConfigError: no such file, bad TOML, unknown key, wrong value."""
+    try:
+        data = tomllib.loads(Path(path).read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return parse(keys.assigned(data, settings), str(path))
+    except ConfigError:
+        if blamed := keys.blamed(data, settings, parse):
+            parse(keys.assigned(data, settings), ", ".join(f"--set {setting}" for setting in blamed))
+        raise
+
+
+def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
+    """A recipe from plain data, e.g. `resolved` read back; one of an earlier schema is brought up to date."""
+    data = _current(data, origin)
+    try:
+        keys.check(data, Recipe)
+        return msgspec.convert(data, Recipe, strict=False)
+    except (ConfigError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{origin}: {error}{keys.valid(str(error), Recipe)}") from error
+
+
+def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The data in the present schema. ConfigError for that of a later acereason."""
+    found, data = data.get("schema", 1), {**data, "schema": SCHEMA}
+    if isinstance(found, int) and found > SCHEMA:
+        raise ConfigError(
+            f"{origin} has schema {found}; this acereason reads up to {SCHEMA}. Upgrade it: "
+            "pip install -U acereason"
+        )
+    if "keep_responses" in data:  # schema 1
+        none = not data.pop("keep_responses")
+        data["keep"] = {**data.get("keep", {}), **({"responses": 0} if none else {})}
+    return data
+
+
+def stage_names(recipe: Recipe) -> list[str]:
+    """The names of a run's stages in order; SFT is the first, also where it is only evaluated."""
+    return ["sft", *(s.name for s in recipe.stage)]
+
+
+def check_stage(recipe: Recipe, name: str | None) -> None:
+    """ConfigError when the recipe has no stage of this name."""
+    if name is not None and name not in stage_names(recipe):
+        raise ConfigError(f"there is no stage {name!r}; the recipe has: {', '.join(stage_names(recipe))}")
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """The whole recipe, defaults included, as JSON-able data."""
+    data: dict[str, Any] = msgspec.to_builtins(recipe)
+    return data
+
+
+def digest(recipe: Recipe) -> str:
+    """A hash of the resolved recipe (16 hex digits)."""
+    canonical = msgspec.json.encode(resolved(recipe), order="sorted")
+    return hashlib.sha256(canonical).hexdigest()[:16]
