@@ -44,6 +44,8 @@ ANSWERS = [
 class Ready:
     """A sampler that has everything written already."""
 
+    remote = False
+
     def __init__(self, write: Callable[[int, int], npt.NDArray[np.int32]]) -> None:
         self.write = write
 
@@ -53,6 +55,9 @@ class Ready:
             yield Completion(request, self.write(*request.key), none, none, none, "stop")
 
     def update(self, weights: object) -> None:
+        return None
+
+    def close(self) -> None:
         return None
 
 

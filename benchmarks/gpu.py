@@ -97,7 +97,7 @@ def rl_work(size: Size) -> Callable[..., Any]:
         answers = [answer(e.prompt, np.asarray(e.response, np.int32), 0.8) for e in batch]
         weights = torch.tensor([[(-1.0) ** i] for i in range(len(batch))], dtype=torch.float64)
         update = Update(Policy(model, None, "plain"), Rl(micro_tokens=size.micro))
-        update.add([[a] for a in answers], weights)
+        update.add([[a] for a in answers], weights, weights)
         update.finish(optimizer, 1 / sum(len(e.response) for e in batch))
 
     return work
@@ -282,7 +282,7 @@ def one_step(
     sampled = time.perf_counter()
     weights = torch.tensor([[(-1.0) ** j for j in range(8)] for _ in groups], dtype=torch.float64)
     update = Update(Policy(model, None, "plain"), Rl(micro_tokens=size.micro))
-    update.add(groups, weights)
+    update.add(groups, weights, weights)
     tokens = sum(len(a.completion.tokens) for g in groups for a in g)
     learned = update.finish(optimizer, 1 / tokens)
     wait()

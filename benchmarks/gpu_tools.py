@@ -127,7 +127,5 @@ def lengths_of(longest: int, tokens: int) -> Iterator[int]:
 def examples(size: Size, longest: int, tokens: int) -> list[Example]:
     random = np.random.default_rng(1)
     prompt = max(4, longest // 64)
-    return [
-        Example(*np.split(random.integers(0, size.shape["vocab_size"], n), [prompt]), index)  # type: ignore[arg-type]
-        for index, n in enumerate(lengths_of(longest, tokens))
-    ]
+    rows = [random.integers(0, size.shape["vocab_size"], n, np.int32) for n in lengths_of(longest, tokens)]
+    return [Example(row[:prompt], row[prompt:], index) for index, row in enumerate(rows)]

@@ -42,7 +42,7 @@ def weights() -> Any:
 
 def norm(model: Any) -> float:
     """Norm of the gradient, which is cleared."""
-    found = sum(float(p.grad.double().square().sum()) for p in model.parameters()) ** 0.5
+    found: float = sum(float(p.grad.double().square().sum()) for p in model.parameters()) ** 0.5
     model.zero_grad(set_to_none=True)
     return found
 

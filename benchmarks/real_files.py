@@ -135,10 +135,10 @@ def training(real: Path, folder: Path) -> None:
     named = SourceSettings(
         "math500", str(real / "simplerl_math500.jsonl"), columns=ColumnMap("problem", answer="answer")
     )
-    for settings in (source, named):
-        items: list[Problem] = [problem for problem, _ in pipeline.items(settings, lambda row: None)]
-        count = len(rows(Path(str(settings.path))))
-        told(Path(str(settings.path)).name, "curate", f"{len(items)} problems", f"{count} problems")
+    for one in (source, named):
+        items: list[Problem] = [problem for problem, _ in pipeline.items(one, lambda row: None)]
+        count = len(rows(Path(str(one.path))))
+        told(Path(str(one.path)).name, "curate", f"{len(items)} problems", f"{count} problems")
 
 
 def main() -> int:

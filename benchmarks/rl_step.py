@@ -45,9 +45,9 @@ def ours(folder: Path) -> Callable[[], dict[str, float]]:
     from acereason.sample.engines.embedded import EmbeddedSampler
     from acereason.sample.protocol import Completion, Request
     from acereason.train.optimizers import for_rl, set_rates
-    from acereason.train.update import learn
+    from acereason.train.update import learn, weigh
 
-    policy = Policy(load_model(folder), load_tokenizer(folder), "1.1")
+    policy = Policy(load_model(folder), load_tokenizer(folder), "chatml-1.1")
     sampler = EmbeddedSampler(policy.model, slots=PROMPTS * GROUP, threads=1, eos_ids=models.END)
     stage = Stage("bench", "math", BUDGET, 1, GROUP, PROMPTS, overlong="zero")
     settings = Rl()
@@ -74,7 +74,7 @@ def ours(folder: Path) -> Callable[[], dict[str, float]]:
             index = completion.request.key[0]
             groups[index].append(answer(problems[index], completion))
         sampled = time.perf_counter()
-        learn(policy, groups, optimizer, stage, settings)
+        learn(policy, groups, weigh(groups, stage, settings), optimizer, settings)
         sampler.update(policy.model)
         tokens = sum(len(a.completion.tokens) for g in groups for a in g)
         return {

@@ -72,8 +72,18 @@ def child(folder: Path) -> None:
     from acereason.train.sft import Schedule
 
     tokenizer = train_tokenizer([" ".join(WORDS) + " 0123456789 </think>\n\\boxed{4}"] * 9, 600)
-    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    sizes = {"vocab_size": 600, "head_dim": 16, "intermediate_size": 48, "max_position_embeddings": 65536}
+    shape: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    sizes: dict[str, Any] = {
+        "vocab_size": 600,
+        "head_dim": 16,
+        "intermediate_size": 48,
+        "max_position_embeddings": 65536,
+    }
     model = models.new_model("qwen3", 0, eos_token_id=tokenizer.eos_token_id, **shape, **sizes)
     policy, settings = Policy(model, tokenizer, "plain"), Sft(epochs=1, batch_tokens=256 * 32768)
     reset()

@@ -84,7 +84,7 @@ def test_what_stands_for_no_problem_is_said(given: Any) -> None:
 
 
 def test_plain_rewards_are_rollouts() -> None:
-    rewards = [[1, 0, None], [0, 1, 1]]
+    rewards: list[list[float | None]] = [[1, 0, None], [0, 1, 1]]
     tokens, cut = [[3, 4, 5], [6, 7, 8]], [[False, True, False], [False] * 3]
     nan = float("nan")
     same = Rollouts(

@@ -29,6 +29,7 @@ from acereason.evaluate import held_out as evaluate
 from acereason.evaluate import summary
 from acereason.files import sync, sync_tree
 from acereason.health.memory import Memory
+from acereason.native import heap
 from acereason.plan import disk
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
@@ -178,6 +179,7 @@ def _phase(
     name = config.stage_names(shop.recipe)[position.stage]
     every = shop.recipe.checkpoint_every * (SFT_STEPS if position.stage == 0 else 1)
     save = checkpoint.Saver(writer, shop.policy.model, optimizer, position, every)
+    heap.give_back()  # what the phase before left
     if not position.finished:
         shop.sampler.update(shop.policy.model)
         if position.stage == 0:
@@ -193,6 +195,7 @@ def _phase(
         position.finished = True
         save()
     if name in summary.evaluated(shop.recipe):
+        heap.give_back()
         shop.sampler.update(shop.policy.model)
         _evaluate(shop, data.held_out, name, position.step)
         _keep_model(shop, name)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -113,6 +114,7 @@ def test_generations_made_elsewhere_are_graded(acereason: Run, tmp_path: Path) -
     problems, made = tmp_path / "problems.jsonl", tmp_path / "made.jsonl"
     write_jsonl(problems, tools.PROBLEMS[:2])
     texts = ["7", "\\frac{14}{2}", "8", "7"]
+    rows: list[dict[str, Any]]
     rows = [{"problem_id": f"p{i % 2}", "text": f"so</think>\\boxed{{{t}}}"} for i, t in enumerate(texts)]
     rows += [{"problem_id": f"p{i}", "text": "cut", "finish": "length", "tokens": 9} for i in range(2)]
     made.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -54,7 +54,8 @@ def build(folder: Path, count: int = 60) -> Curation:
     """A curation over files made here: prompts with answers and responses, some of them bad
     rows."""
     folder.mkdir(parents=True, exist_ok=True)
-    state, rows = random.Random(1), []
+    state = random.Random(1)
+    rows: list[dict[str, str | None]] = []
     for text in prompts(count):
         for k in range(3):
             right = state.random() < 0.6
@@ -160,7 +161,12 @@ def test_what_was_judged_is_not_judged_again(tmp_path: Path, monkeypatch: pytest
     (out / "manifest.json").unlink()
     judged: list[str] = []
     submit = Judge.submit
-    monkeypatch.setattr(Judge, "submit", lambda j, p, r: (judged.append(r.text), submit(j, p, r))[1])
+
+    def noted(judge: Judge, problem: Problem, response: Response) -> Any:
+        judged.append(response.text)
+        return submit(judge, problem, response)
+
+    monkeypatch.setattr(Judge, "submit", noted)
     curate(settings, out)
     assert len(judged) == len(lines) - half and tree(out) == before
     assert sorted(journal.read_bytes().splitlines(keepends=True)) == sorted(lines)
@@ -264,12 +270,13 @@ def test_files_are_decided_as_lists_are(
     pairs = list(read_jsonl(merged, tuple[str, str]))
     left = {p.id for p in unique}
     assert {a for a, _ in pairs} == {p.id for p in problems} - left and {b for _, b in pairs} <= left
-    for mode in ({}, {"min_share": 0.5, "boilerplate": Boilerplate(0.0, 3)}):
-        kept, report, funnel = decontaminate(unique, {"b": [leak(i) for i in range(9)]}, 9, **mode)  # type: ignore[arg-type]
+    modes: list[dict[str, Any]] = [{}, {"min_share": 0.5, "boilerplate": Boilerplate(0.0, 3)}]
+    for mode in modes:
+        kept, report, funnel = decontaminate(unique, {"b": [leak(i) for i in range(9)]}, 9, **mode)
         written = decontaminate_file(
             tmp_path / "unique.jsonl", tmp_path / "clean.jsonl", tmp_path / "report.jsonl",
             {"b": [leak(i) for i in range(9)]}, 9, workers=workers, **mode,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         assert list(read_jsonl(tmp_path / "clean.jsonl", Problem)) == kept
         rows = (tmp_path / "report.jsonl").read_text().splitlines()
         assert written == funnel and len(rows) == len(report)

@@ -83,7 +83,7 @@ def test_difficulty_counts_only_what_was_judged() -> None:
 
 
 def test_majority() -> None:
-    answers = {
+    answers: dict[str, list[tuple[str | None, Verdict]]] = {
         "0": [("1/2", RIGHT), ("0.5", RIGHT), ("3", WRONG), ("3", WRONG), ("3", WRONG)],
         "1": [("1/2", RIGHT), ("0.5", RIGHT), ("3", WRONG), ("4", WRONG), ("5", WRONG)],
         "2": [("7", RIGHT), ("8", WRONG)],

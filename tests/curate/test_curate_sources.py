@@ -43,7 +43,10 @@ def row(name: str, **fields: Any) -> dict[str, Any]:
 
 
 def test_acereason_math(tmp_path: Path) -> None:
-    rows = [{"problem": " What is 2+2? ", "answer": "4"}, {"problem": "What is 7?", "answer": 7}]
+    rows: list[dict[str, Any]] = [
+        {"problem": " What is 2+2? ", "answer": "4"},
+        {"problem": "What is 7?", "answer": 7},
+    ]
     items, aside = read(tmp_path, "acereason-math", rows)
     assert [(i.problem.question, i.problem.answer) for i in items] == [
         ("What is 2+2?", "4"),
@@ -122,7 +125,7 @@ def test_opencodereasoning_rejoins(tmp_path: Path) -> None:
 def test_deepcoder(tmp_path: Path) -> None:
     listed = json.dumps([{"input": "1", "output": "2", "testtype": "stdin"}])
     called = json.dumps([{"input": "1\n[2]", "output": "3", "testtype": "functional"}])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"problem": "p", "tests": listed},
         {"problem": "q", "tests": IO},
         {"problem": "r", "tests": called, "starter_code": "def f", "metadata": {"func_name": "f"}},
@@ -148,7 +151,7 @@ def test_eurus(tmp_path: Path) -> None:
 
 
 def test_synthetic(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "problem_id": "1", "prompt": "2+2?", "verification_info": '{"ground_truth": "4"}',
             "a_responses": ["<think>\nx</think>4", "5"], "a_avg_reward": 0.5,
@@ -178,7 +181,9 @@ def test_codeforces(tmp_path: Path) -> None:
 
 
 def test_traces(tmp_path: Path) -> None:
-    rows = [{"category": "code", "source": "s", "input": "q", "output": "<think>\na</think>\nb"}] * 2
+    rows: list[dict[str, Any]] = [
+        {"category": "code", "source": "s", "input": "q", "output": "<think>\na</think>\nb"}
+    ] * 2
     items, _ = read(tmp_path, "acereason-1.1-sft", rows)
     assert items[0].problem.domain == "code" and items[0].responses[0].text == "a</think>\nb"
     turns = [

@@ -6,6 +6,7 @@ import itertools
 import math
 import statistics
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason.errors import DataError
-from acereason.evaluate.decompose import Decomposition, decompose, decompose_shares
+from acereason.evaluate.decompose import decompose, decompose_shares
 from acereason.evaluate.estimates import (
     average,
     bootstrap_means,
@@ -237,24 +238,24 @@ def test_the_same_table_twice_gains_exactly_nothing() -> None:
         (np.array([[1.0, np.nan]]), {}, "1 unjudged"),
     ],
 )
-def test_an_incomplete_table_is_refused(table: object, arguments: dict, counts: str) -> None:
+def test_an_incomplete_table_is_refused(table: Any, arguments: dict[str, Any], counts: str) -> None:
     with pytest.raises(DataError, match=counts):
-        average(table, **arguments)  # type: ignore[arg-type]
+        average(table, **arguments)
     if "questions" not in arguments and "samples" not in arguments:
         with pytest.raises(DataError, match=counts):
-            pass_at_k(table, 1)  # type: ignore[arg-type]
-    assert average(table, allow_ragged=True, **arguments).mean >= 0  # type: ignore[arg-type]
+            pass_at_k(table, 1)
+    assert average(table, allow_ragged=True, **arguments).mean >= 0
 
 
 def test_ragged_averages_questions_not_samples() -> None:
-    table = [[True] * 9 + [None], [False], []]
+    table: list[list[bool | None]] = [[True] * 9 + [None], [False], []]
     result = average(table, clusters=["x", "y", "z"], allow_ragged=True)
     assert (result.mean, result.n, result.k) == (0.5, 2, 1)
     assert result.generation_noise is None
     assert result.clustered_se == close(result.se)
     gain = paired_difference(table, [[False], [None], [True]], allow_ragged=True)
     assert (gain.mean, gain.n) == (-1.0, 1)
-    answers = [["1"] * 10, ["2"], []]
+    answers: list[list[str]] = [["1"] * 10, ["2"], []]
     assert majority(table, answers, allow_ragged=True).mean == 0.5
 
 
@@ -292,13 +293,9 @@ def test_decomposition_is_exact(
             statistics.fmean(right for name, _, right in rows if family in (None, name))
             for rows in (before, after)
         ]
-        assert (part.before, part.after) == (close(accuracy[0]), close(accuracy[1]))
+        assert [part.before, part.after] == close(accuracy)
         assert part.within + part.shift == close(part.after - part.before, abs=1e-12)
         assert sum(mode.share_after for mode in part.modes) == close(1)
-
-
-def _mirror(part: Decomposition) -> tuple[float, float]:
-    return close(-part.within, abs=1e-12), close(-part.shift, abs=1e-12)
 
 
 @given(ROWS, ROWS)
@@ -306,16 +303,16 @@ def test_decomposition_is_antisymmetric(
     before: list[tuple[str, str, bool]], after: list[tuple[str, str, bool]]
 ) -> None:
     forth, back = decompose(before, after).overall, decompose(after, before).overall
-    assert (back.within, back.shift) == _mirror(forth)
+    assert [back.within, back.shift] == close([-forth.within, -forth.shift], abs=1e-12)
 
 
 def test_decomposition_of_pure_cases() -> None:
     within = decompose_shares({"x": (0.5, 0.2), "y": (0.5, 0.4)}, {"x": (0.5, 0.6), "y": (0.5, 0.4)})
-    assert (within.within, within.shift) == (close(0.2), close(0))
+    assert [within.within, within.shift] == close([0.2, 0])
     shift = decompose_shares({"x": (0.9, 0.2), "y": (0.1, 0.8)}, {"x": (0.1, 0.2), "y": (0.9, 0.8)})
-    assert (shift.within, shift.shift) == (close(0, abs=1e-12), close(0.48))
+    assert [shift.within, shift.shift] == close([0, 0.48], abs=1e-12)
     new = decompose_shares({"x": (1.0, 0.25)}, {"x": (0.5, 0.25), "new": (0.5, 0.75)})
-    assert (new.within, new.shift) == (close(0), close(0.25))
+    assert [new.within, new.shift] == close([0, 0.25])
     assert {mode.mode: mode.accuracy_before for mode in new.modes} == {"x": 0.25, "new": None}
 
 

@@ -12,9 +12,8 @@ from rich.console import Console
 import tiny_run
 from acereason import config, runs
 from acereason.evaluate import held_out, summary
-from acereason.evaluate.held_out import Groups
 from acereason.problems import Problem, Verdict
-from acereason.sample.ask import Answer
+from acereason.sample.ask import Answer, Groups
 from acereason.sample.protocol import Completion, Request
 from acereason.view.terminal.summary import table
 

@@ -99,8 +99,13 @@ def test_a_server_that_stays_away_keeps_what_was_answered(
 ) -> None:
     gone = threading.Event()
     fake.faults = [*([None] * 12), gone.set, *([500] * 100)]
+
+    def fail() -> None:
+        gone.wait(30)
+        fake.faults = [500] * 1000
+
     with tools.serving(fake) as url, pytest.raises(SamplingError) as caught:
-        threading.Thread(target=lambda: (gone.wait(30), setattr(fake, "faults", [500] * 1000))).start()
+        threading.Thread(target=fail).start()
         evaluate(url, folder, tmp_path, patience=1.0)
     kept = len(responses(tmp_path))
     assert kept >= 12 and f"{kept} of {6 * K} responses are kept" in str(caught.value)

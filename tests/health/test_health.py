@@ -58,7 +58,7 @@ def test_since_is_the_earliest_window_of_the_last_streak(flags: list[bool], wind
     rows = [{"step": i, "x": float(flag)} for i, flag in enumerate(flags)]
 
     def holds(part: Any) -> bool:
-        return sum(row["x"] for row in part) >= len(part) / 2
+        return bool(sum(row["x"] for row in part) >= len(part) / 2)
 
     starts = [i for i in range(len(rows) - window + 1) if holds(rows[i : i + window])]
     naive = None

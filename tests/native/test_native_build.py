@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from acereason.native import build as native
 from acereason.native.build import Built, build, find_compiler, load
 
 pytestmark = pytest.mark.skipif(find_compiler("c") is None, reason="no C compiler")
@@ -98,7 +97,7 @@ def test_a_folder_that_others_can_write_is_refused(cache: Path) -> None:
 
 def test_a_folder_of_another_user_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.mkdir()
-    monkeypatch.setattr(native.os, "geteuid", lambda: cache.stat().st_uid + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: cache.stat().st_uid + 1)
     assert built().path is None and "this user's" in built().reason
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 from typing import Any
@@ -49,7 +50,7 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert fastmath.enable().detail == "only needed on x86-64 Linux"
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(fastmath.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(fastmath, "processor", lambda: "GenuineIntel")
     assert fastmath.enable().detail == "only needed on AMD processors"
     monkeypatch.setattr(fastmath, "processor", lambda: "AuthenticAMD")

@@ -107,7 +107,8 @@ def test_learning(width: str, kind: str, shape: dict[str, int], ratio: int, tied
 def logprobs_by_transformers(model: Any, example: Example, T: float) -> torch.Tensor:
     ids = torch.tensor([[*example.prompt, *example.response]])
     logits = model(ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1] / T
-    return logits.log_softmax(-1).gather(1, torch.tensor(example.response)[:, None])[:, 0]
+    picked: torch.Tensor = logits.log_softmax(-1).gather(1, torch.tensor(example.response)[:, None])
+    return picked[:, 0]
 
 
 @pytest.mark.parametrize("dim", [36, 40, 44, 56, 72, 100])

@@ -56,7 +56,7 @@ def reference(model: Any, example: Example, T: float) -> Tensor:
     logits = model(input_ids=ids).logits[0].double() / T
     model.set_attn_implementation("acereason")
     first = len(example.prompt) - 1
-    picked = logits[first : first + len(example.response)].log_softmax(-1)
+    picked: Tensor = logits[first : first + len(example.response)].log_softmax(-1)
     return picked.gather(1, torch.tensor(example.response)[:, None]).squeeze(1)
 
 
@@ -144,7 +144,7 @@ def test_head_memory_is_bounded_by_the_chunk() -> None:
     largest = 0
     targets = torch.zeros(tokens, dtype=torch.long)
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             result = func(*args, **(kwargs or {}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -21,8 +23,13 @@ SHAPES = [
 
 
 @pytest.mark.parametrize(("kind", "heads"), SHAPES)
-def test_matrices_take_six_operations_a_weight_and_token(kind: str, heads: dict[str, int]) -> None:
-    shape = {"vocab_size": 70, "hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 96}
+def test_matrices_take_six_operations_a_weight_and_token(kind: str, heads: dict[str, Any]) -> None:
+    shape: dict[str, Any] = {
+        "vocab_size": 70,
+        "hidden_size": 64,
+        "num_hidden_layers": 3,
+        "intermediate_size": 96,
+    }
     model = new_model(kind, 1, tie_word_embeddings=False, **shape, **heads)
     names = dict(model.named_parameters())
     matrices = sum(p.numel() for n, p in names.items() if p.ndim == 2 and "embed" not in n)

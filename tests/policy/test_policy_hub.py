@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import constants, try_to_load_from_cache
 
 from acereason.errors import CheckpointError
 from acereason.policy import hub, model
@@ -54,8 +55,8 @@ def test_a_model_in_the_cache_needs_no_hub(tmp_path: Path, monkeypatch: pytest.M
     (cache / "refs").mkdir()
     (cache / "refs" / "main").write_text(commit)
     (cache / "snapshots" / commit / "config.json").write_text("{}")
-    real = hub.try_to_load_from_cache
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *a: real(*a, cache_dir=tmp_path / "cache"))
+    looked = partial(try_to_load_from_cache, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(hub, "try_to_load_from_cache", looked)
     hub.check("you/tiny")
     assert hub.revision("you/tiny") == commit and hub.revision("runs/demo") is None
     with pytest.raises(CheckpointError):

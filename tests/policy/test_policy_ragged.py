@@ -75,7 +75,12 @@ def test_compiled_layers_take_any_layout(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(attention, "_VARIABLE_LENGTH", plain_kernel)
     monkeypatch.setattr(attention, "takes_any_lengths", lambda *_: True)
     monkeypatch.setattr("acereason.policy.compiled_pass.logprobs", lambda *_: None)
-    shape = {"vocab_size": 50, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4}
+    shape: dict[str, Any] = {
+        "vocab_size": 50,
+        "hidden_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+    }
     model = new_model("qwen2", 1, num_key_value_heads=2, intermediate_size=64, **shape)
     packs = [
         pack([Example([1, 2, i], list(range(3, 3 + n)), i) for i, n in enumerate(lengths)], 0.0)

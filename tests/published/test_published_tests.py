@@ -6,6 +6,7 @@ import base64
 import json
 import pickle
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -111,7 +112,7 @@ UNKNOWN: list[Any] = [
 
 @pytest.mark.parametrize("data", UNKNOWN, ids=repr)
 def test_an_unknown_shape_is_one_error_that_shows_it(data: Any) -> None:
-    attempts = [lambda: compute_score("mine", told(ADD), data)]
+    attempts: list[Callable[[], Any]] = [lambda: compute_score("mine", told(ADD), data)]
     if data not in ([], {}):  # no tests: nothing that can be judged, for which TRL has a word
         attempts.append(lambda: trl_reward()(["q"], [told(ADD)], tests=[data]))
     else:

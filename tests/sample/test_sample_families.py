@@ -30,7 +30,8 @@ def reference(model: Any, example: Example, T: float) -> torch.Tensor:
     """log π_T of the response by the model's own class in double precision, with gradient."""
     ids = torch.tensor([[*example.prompt, *example.response]])
     z = model(input_ids=ids, use_cache=False).logits[0, len(example.prompt) - 1 : -1] / T
-    return z.log_softmax(-1).gather(1, torch.tensor(example.response)[:, None])[:, 0]
+    picked: torch.Tensor = z.log_softmax(-1).gather(1, torch.tensor(example.response)[:, None])
+    return picked[:, 0]
 
 
 def examples(rng: random.Random, vocab: int = 61) -> list[Example]:

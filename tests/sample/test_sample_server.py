@@ -51,8 +51,8 @@ def opened(tmp_path: Path) -> Iterator[Open]:
 
     def open_(policy: Policy, *servers: FakeVllm, patience: float = 20.0, **changes: Any) -> ServerSampler:
         urls = tuple(s.url for s in servers)
-        changes = {"folder": str(tmp_path / "weights"), "canary": 1e-4, "deadline": 60.0} | changes
-        samplers.append(ServerSampler(policy, Servers(urls, **changes), patience=patience))
+        settings: dict[str, Any] = {"folder": str(tmp_path / "weights"), "canary": 1e-4, "deadline": 60.0}
+        samplers.append(ServerSampler(policy, Servers(urls, **settings | changes), patience=patience))
         return samplers[-1]
 
     yield open_
@@ -325,7 +325,7 @@ def test_closing_the_iterator_abandons_the_rest(policy: Policy, fakes: Any, open
     asked = len(server.bodies)
     iterator = sampler.sample(REQUESTS)
     next(iterator)
-    iterator.close()
+    iterator.close()  # type: ignore[attr-defined]
     time.sleep(0.2)
     assert len(server.bodies) - asked < 24
     answers(sampler)

@@ -56,7 +56,11 @@ def servers(folder: Path) -> Iterator[list[Served]]:
 
 
 def opened(policy: Policy, folder: Path, *servers: Served, **changes: Any) -> ServerSampler:
-    settings = {"folder": str(folder / "weights"), "canary": BOUND, "deadline": 120.0} | changes
+    settings: dict[str, Any] = {
+        "folder": str(folder / "weights"),
+        "canary": BOUND,
+        "deadline": 120.0,
+    } | changes
     return ServerSampler(policy, Servers(tuple(s.url for s in servers), **settings), patience=200.0)
 
 

@@ -199,6 +199,6 @@ def test_our_own_callers_of_servers_work(url: str, tmp_path: Path) -> None:
         served.close()
     problems = [Problem(str(i), "math", f"What is {i}?") for i in range(4)]
     for mode in ("chat", "completion"):
-        protocol = TeacherProtocol("tiny", mode=mode, format="plain", max_tokens=12)  # type: ignore[arg-type]
+        protocol = TeacherProtocol("tiny", mode=mode, format="plain", max_tokens=12)
         made = teach(problems, Teacher((url,), samples=2, progress=False), protocol, tmp_path / mode)
         assert (made.asked, made.refused) == (8, 0)

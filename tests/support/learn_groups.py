@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acereason.problems import Problem, Verdict
+from acereason.problems import Outcome, Problem, Verdict
 from acereason.sample.ask import Answer
 from acereason.sample.protocol import Completion, Request
 from acereason.train import update
@@ -30,7 +30,7 @@ def groups(
             request = Request(prompt, 20, temperature, 0, key=(i, j))
             zeros = np.zeros(n, np.float32)
             completion = Completion(request, tokens, zeros, zeros, zeros, "stop" if j else "length")
-            outcome = "unjudged" if reward is None else "correct" if reward else "wrong"
+            outcome: Outcome = "unjudged" if reward is None else "correct" if reward else "wrong"
             group.append(Answer(Problem(str(i), "math", "?"), j, completion, "", Verdict(outcome, reward)))
         made.append(group)
     return made
@@ -45,8 +45,9 @@ class Capture:
     """An optimiser that keeps the gradient it was given."""
 
     def __init__(self, model: Any):
-        self.model, self.param_groups, self.gradient = model, [], None
-        self.steps = 0
+        self.model, self.steps = model, 0
+        self.param_groups: list[Any] = []
+        self.gradient: Tensor | None = None
 
     def step(self) -> None:
         self.gradient, self.steps = gradient(self.model), self.steps + 1

@@ -88,7 +88,10 @@ def spell_number(random: Random, value: Fraction) -> str:
 # polynomials in x and y: ((i, j), coefficient) pairs
 
 
-def draw_polynomial(random: Random) -> frozenset[tuple[tuple[int, int], int]]:
+Polynomial = frozenset[tuple[tuple[int, int], int]]
+
+
+def draw_polynomial(random: Random) -> Polynomial:
     terms = {
         (random.randint(0, 3), random.randint(0, 1)): random.randint(-9, 9)
         for _ in range(random.randint(2, 4))
@@ -97,7 +100,7 @@ def draw_polynomial(random: Random) -> frozenset[tuple[tuple[int, int], int]]:
     return frozenset((powers, factor) for powers, factor in terms.items() if factor)
 
 
-def change_polynomial(random: Random, value: frozenset) -> frozenset:
+def change_polynomial(random: Random, value: Polynomial) -> Polynomial:
     terms = dict(value)
     powers = random.choice(sorted(terms))
     way = random.randrange(4)
@@ -126,7 +129,7 @@ def monomial(random: Random, powers: tuple[int, int], factor: int) -> str:
     return product if factor == 1 else f"-{product}" if factor == -1 else f"{factor}{product}"
 
 
-def spell_polynomial(random: Random, value: frozenset) -> str:
+def spell_polynomial(random: Random, value: Polynomial) -> str:
     terms = [monomial(random, powers, factor) for powers, factor in sorted(value)]
     random.shuffle(terms)
     text = "+".join(terms).replace("+-", random.choice(("-", " - "))) or "0"

@@ -11,8 +11,9 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
+from typing import Any
 
-from support.math_numbers import (
+from math_numbers import (
     change_number,
     change_polynomial,
     change_surd,
@@ -32,8 +33,8 @@ class Kind:
     """How a value of one kind is drawn, changed into another one, spelled, and told from others."""
 
     draw: Callable[[Random], Hashable]
-    change: Callable[[Random, Hashable], Hashable]
-    spell: Callable[[Random, Hashable], str]
+    change: Callable[[Random, Any], Hashable]
+    spell: Callable[[Random, Any], str]
 
 
 # several: sets, lists, points, intervals

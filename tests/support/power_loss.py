@@ -34,7 +34,7 @@ class Disk:
 
     def __enter__(self) -> Disk:
         self._real = os.fsync
-        os.fsync = self._sync
+        os.fsync = self._sync  # type: ignore[assignment]
         return self
 
     def __exit__(self, *_: object) -> None:

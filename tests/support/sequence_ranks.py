@@ -101,7 +101,7 @@ def kinds(size: int) -> dict[str, dict[str, float]]:
     """Architectures with other heads, windows and caps of attention."""
     found = {}
     for kind in ("gemma2", "granite", "qwen2", "gpt2"):
-        heads = {} if kind == "gpt2" else {"num_key_value_heads": 1}
+        heads: dict[str, Any] = {} if kind == "gpt2" else {"num_key_value_heads": 1}
         one, two = (make_family(kind, **heads) for _ in range(2))
         for each in (one, two):
             each.set_attn_implementation(attention.NAME)

@@ -92,7 +92,7 @@ def test_equal_rewards_give_exactly_zero(value: float, dtype: torch.dtype) -> No
 def test_a_fully_masked_batch_weighs_nothing() -> None:
     r = rollouts([[1, 0], [0, 1]], [[4, 5], [6, 7]], [[True, True], [True, True]])
     for normalisation in ("global", "group"):
-        weights = response_weights(r, "mask", True, normalisation)  # type: ignore[arg-type]
+        weights = response_weights(r, "mask", True, normalisation)
         assert (weights == 0).all()
 
 

@@ -173,7 +173,7 @@ class UpAndDown:
 
 def test_the_best_weights_on_the_dev_split_are_those_a_stage_ends_with(qwen3: Any, tmp_path: Path) -> None:
     before = {name: p.detach().clone() for name, p in qwen3.named_parameters()}
-    how = {"evaluate_every": 2, "keep": "best", "steps": 20, "stop": {"dev_patience": 3}}
+    how: dict[str, Any] = {"evaluate_every": 2, "keep": "best", "steps": 20, "stop": {"dev_patience": 3}}
     rows, position, said = train(qwen3, tmp_path / "run", UpAndDown(), **how)
     looks = [(row["stage_step"], row["accuracy"]) for row in rows if row["kind"] == "dev"]
     assert position.state is not None and [tuple(one) for one in position.state.dev] == looks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MethodType
 from typing import Any
 
@@ -31,9 +32,8 @@ def policy(model: Any) -> Policy:
     their gradients summed before that, else after."""
 
     def norm(self: Any, hidden: Tensor) -> Tensor:
-        return (
-            self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-        )
+        scale = torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return hidden * scale * self.weight
 
     for module in model.double().modules():
         if hasattr(module, "variance_epsilon"):
@@ -66,7 +66,7 @@ def test_micro_batches_give_the_naive_gradient(qwen3: Any, normalisation: Any, m
     batch, owner = groups(3), policy(qwen3)
     naive = naive_gradient(qwen3, batch, settings)
     capture = Capture(qwen3)
-    learned = learn(owner, batch, [capture], STAGE, settings)  # type: ignore[list-item]
+    learned = learn(owner, batch, [capture], STAGE, settings)
     assert capture.gradient is not None and learned.learned_tokens > 0
     assert (capture.gradient - naive).abs().max() <= 2e-8  # shared prompts: the norms inside are float32
 
@@ -76,7 +76,7 @@ def test_float32_packs_agree_with_the_naive_gradient(qwen3: Any) -> None:
     batch = groups(4)
     naive = naive_gradient(qwen3.double(), batch, settings)
     capture = Capture(qwen3.float())
-    learn(Policy(qwen3, None, "plain"), batch, [capture], STAGE, settings)  # type: ignore[list-item]
+    learn(Policy(qwen3, None, "plain"), batch, [capture], STAGE, settings)
     assert capture.gradient is not None
     assert (capture.gradient - naive).norm() / naive.norm() < 1e-5
 
@@ -99,18 +99,13 @@ def test_nothing_to_learn_moves_nothing(qwen3: Any, rewards: Any) -> None:
 def test_a_fully_truncated_batch_is_masked_and_reported(qwen3: Any) -> None:
     batch = groups(6)
     cut = [
-        [Answer(a.problem, a.sample, Completion(*_parts(a), "length"), "", a.verdict) for a in g]
+        [Answer(a.problem, a.sample, replace(a.completion, finish="length"), "", a.verdict) for a in g]
         for g in batch
     ]
     learned = learn(policy(qwen3), cut, optimizers.for_rl(qwen3, Rl()), STAGE, Rl())
     assert learned.learned_tokens == 0
     row = metrics.step_metrics(metrics.tell(cut, weights(cut, STAGE, Rl())))
     assert row["truncated"] == 1.0 and row["learning_groups"] == 0
-
-
-def _parts(answer: Answer) -> tuple[Any, ...]:
-    c = answer.completion
-    return c.request, c.tokens, c.logprobs, c.entropy, c.entropy_1
 
 
 def test_a_gradient_that_is_not_finite_moves_nothing(qwen3: Any) -> None:
@@ -145,7 +140,7 @@ def test_the_weights_that_are_kept_are_those_learned_with(qwen3: Any, updates: i
 
     monkeypatch.setattr(update.Update, "add", noted)
     weighed = update.weigh(batch, STAGE, settings)
-    _, kept = update.learn(policy(qwen3), batch, weighed, [Capture(qwen3)], settings)  # type: ignore[list-item]
+    _, kept = update.learn(policy(qwen3), batch, weighed, [Capture(qwen3)], settings)
     assert kept.tolist() == [used[group[0].problem.id] for group in batch] and kept.abs().sum() > 0
 
 
@@ -156,12 +151,12 @@ def test_groups_learned_one_by_one_in_any_order_give_the_same_gradient(
     settings = Rl(normalisation=normalisation, micro_tokens=64, clip_gradient=1e9)
     batch, owner = groups(9, shape=(6, 4)), Policy(qwen3.float(), None, "plain")
     whole, parts = Capture(qwen3), Capture(qwen3)
-    plain = learn(owner, batch, [whole], STAGE, settings)  # type: ignore[list-item]
+    plain = learn(owner, batch, [whole], STAGE, settings)
     streamed = update.Update(owner, settings)
     for part in ([batch[4]], [batch[1], batch[0]], [], [batch[5], batch[2], batch[3]]):
         streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     scale = 1 / update.denominator(update.weigh(batch, STAGE, settings))
-    learned = streamed.finish([parts], scale)  # type: ignore[list-item]
+    learned = streamed.finish([parts], scale)
     assert whole.gradient is not None and parts.gradient is not None
     assert (whole.gradient - parts.gradient).norm() <= 1e-6 * whole.gradient.norm()
     assert learned.loss == pytest.approx(plain.loss, rel=1e-5)
@@ -189,11 +184,11 @@ def shifted(batch: Any, model: Any, shift: float) -> Any:
 
 def test_importance_weights_mend_a_sampler_that_differs_and_are_truncated(qwen3: Any) -> None:
     batch, owner = groups(10), Policy(qwen3.float(), None, "plain")
-    gradients = []
+    gradients: list[Tensor] = []
     for shift, cap in ((0.0, None), (0.0, 2.0), (0.1, 2.0), (3.0, 2.0)):
         capture = Capture(qwen3)
         settings = Rl(importance_cap=cap, clip_gradient=1e9)
-        learn(owner, shifted(batch, qwen3, shift), [capture], STAGE, settings)  # type: ignore[list-item]
+        learn(owner, shifted(batch, qwen3, shift), [capture], STAGE, settings)
         assert capture.gradient is not None
         gradients.append(capture.gradient)
     plain, equal, near, far = gradients
@@ -272,7 +267,7 @@ def test_sft_loss_is_the_mean_over_response_tokens(qwen3: Any) -> None:
         Example(rng.integers(0, 61, 5).tolist(), rng.integers(0, 61, n).tolist(), i)
         for i, n in enumerate((3, 9, 1, 14))
     ]
-    gradients = []
+    gradients: list[Tensor] = []
     for micro in (1, 20, 1000):
         qwen3.zero_grad()
         loss = sft.learn(qwen3, batch, micro)

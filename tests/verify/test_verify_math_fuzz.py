@@ -6,9 +6,9 @@ from collections import Counter
 from random import Random
 
 import pytest
-from support.math_pairs import KINDS, key, unlike
 
 from acereason.verify.answers.decide import decide
+from math_pairs import KINDS, key, unlike
 
 QUICK, MANY = 2_000, 60_000
 

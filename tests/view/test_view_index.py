@@ -151,6 +151,7 @@ def test_a_group_has_its_question_and_tests(tmp_path: Path) -> None:
 
 
 def test_the_advantage_is_what_the_run_wrote_and_never_worked_out_again() -> None:
+    rows: list[dict[str, Any]]
     rows = [{"reward": 1, "advantage": 0.25, "weight": 0.0}, {"reward": 0, "advantage": None}, {"reward": 0}]
     assert [one["advantage"] for one in grouped("p", rows)["responses"]] == [0.25, None, None]
 

@@ -244,7 +244,7 @@ def test_pipes_in_place_of_files_hold_nothing_up_and_it_ends_when_told(tmp_path:
         status, _, body = ask(address, "/api/runs")
         assert status == 200
         for row in json.loads(body)["runs"]:
-            for path in ("run", "responses", "group", "text"):
-                asked = f"/api/{path}?run={row['name']}&file=rl-00001.jsonl&problem=p&sample=0&text=a"
+            for route in ("run", "responses", "group", "text"):
+                asked = f"/api/{route}?run={row['name']}&file=rl-00001.jsonl&problem=p&sample=0&text=a"
                 assert ask(address, asked)[0] in (200, 404)
     assert time.monotonic() - started < 60

@@ -37,6 +37,7 @@ from acereason.cli.shared import with_options
 from acereason.errors import ConfigError
 from acereason.health.alert import Alert
 from acereason.health.alert import check as check_alert
+from acereason.native import heap
 from acereason.native import mkl as fastmath
 from acereason.preflight import findings
 
@@ -139,6 +140,7 @@ def _open(recipe: str | None, options: Options, until: str | None) -> runs.Run:
 def _run(opened: Callable[[], runs.Run], options: Options, until: str | None) -> None:
     """Do what is left of a run and print its table. Under `torchrun` the first rank opens the folder."""
     fast = fastmath.enable()  # before torch is imported
+    heap.keep()
     from acereason import program, ranks, stopping
 
     with ranks.joined(), stopping.on_sigterm():

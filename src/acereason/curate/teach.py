@@ -28,10 +28,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from acereason.curate.journal import index_lines
 from acereason.curate.wire import TeacherProtocol, completion, content_hash, payload, route
 from acereason.draws import chance
-from acereason.errors import ConfigError, RunError, SamplingError, need
+from acereason.errors import ConfigError, RunError, SamplingError
 from acereason.files import replacing, write_atomic
 from acereason.problems import Problem, Response
-from acereason.sample.servers.http import Busy, Garbled, Refused, check_status
+from acereason.sample.servers.http import Busy, Garbled, Refused, client, post
 
 Ask = tuple[Problem, int]
 
@@ -184,22 +184,15 @@ class _Run:
         return content_hash(self.protocol, *ask)
 
     async def all(self) -> None:
-        httpx2, teacher = need("httpx2", "server"), self.teacher
-        key = os.environ.get(teacher.api_key or "", "")
-        many = httpx2.Limits(max_connections=None, max_keepalive_connections=teacher.concurrency)
-        async with httpx2.AsyncClient(
-            timeout=httpx2.Timeout(teacher.deadline, connect=min(30.0, teacher.deadline)),
-            limits=many,
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-            trust_env=False,
-        ) as client, asyncio.TaskGroup() as group:  # fmt: skip
-            for _ in range(min(teacher.concurrency, max(self.total - self.found, 1))):
-                group.create_task(self.worker(client))
+        key = os.environ.get(self.teacher.api_key or "", "")
+        async with client(key) as connections, asyncio.TaskGroup() as group:
+            for _ in range(min(self.teacher.concurrency, max(self.total - self.found, 1))):
+                group.create_task(self.worker(connections))
 
-    async def worker(self, client: Any) -> None:
+    async def worker(self, connections: Any) -> None:
         for ask in self.owed:
             try:
-                response = await self.persist(client, ask)
+                response = await self.persist(connections, ask)
             except (Refused, Garbled, Busy) as error:
                 self.note(ask, error)
                 continue
@@ -214,12 +207,12 @@ class _Run:
         row = {"problem_id": ask[0].id, "sample": ask[1], "error": str(error)[:500]}
         self.refused.write(msgspec.json.encode(row) + b"\n")
 
-    async def persist(self, client: Any, ask: Ask) -> Response:
+    async def persist(self, connections: Any, ask: Ask) -> Response:
         """Ask until there is an answer, a refusal, or `attempts` are used up."""
         for attempt in range(1, self.teacher.attempts + 1):
             await self.breaker.ready()
             try:
-                response = await self.once(client, ask)
+                response = await self.once(connections, ask)
             except (Busy, Garbled) as error:
                 if isinstance(error, Busy):
                     self.breaker.bad(str(error))
@@ -241,19 +234,12 @@ class _Run:
         jitter = 0.5 + chance(attempt, "wait", ask[0].id, ask[1])
         return float(min(self.teacher.pause * 2 ** (attempt - 1), 60.0) * jitter)
 
-    async def once(self, client: Any, ask: Ask) -> Response:
-        httpx2 = need("httpx2", "server")
+    async def once(self, connections: Any, ask: Ask) -> Response:
         url = min(self.load, key=self.load.__getitem__)
         self.load[url] += 1
         try:
-            async with asyncio.timeout(self.teacher.deadline):
-                answer = await client.post(
-                    f"{url.rstrip('/')}/{route(self.protocol)}", json=payload(self.protocol, *ask)
-                )
-                body = answer.content
-        except (httpx2.HTTPError, TimeoutError) as error:
-            raise Busy(f"{type(error).__name__}: {error}") from error
+            where = f"{url.rstrip('/')}/{route(self.protocol)}"
+            body = await post(connections, where, payload(self.protocol, *ask), self.teacher.deadline)
         finally:
             self.load[url] -= 1
-        check_status(answer.status_code, body, answer.headers.get("retry-after"))
         return completion(self.protocol, *ask, body)

@@ -103,7 +103,7 @@ def learn(model: Any, batch: Sequence[Example], micro_tokens: int) -> float:
     for pack in micro_batches(model, share(model, batch), micro_tokens):
         logprob, _ = logprobs(model, pack)
         part = -logprob.sum() / total * (not is_filler(pack))
-        part.backward()  # type: ignore[no-untyped-call]
+        part.backward()
         loss += float(part.detach()) * leads(model)
     reduce_gradients(model)
     return float(ranks.total(torch.tensor(loss, dtype=torch.float64)))

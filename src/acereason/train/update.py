@@ -160,7 +160,7 @@ class Update:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
-            (0.0 * logprob.sum()).backward()  # type: ignore[no-untyped-call]
+            (0.0 * logprob.sum()).backward()
             return
         numbers = torch.tensor([(p.temperature, p.weight, p.share) for p in pulls], dtype=torch.float64)
         temperatures, weights, shares = numbers[pack.owners].unbind(1)
@@ -170,7 +170,7 @@ class Update:
         if self._entropy:
             bonus = shares.to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
             loss = loss + objective.policy_loss(logprob, bonus)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         d = (logprob.detach() - sampled).double()
         part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
         self._sums += torch.stack(part) * leads(self._policy.model)

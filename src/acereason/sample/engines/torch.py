@@ -61,7 +61,11 @@ class TorchEngine:
                 raise SamplingError(f"the weights lack {name!r}; expected those of the model at hand")
             if given[name].shape != own.shape:
                 raise SamplingError(f"{name} is {tuple(given[name].shape)}; {tuple(own.shape)} was expected")
-            own.copy_(given[name])
+            layer = self._model.get_submodule(name.rpartition(".")[0])
+            if isinstance(layer, halves.HalfLinear) and layer.weight is own:
+                halves.take(layer, given[name], self._slots)
+            else:
+                own.copy_(given[name])
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""

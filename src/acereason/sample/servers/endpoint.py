@@ -21,8 +21,8 @@ import msgspec
 
 from acereason.draws import draw_seed
 from acereason.errors import DataError, SamplingError
-from acereason.sample.servers.http import Busy, Garbled, Refused, check_status, library
-from acereason.sample.servers.vllm import raw_ratio
+from acereason.sample.servers.http import Busy, Garbled, Refused, client, post, send
+from acereason.sample.servers.vllm import QUICK, raw_ratio
 from acereason.sample.temperature import Point, mean_entropy
 
 ATTEMPTS = 6
@@ -107,22 +107,17 @@ class Asker:
     """A connection to the server for as long as one event loop runs. `plain` servers refused `OURS`."""
 
     def __init__(self, endpoint: Endpoint, plain: bool = False) -> None:
-        httpx = library()
         self.endpoint, self.plain = endpoint, plain
         self.limit = asyncio.Semaphore(endpoint.concurrency)
-        headers = {"Authorization": f"Bearer {endpoint.key}"} if endpoint.key else None
-        limits = httpx.Limits(max_connections=None, keepalive_expiry=2.0)
-        self.client = httpx.AsyncClient(timeout=None, limits=limits, headers=headers, trust_env=False)
+        self.client = client(endpoint.key)
 
     async def get(self, path: str) -> Any:
         """A decoded answer; SamplingError when there is none."""
         try:
-            async with asyncio.timeout(30):
-                answer = await self.client.get(self.endpoint.url.rstrip("/") + path)
-            check_status(answer.status_code, answer.content, None)
-            return answer.json()
-        except (library().HTTPError, TimeoutError, Busy, Refused, ValueError) as error:
-            raise SamplingError(f"{self.endpoint.url} does not answer: {error!r}") from error
+            url = self.endpoint.url.rstrip("/") + path
+            return msgspec.json.decode(await send(self.client, "GET", url, seconds=QUICK) or b"")
+        except (Busy, Refused, msgspec.DecodeError) as error:
+            raise SamplingError(f"{self.endpoint.url} does not answer: {error}") from error
 
     async def ask(self, body: dict[str, Any]) -> tuple[list[float], dict[str, float]]:
         """One sample's log-probabilities; tried again where that can help."""
@@ -144,15 +139,10 @@ class Asker:
 
     async def _once(self, body: dict[str, Any]) -> tuple[list[float], dict[str, float]]:
         route = "/completions" if "prompt" in body else "/chat/completions"
-        try:
-            async with asyncio.timeout(self.endpoint.deadline):
-                answer = await self.client.post(
-                    self.endpoint.url.rstrip("/") + route, json=body if self.plain else body | OURS
-                )
-        except (library().HTTPError, TimeoutError) as error:
-            raise Busy(f"{type(error).__name__}: {error}") from error
-        check_status(answer.status_code, answer.content, answer.headers.get("retry-after"))
-        return logprobs(answer.content)
+        whole = body if self.plain else body | OURS
+        return logprobs(
+            await post(self.client, self.endpoint.url.rstrip("/") + route, whole, self.endpoint.deadline)
+        )
 
 
 def first_model(endpoint: Endpoint) -> str:

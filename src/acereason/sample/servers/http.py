@@ -11,6 +11,7 @@ The client library is asked for when it is needed: `pip install 'acereason[serve
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from typing import Any
 
@@ -51,6 +52,47 @@ def _seconds(after: str | None) -> float | None:
         return None if after is None else min(max(float(after), 0.0), 300.0)
     except ValueError:
         return None  # a date: our own waiting rule does
+
+
+def client(key: str = "") -> Any:
+    """Connections to servers, to be closed. Every call has its own deadline; `key` is a bearer token."""
+    httpx = library()
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(None, connect=30.0),
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),  # servers close theirs after 5
+        headers={"Authorization": f"Bearer {key}"} if key else None,
+        trust_env=False,
+    )
+
+
+async def send(
+    client: Any, method: str, url: str, body: Any = None, *, seconds: float, optional: bool = False
+) -> bytes | None:
+    """The body of a 2xx answer within `seconds`; None where an `optional` route does not exist.
+
+    Raises the class of failure, which names the address."""
+    httpx = library()
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await client.request(method, url, json=body)
+    except TimeoutError as error:
+        raise Busy(f"{url}: no answer within {seconds:.0f} s") from error
+    except httpx.HTTPError as error:
+        raise Busy(f"{url}: {type(error).__name__} {error}") from error
+    except (httpx.InvalidURL, ValueError) as error:
+        raise SamplingError(f"{url} is no address of a server: {error}") from error
+    if optional and answer.status_code in (404, 405):
+        return None
+    try:
+        check_status(answer.status_code, answer.content, answer.headers.get("retry-after"))
+    except SamplingError as error:
+        raise SamplingError(f"{url}: {error}") from error
+    return bytes(answer.content)
+
+
+async def post(client: Any, url: str, body: Any, seconds: float) -> bytes:
+    """As `send`, of a route that must be there."""
+    return await send(client, "POST", url, body, seconds=seconds) or b""
 
 
 def library() -> Any:

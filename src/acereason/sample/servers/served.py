@@ -1,42 +1,47 @@
 """Models that are served elsewhere, asked as they are: nothing is published to the server.
 
-`connect(urls, tokenizer, format)` gives a policy (prompts, ends, text; no weights) and a sampler for
-`collect`. Prompts go and responses come as token ids, so the tokenizer must be the model's. A server that
-restarts, is overloaded or sends half an answer is asked again by `sample.fleet`, with the same seed; one
-that comes back with another model, or refuses a request, ends the evaluation with what was found.
+`Served(urls)` is a sampler; its `policy(tokenizer, format)` is what it is asked by: prompts, ends, text, and
+no weights. Prompts go and responses come as token ids, so the tokenizer must be the model's. A server that
+restarts, is overloaded or sends half an answer is asked again by `fleet`, with the same seed; one that comes
+back with another model, or refuses a request, ends the evaluation with what was answered.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import os
-import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PretrainedConfig
 
 from acereason.errors import SamplingError
 from acereason.policy import model as models
 from acereason.policy import saved
 from acereason.policy.policy import Policy
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers.fleet import Fleet, Flight
-from acereason.sample.servers.http import Busy, Garbled, Refused, library
+from acereason.sample.servers.http import Busy, Garbled, Refused
+from acereason.sample.servers.remote import RemoteSampler
 from acereason.sample.servers.vllm import Facts, Vllm
 
-T = TypeVar("T")
+
+@dataclass(frozen=True)
+class Weightless:
+    """What a policy reads of a model whose weights are elsewhere: its context and its ends."""
+
+    config: PretrainedConfig
+    generation_config: GenerationConfig | None
 
 
-class Served:
+class Served(RemoteSampler):
     """A sampler over servers of one and the same model; `close` it.
 
     model        the served model's name; None: the first one that the first server names
     concurrency  requests in flight per server
     deadline     seconds for one response
     patience     seconds for which it is waited while no server answers"""
+
+    remote = True
 
     def __init__(
         self,
@@ -48,29 +53,17 @@ class Served:
         patience: float = 900.0,
     ) -> None:
         self._end_ids: list[int] = []
-        self._deadline = deadline
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="served")
-        self._thread.start()
-        self.name, self.limit = model, 0
-        try:
-            self._fleet = self._run(self._open(urls, concurrency, patience))
-        except BaseException:
-            self.close()
-            raise
+        self.name = model
+        super().__init__(urls, concurrency, deadline, patience, os.environ.get("OPENAI_API_KEY", ""))
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of prompt and response, on every server."""
+        return min(m.server.facts.limit for m in self._fleet.members if m.server.facts is not None)
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yield completions as they finish."""
-        flight = Flight(self._fleet, list(requests), self._end_ids, self._deadline)
-        running = asyncio.run_coroutine_threadsafe(flight.run(), self._loop)
-        try:
-            while (item := flight.out.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            running.cancel()
-            concurrent.futures.wait([running], timeout=10)
+        yield from self._fly(list(requests), self._end_ids)
 
     def update(self, weights: Any) -> None:
         """Refused: the servers are asked with the weights they have."""
@@ -84,41 +77,26 @@ class Served:
             generation = GenerationConfig.from_pretrained(tokenizer)
         except OSError:
             generation = None
-        config = SimpleNamespace(max_position_embeddings=self.limit)
-        prompt = saved.choose(tokenizer, loaded, format)
-        policy = Policy(SimpleNamespace(config=config, generation_config=generation), loaded, prompt)
+        model = Weightless(PretrainedConfig(max_position_embeddings=self.limit), generation)
+        policy = Policy(model, loaded, saved.choose(tokenizer, loaded, format))
         self._end_ids = policy.end_ids
         return policy
 
-    def close(self) -> None:
-        """Abandon what is in flight."""
-        if self._thread.is_alive():
-            self._run(self._close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+    async def _examine_all(self) -> None:
+        for member in self._fleet.members:  # one after another: the first one names the model
+            await self._examine(member.server)
 
-    async def _open(self, urls: Sequence[str], concurrency: int, patience: float) -> Fleet:
-        key = os.environ.get("OPENAI_API_KEY", "")
-        self._client = library().AsyncClient(
-            timeout=None, trust_env=False,
-            limits=library().Limits(max_connections=None, max_keepalive_connections=concurrency),
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-        )  # fmt: skip
-        servers = [Vllm(self._client, url) for url in urls]
-        for server in servers:
-            try:
-                await self._look(server)
-            except (Busy, Garbled, Refused) as error:
-                raise SamplingError(f"{server.url} is no server that answers: {error}") from error
-        self.limit = min(s.facts.limit for s in servers if s.facts)
-        return Fleet(servers, concurrency, patience, self._check, self._look)
-
-    async def _look(self, server: Vllm) -> None:
-        """Find the model among those served; SamplingError when it is not."""
-        found = await server.json("GET", "/v1/models")
+    async def _examine(self, server: Vllm) -> None:
         try:
-            served = {m["id"]: int(m.get("max_model_len") or 1 << 30) for m in found["data"]}
+            await self._admit(server)
+        except (Busy, Garbled, Refused) as error:
+            raise SamplingError(f"{server.url} is no server that answers: {error}") from error
+
+    async def _admit(self, server: Vllm) -> None:
+        """Find the model among those served; SamplingError when it is not."""
+        listed = await server.json("GET", "/v1/models")
+        try:
+            served = {m["id"]: int(m.get("max_model_len") or 1 << 30) for m in listed["data"]}
         except (KeyError, TypeError, ValueError) as error:
             raise Garbled(f"{server.url}/v1/models: {error!r}") from error
         self.name = self.name or next(iter(served), None)
@@ -127,17 +105,7 @@ class Served:
                 f"{server.url} serves {', '.join(map(repr, served)) or 'nothing'}, not {self.name!r}; give "
                 "one of those with --served-model, or start the server with this one"
             )
-        known = SimpleNamespace(model=self.name, limit=served[self.name])  # all that asking needs
-        server.facts = cast(Facts, known)
+        server.facts = Facts(self.name, served[self.name])
 
     async def _check(self, server: Vllm) -> None:
         await server.call("GET", "/v1/models")
-
-    async def _close(self) -> None:
-        if hasattr(self, "_fleet"):
-            self._fleet.close()
-        if hasattr(self, "_client"):
-            await self._client.aclose()
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -3,9 +3,9 @@
     update(model) ─▶ safetensors in a folder ─▶ every server reloads ─▶ canary
     sample(requests) ─▶ least loaded server ─▶ Completion, as each ends, while the rest are being written
 
-The event loop runs in a thread of its own, so responses arrive while the caller learns (`remote`). A server
-that dies has its requests asked elsewhere, with the same seed; one that is started again is given the
-present weights before it is asked. Weights and responses never mix: publishing aborts what is in flight.
+Responses arrive while the caller learns (`remote`). A server that dies has its requests asked elsewhere, with
+the same seed; one that is started again is given the present weights before it is asked. Weights and
+responses never mix: publishing aborts what is in flight.
 
 Colocated servers sleep (vLLM's level 1) but for the time of `sample` and `update`.
 
@@ -17,13 +17,10 @@ up to the kernels' rounding, but not the embedded sampler's response. Entropies 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import concurrent.futures
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -38,9 +35,10 @@ from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.servers import canary
-from acereason.sample.servers.fleet import Fleet, Flight, Member
-from acereason.sample.servers.http import Busy, Garbled, Refused, library
+from acereason.sample.servers.fleet import Member
+from acereason.sample.servers.http import Busy, Garbled, Refused
 from acereason.sample.servers.publish import Outbox
+from acereason.sample.servers.remote import RemoteSampler
 from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
 from acereason.sample.servers.vllm_worker import shape_of
 
@@ -50,7 +48,7 @@ Answers = list[Completion]
 Known = tuple[Answers, list[np.ndarray]]
 
 
-class ServerSampler:
+class ServerSampler(RemoteSampler):
     """Answers requests by the servers of `settings`, from the weights that `update` published last.
 
     dtype     of the published weights; by default that of the parameters
@@ -73,29 +71,13 @@ class ServerSampler:
         self._weights: tuple[Path, str] | None = None
         self._known: dict[str, Known] = {}  # each server's last canary, with the trainer's numbers
         self._reference: Known | None = None  # one of the present weights, for servers that come back
-        self._flights: dict[Flight, concurrent.futures.Future[None]] = {}
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="servers")
-        self._thread.start()
-        atexit.register(self.close)
-        try:
-            servers = self._run(self._open())
-        except BaseException:
-            self.close()
-            raise
         cap = max(1, settings.concurrency // ranks.world())
-        self._fleet = Fleet(servers, cap, patience, self._check, self._admit)
+        key = os.environ.get(settings.api_key or "", "")
+        super().__init__(settings.urls, cap, settings.deadline, patience, key)
 
     def close(self) -> None:
         """Abandon what is in flight and delete the published weights."""
-        if not self._thread.is_alive():
-            return
-        atexit.unregister(self.close)
-        self._abandon("the sampler was closed while responses were in flight")
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().close()
         if self._outbox is not None:
             self._outbox.close()
 
@@ -110,17 +92,7 @@ class ServerSampler:
             self._fit(request)
         self._rouse()
         self._run(self._begin())
-        flight = Flight(self._fleet, wanted, self.policy.end_ids, self.settings.deadline)
-        running = self._flights[flight] = self._start(flight.run())
-        try:
-            while (item := flight.out.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            self._flights.pop(flight, None)
-            running.cancel()
-            flight.done.wait()
+        yield from self._fly(wanted, self.policy.end_ids)
         self._nap()
 
     def update(self, weights: Any) -> None:
@@ -229,14 +201,6 @@ class ServerSampler:
                     "a larger --max-model-len, or lower the stage's budget"
                 )
 
-    def _abandon(self, why: str) -> None:
-        """End the iterators in flight and wait until nothing of theirs is."""
-        for flight, running in list(self._flights.items()):
-            flight.ended = SamplingError(f"{why}; finish or close an iterator before")
-            running.cancel()
-            flight.done.wait()
-        self._flights.clear()
-
     def _rouse(self) -> None:
         """Wake colocated servers before any rank asks them."""
         if self.settings.colocated:
@@ -252,26 +216,7 @@ class ServerSampler:
                 self._run(self._each("sleep"))
             ranks.barrier()
 
-    def _start(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._start(work).result()
-
     # in the event loop
-
-    async def _open(self) -> list[Vllm]:
-        key = os.environ.get(self.settings.api_key or "", "")
-        httpx = library()
-        self._client = httpx.AsyncClient(
-            timeout=None,  # every call has its own
-            limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),  # servers close theirs after 5
-            headers={"Authorization": f"Bearer {key}"} if key else None,
-            trust_env=False,
-        )
-        servers = [Vllm(self._client, url) for url in self.settings.urls]
-        await asyncio.gather(*(self._examine(server) for server in servers))
-        return servers
 
     async def _examine(self, server: Vllm) -> None:
         """SamplingError when a server is down, is not ours, or cannot be sampled from as is needed."""
@@ -391,9 +336,3 @@ class ServerSampler:
                 f"canary: {server.url} came back, was given the present weights, and its log-probabilities "
                 f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.canary})"
             )
-
-    async def _close(self) -> None:
-        if fleet := getattr(self, "_fleet", None):
-            fleet.close()
-        if client := getattr(self, "_client", None):
-            await client.aclose()

@@ -22,7 +22,7 @@ import numpy as np
 
 from acereason.errors import SamplingError
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers.http import Busy, Garbled, Refused, check_status, library
+from acereason.sample.servers.http import Busy, Garbled, Refused, send
 
 EXTENSION = "acereason.sample.vllm_worker.Published"
 QUICK, LOAD = 30.0, 900.0  # seconds: for an answer without sampling; for loading weights or a first response
@@ -50,12 +50,12 @@ class Facts:
 
     model: str
     limit: int
-    version: str
-    logprobs_mode: str
-    device: str
-    shape: dict[str, Any] | None
-    extension: bool
-    versions: bool
+    version: str = "unknown"
+    logprobs_mode: str = "unknown"
+    device: str = "unknown"
+    shape: dict[str, Any] | None = None
+    extension: bool = False
+    versions: bool = False
 
 
 class Vllm:
@@ -71,23 +71,7 @@ class Vllm:
         self, method: str, path: str, body: Any = None, seconds: float = QUICK, optional: bool = False
     ) -> bytes | None:
         """The body of the answer; None where an `optional` route does not exist."""
-        httpx = library()
-        try:
-            async with asyncio.timeout(seconds):
-                answer = await self.client.request(method, self.url + path, json=body)
-        except TimeoutError as error:
-            raise Busy(f"{self.url}: no answer to {path} within {seconds:.0f} s") from error
-        except httpx.HTTPError as error:
-            raise Busy(f"{self.url}: {type(error).__name__} {error}") from error
-        except (httpx.InvalidURL, ValueError) as error:
-            raise SamplingError(f"{self.url} is no address of a server: {error}") from error
-        if optional and answer.status_code in (404, 405):
-            return None
-        try:
-            check_status(answer.status_code, answer.content, answer.headers.get("retry-after"))
-        except SamplingError as error:
-            raise SamplingError(f"{self.url}{path}: {error}") from error
-        return bytes(answer.content)
+        return await send(self.client, method, self.url + path, body, seconds=seconds, optional=optional)
 
     async def json(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
         """As `call`, decoded."""
