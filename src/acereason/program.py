@@ -260,6 +260,7 @@ def _examples(shop: Workshop, settings: config.Sft, position: Position) -> tuple
 def _sft_row(step: sft.SftStep) -> dict[str, Any]:
     return {
         "step": step.step,
+        "steps": step.steps,
         "stage": summary.SFT,
         "epoch": step.epoch,
         "loss": step.loss,

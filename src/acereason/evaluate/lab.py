@@ -210,8 +210,8 @@ def verdict(found: Difference | None, first: str, second: str) -> str:
     if not math.isfinite(found.low):
         return f"{second} − {first} is {100 * found.mean:+.1f} points on {size}: its error is not known"
     if not found.sign:
-        ends = f"{_points(found.low)} to {_points(found.high)} points"
-        return f"undecided: {second} − {first} is {ends}, {size}{_hint(found)}"
+        reach = f"{_points(found.low)} to {_points(found.high)} points"
+        return f"undecided: {second} − {first} is {reach}, {size}{_hint(found)}"
     better, worse = (second, first) if found.sign > 0 else (first, second)
     ends = sorted(abs(100 * end) for end in (found.low, found.high))
     by = f"by {abs(100 * found.mean):.1f}, {ends[0]:.1f} to {ends[1]:.1f} points, {size}"

@@ -76,15 +76,22 @@ class Group:
 
 
 def flat(recipe: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """The keys of a recipe with their values: stage.code.steps, 60."""
+    """The keys of a recipe with their values: stage.code.steps, 60. A list of named sections also has its
+    names: stage, ["math", "code"]."""
     if isinstance(recipe, dict):
         for key, value in recipe.items():
             yield from flat(value, f"{where}.{key}" if where else str(key))
-    elif isinstance(recipe, list) and recipe and all(isinstance(r, dict) and "name" in r for r in recipe):
+    elif names := _names(recipe):
+        yield where, names
         for one in recipe:
             yield from flat({k: v for k, v in one.items() if k != "name"}, f"{where}.{one['name']}")
     else:
         yield where, recipe
+
+
+def _names(sections: Any) -> list[str]:
+    named = isinstance(sections, list | tuple) and all(isinstance(s, dict) and "name" in s for s in sections)
+    return [str(section["name"]) for section in sections] if named else []
 
 
 def matters(key: str) -> bool:
@@ -93,15 +100,23 @@ def matters(key: str) -> bool:
 
 
 def differing(recipes: Sequence[Mapping[str, Any] | None]) -> dict[str, list[Any]]:
-    """Keys that differ, each with its value in every recipe; None where a recipe has no such key."""
+    """Keys that differ, each with its value in every recipe; None where a recipe has no such key. Of a
+    section that a recipe lacks as a whole only its name is told."""
     tables = [dict(flat(dict(recipe or {}))) for recipe in recipes]
     keys = dict.fromkeys(key for table in tables for key in table if matters(key))
+    sections = {".".join(key.split(".")[:2]) for key in keys if key.startswith("stage.")}
+    partly = {s for s in sections if not all(any(k.startswith(f"{s}.") for k in table) for table in tables)}
     rows = {key: [table.get(key) for table in tables] for key in keys}
-    return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}
+    return {
+        key: row
+        for key, row in rows.items()
+        if any(value != row[0] for value in row) and ".".join(key.split(".")[:2]) not in partly
+    }
 
 
 def grouped(members: Sequence[Member]) -> tuple[list[Group], list[str]]:
-    """Groups in the order of their first runs, and what was left out: a run again with the same seed."""
+    """Groups in the order of their first runs, and what is to be said of them. A run again with the same seed
+    is left out; runs of one recipe alone are compared one with the other."""
     groups: dict[str, dict[str, Member]] = {}
     notes = []
     for one in members:
@@ -109,8 +124,10 @@ def grouped(members: Sequence[Member]) -> tuple[list[Group], list[str]]:
         known = groups.setdefault(json.dumps(kept) if kept else one.name, {})
         if one.seed in known:
             notes.append(f"{one.name} is left out: recipe and seed are those of {known[one.seed].name}")
-        else:
-            known[one.seed] = one
+        known.setdefault(one.seed, one)
+    if len(groups) == 1 and len(members) > 1:
+        alone = "all runs have one recipe: they are compared as runs, which says nothing of recipes"
+        return [Group(_label(i), [one]) for i, one in enumerate(members)], [alone]
     return [Group(_label(i), list(g.values())) for i, g in enumerate(groups.values())], notes
 
 
@@ -122,8 +139,9 @@ def _label(number: int) -> str:
 def member(name: str, folder: Path, scores: Mapping[str, Any] | None = None) -> Member:
     """A run, or an evaluation (which is one stage); RunError when it is neither."""
     if not (folder / "evaluations").is_dir() and not (folder / "recipe.json").exists():
-        return Member(name, folder, None, ["evaluation"], {"evaluation": _named(compared.tables(folder))})
-    recipe = _recipe(folder)
+        stage = folder.stem if folder.is_file() else "evaluation"
+        return Member(name, folder, None, [stage], {stage: _named(compared.tables(folder))})
+    recipe = recipe_of(folder)
     order = ["sft", *(str(s.get("name")) for s in (recipe or {}).get("stage") or [] if isinstance(s, dict))]
     tables: dict[str, Mapping[str, Table]] = {}
     for file in (folder / "evaluations").glob("*.json"):
@@ -140,7 +158,8 @@ def _named(tables: Sequence[Table]) -> dict[str, Table]:
     return {table.name: table for table in tables}
 
 
-def _recipe(folder: Path) -> Mapping[str, Any] | None:
+def recipe_of(folder: Path) -> Mapping[str, Any] | None:
+    """The run's recipe with its defaults; None when there is none that can be read."""
     try:
         found = json.loads((folder / "recipe.json").read_bytes())
     except (OSError, ValueError):
