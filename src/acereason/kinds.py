@@ -80,7 +80,7 @@ def _run(folder: Path) -> str:
 
 
 def _checkpoint(folder: Path) -> str:
-    run = folder.parent.parent
+    run = Path(os.path.relpath(folder.resolve().parent.parent))
     return (
         f"a checkpoint, which only its run can open (acereason run --resume -o {run}); models that others "
         f"open stand in {run / 'models'}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from acereason import changes, config
 from acereason.errors import RunError
@@ -37,7 +38,7 @@ def manifest(recipe: config.Recipe) -> dict[str, Any]:
         "recipe_sha256": config.digest(recipe),
         "resolved": config.resolved(recipe),
         "seed": recipe.seed,
-        **_pinned(recipe),
+        "model_revision": recipe.model.revision,
         "python": platform.python_version(),
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "machine": {
@@ -49,12 +50,24 @@ def manifest(recipe: config.Recipe) -> dict[str, Any]:
     }
 
 
-def _pinned(recipe: config.Recipe) -> dict[str, Any]:
-    """The commit of a hub's model, as it lies in the cache when the run begins."""
-    from acereason.policy import hub  # transformers' neighbours are slow to import, and not needed to read
+def pinned(recipe: config.Recipe) -> config.Recipe:
+    """The recipe with the commit of its hub's model, as it is now, which a run keeps."""
+    from acereason.policy import hub  # its libraries are slow to import, and not needed to read
 
-    found = hub.revision(recipe.model.path) if recipe.model.path else None
-    return {"model_revision": found} if found else {}
+    found = hub.commit(recipe.model.source) if recipe.model.source else None
+    return _at(recipe, found) if found else recipe
+
+
+def as_begun(recipe: config.Recipe, began: config.Recipe) -> config.Recipe:
+    """The recipe with the commit that a run began with, where it names the same model by no commit of its
+    own: main, a branch or a tag may have moved since."""
+    now, then = recipe.model, began.model
+    moves = now.revision is None or len(now.revision) < 40
+    return _at(recipe, then.revision) if now.path == then.path and moves else recipe
+
+
+def _at(recipe: config.Recipe, revision: str | None) -> config.Recipe:
+    return replace(recipe, model=replace(recipe.model, revision=revision))
 
 
 def begun_with(path: Path) -> config.Recipe:

@@ -18,6 +18,7 @@ from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
 from acereason.policy import lora, saved, shards, vocabulary
 from acereason.policy import model as models
+from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
@@ -79,9 +80,9 @@ def fitted(run: Run, data: Data, policy: Policy, fresh: bool) -> Data:
 
 def policy_of(recipe: Recipe, data: Data) -> Policy:
     """The policy at the run's beginning: loaded, or built here with a tokenizer trained on the traces."""
-    if recipe.model.path is not None:
-        tokenizer = models.load_tokenizer(recipe.model.path)
-        prompt = saved.choose(recipe.model.path, tokenizer, recipe.model.format, recipe.model.prompt)
+    if recipe.model.source is not None:
+        tokenizer = models.load_tokenizer(recipe.model.source)
+        prompt = saved.choose(recipe.model.source, tokenizer, recipe.model.format, recipe.model.prompt)
         policy = Policy(_loaded(recipe), tokenizer, prompt, base=_named(recipe))
         policy = _cut(policy, data, recipe) if recipe.model.vocabulary == "data" else policy
         return _begun(policy, recipe)
@@ -89,7 +90,7 @@ def policy_of(recipe: Recipe, data: Data) -> Policy:
     _prepare(policy.model, recipe)
     if parallel.wanted(recipe.placement):
         parallel.shard(policy.model, recipe.placement)
-    policy.model.to(parallel.device(recipe.placement))
+    parallel.settle(policy.model, recipe.placement)
     return _begun(policy, recipe)
 
 
@@ -121,7 +122,7 @@ def _cut(policy: Policy, data: Data, recipe: Recipe) -> Policy:
 def _named(recipe: Recipe) -> str:
     """The base model: its folder, or its hub id."""
     base = Path(str(recipe.model.path)).expanduser()
-    return str(base.absolute()) if base.exists() else str(recipe.model.path)
+    return str(base.absolute()) if base.exists() else str(recipe.model.source)
 
 
 def _prepare(model: models.Model, recipe: Recipe) -> None:
@@ -134,8 +135,8 @@ def _prepare(model: models.Model, recipe: Recipe) -> None:
 def _loaded(recipe: Recipe) -> models.Model:
     """The base model from its folder; onto the ranks without ever being whole in one of them."""
     wanted, place = recipe.model, recipe.placement
-    assert wanted.path is not None
-    how = (wanted.path, getattr(torch, wanted.dtype), wanted.rope_theta, wanted.context)
+    assert wanted.source is not None
+    how = (wanted.source, getattr(torch, wanted.dtype), wanted.rope_theta, wanted.context)
     where = parallel.device(place)
     if not parallel.wanted(place):
         model = models.load_model(*how).to(where)
@@ -144,7 +145,7 @@ def _loaded(recipe: Recipe) -> models.Model:
         model, folder = models.empty_model(*how)
         _prepare(model, recipe)
         parallel.shard(model, place)
-        shards.fill(model, folder, where)
+        shards.fill(model, folder, where, parallel.rests_on(place))
     return model
 
 
@@ -172,7 +173,7 @@ def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
     that are not the same model stop the run. Updates off the policy differ by design and are left alone."""
     if recipe.rl.max_k3 is not None or recipe.rl.updates > 1:
         return recipe
-    cpu = policy.model.device.type == "cpu" and not sampler.remote
+    cpu = work_device(policy.model).type == "cpu" and not sampler.remote
     exact = cpu and models.compute_dtype(policy.model) == torch.float32
     rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if exact else K3_HALF)
     return msgspec.structs.replace(recipe, rl=rl)

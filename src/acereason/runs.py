@@ -36,7 +36,7 @@ from safetensors import SafetensorError
 from acereason import changes, config, kinds
 from acereason.errors import RunError
 from acereason.files import lock, sync, to_jsonl, write_atomic
-from acereason.manifest import check_recipe, manifest
+from acereason.manifest import as_begun, check_recipe, manifest, pinned
 
 __all__ = ["Run", "create", "disk_errors", "read_metrics", "resume"]
 
@@ -189,6 +189,7 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
         if not (path / "recipe.json").exists():
             raise RunError(f"{path} is not a run's folder (no recipe.json), so --force will not delete it")
         shutil.rmtree(path)
+    recipe = pinned(recipe)
     with disk_errors(path):
         _make_folders(path)
         write_atomic(path / "manifest.json", json.dumps(manifest(recipe), indent=2).encode())
@@ -200,13 +201,12 @@ def create(path: Path, recipe: config.Recipe, force: bool = False) -> Run:
 def check_run(path: Path) -> None:
     """RunError when a folder is not a run's: it says what it is, and which runs lie below it."""
     if not kinds.is_run(path):
-        raise RunError(f"{path} is not a run's folder, but {kinds.said(path)}")
+        raise RunError(f"{path} is not a run's folder: found {kinds.said(path)}{kinds.near(path)}")
 
 
 def check_runs(path: Path) -> None:
-    """RunError when a folder is neither a run's nor holds any, nor findings of studies. One that is empty
-    may be where runs will be."""
-    if path.is_dir() and any(path.iterdir()) and not kinds.is_shown(path):
+    """RunError when a folder is neither a run's nor holds any, nor findings of studies."""
+    if path.is_dir() and not kinds.is_shown(path):
         raise RunError(f"{path} holds no run: it is {kinds.said(path)}")
 
 
@@ -234,6 +234,7 @@ def resume(path: Path, recipe: config.Recipe | None = None) -> Run:
         raise RunError(f"{path} is not a run's folder: recipe.json cannot be read ({error})") from error
     own = config.parse(data, f"{path}/recipe.json")
     check_recipe(path, own, f"{path}/recipe.json")
+    recipe = recipe and as_begun(recipe, own)
     if recipe is None or not changes.differences(own, recipe):
         return Run(path, own)
     check_recipe(path, recipe, "the recipe given")

@@ -54,7 +54,7 @@ FOLDERS = [name for name in SAID if "." not in name and name != "nowhere"]
 WRONG: dict[str, tuple[list[str], tuple[str, ...]]] = {  # a verb with what it takes
     "report": (["report", "IT"], RUNS),
     "plot": (["plot", "IT", "-o", "new.svg"], RUNS),
-    "view": (["view", "IT", "--port", "0"], ("run", "runs", "studies", "empty")),
+    "view": (["view", "IT", "--port", "0"], ("run", "runs", "studies")),
     "compare": (["compare", "IT", "IT"], ("run", "evaluation")),
     "export": (["export", "IT", "-o", "new"], RUNS),
     "resume": (["run", "--resume", "-o", "IT"], RUNS),

@@ -1,24 +1,18 @@
-"""Hub ids, through the real client of huggingface_hub, from a hub that runs here.
-
-The server answers the four routes that a download of a data set takes: what a revision is, the
-tree of a commit, a file's head, the file.
-"""
+"""Hub ids, through the real client of huggingface_hub, from a hub that runs here."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from fake_hub import Hub, running
 
 pytest.importorskip("huggingface_hub", reason="pip install acereason[hub]")
 pytest.importorskip("pyarrow")
@@ -31,70 +25,18 @@ FILES = {
     ("nvidia/AceReason-Math", NEW): {"train.jsonl": ROWS, "README.md": []},
     ("me/bench", NEW): {"test.jsonl": [{"problem": ROWS[0]["problem"]}]},
 }
-ROUTE = re.compile(r"/(?:api/)?datasets/([\w-]+/[\w.-]+)/(revision|tree|resolve)/([\w.]+)/?([^?]*)")
 
 
 def content(rows: list[dict[str, str]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-class Hub(ThreadingHTTPServer):
-    """`main` is the new commit, the tag `v1` the old one."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.asked: list[str] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_GET(self) -> None:
-        match = ROUTE.match(self.path)
-        assert isinstance(self.server, Hub)
-        self.server.asked.append(f"{self.command} {self.path}")
-        commit = {"main": NEW, "v1": OLD}.get(match[3], match[3]) if match else ""
-        files = FILES.get((match[1], commit)) if match else None
-        if match is None or files is None:
-            self.say(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-        elif match[2] == "revision":
-            siblings = [{"rfilename": name} for name in files]
-            told = {"id": match[1], "sha": commit, "siblings": siblings, "private": False, "tags": []}
-            self.say(200, json.dumps(told).encode())
-        elif match[2] == "tree":
-            entries = [self.entry(name, content(rows)) for name, rows in files.items()]
-            self.say(200, json.dumps(entries).encode())
-        else:
-            data = content(files[match[4]])
-            self.say(200, data, {"ETag": f'"{self.entry("", data)["oid"]}"', "X-Repo-Commit": commit})
-
-    def entry(self, name: str, data: bytes) -> dict[str, Any]:
-        oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        return {"type": "file", "path": name, "oid": oid, "size": len(data)}
-
-    def say(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(body)
-
-
 @pytest.fixture
 def hub() -> Iterator[Hub]:
-    with Hub() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    """`main` is the new commit, the tag `v1` the old one."""
+    commits = {place: {name: content(rows) for name, rows in files.items()} for place, files in FILES.items()}
+    with running(commits, {"main": NEW, "v1": OLD}) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 def recipe(folder: Path, revision: str = "", name: str = "nvidia/AceReason-Math") -> Path:

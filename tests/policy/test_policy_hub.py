@@ -22,6 +22,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     for name in hub.PROXIES:
         monkeypatch.delenv(name, raising=False)
+    hub.commit.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,6 @@ def test_a_model_in_the_cache_needs_no_hub(tmp_path: Path, monkeypatch: pytest.M
     looked = partial(try_to_load_from_cache, cache_dir=tmp_path / "cache")
     monkeypatch.setattr(hub, "try_to_load_from_cache", looked)
     hub.check("you/tiny")
-    assert hub.revision("you/tiny") == commit and hub.revision("runs/demo") is None
+    assert hub.commit("you/tiny") == commit and hub.commit("runs/demo") is None
     with pytest.raises(CheckpointError):
         hub.check("you/other")

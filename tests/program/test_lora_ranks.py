@@ -14,7 +14,7 @@ import tiny_run
 from acereason.policy import model as models
 from ranked import asked, finish, kill_after, one, rl_rows, two
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STAGE = tiny_run.RECIPE["stage"][0] | {
     "steps": 5, "prompts": 7, "budget": 40, "overlong": "zero", "temperature": {"value": 0.8},
     "learning_rate": 1e-2, "evaluate_every": 0, "keep": "last", "filter": {},

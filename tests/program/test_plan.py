@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from acereason import config
 from acereason.errors import ConfigError
 from acereason.plan import memory, plan, shapes, times
-from acereason.plan.memory import GIB, Machine
+from acereason.plan.memory import GIB, Machine, Means
 from acereason.plan.shapes import SHAPES, Shape
 from acereason.plan.times import Rates
 from acereason.policy.model import logprobs, new_model
@@ -30,6 +30,7 @@ RECIPES = Path(config.__file__).parents[1] / "recipes"
 DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"
 FULL = config.load(RECIPES / "acereason-1.1-7b.toml")
 SMALL = SHAPES["qwen2.5-math-1.5b"]
+CHECKPOINTING = Means(checkpointing=True)
 
 
 def transformers_config(shape: Shape, kind: str = "qwen2") -> Any:
@@ -89,7 +90,7 @@ def test_cache_bytes_per_token() -> None:
 
 @pytest.mark.parametrize(("length", "tokens_per_second"), [(8192, 43.6e3), (16384, 36.7e3)])
 def test_half_the_datasheets_peak_is_the_known_speed(length: int, tokens_per_second: float) -> None:
-    seconds = times.learning(SMALL, Machine(1, 141e9), Rates(), 1e6, length, 0.5, False)
+    seconds = times.learning(SMALL, Machine(1, 141e9), Rates(), 1e6, length, 0.5, Means())
     assert 1e6 / seconds == pytest.approx(tokens_per_second, rel=0.01)
 
 
@@ -151,23 +152,24 @@ machines = st.builds(
 @settings(max_examples=200)
 def test_what_fits_fits_and_more_does_not(name: str, machine: Machine, checkpointing: bool) -> None:
     shape = SHAPES[name]
-    tokens = memory.fitting(shape, machine, checkpointing)
+    means = Means(checkpointing)
+    tokens = memory.fitting(shape, machine, means)
 
     def need(count: int) -> float:
-        return sum(memory.learning(shape, machine, count, checkpointing).values())
+        return sum(memory.learning(shape, machine, count, means).values())
 
     if tokens:
         assert need(tokens) <= machine.memory
     assert need(tokens + memory.STEP) > machine.memory
     if machine.gpus > 1:
         more = replace(machine, gpus=2 * machine.gpus)
-        assert memory.fitting(shape, more, checkpointing) >= tokens
-    assert memory.fitting(shape, machine, True) >= memory.fitting(shape, machine, False) // 2
+        assert memory.fitting(shape, more, means) >= tokens
+    assert memory.fitting(shape, machine, CHECKPOINTING) >= memory.fitting(shape, machine, Means()) // 2
 
 
 def test_checkpointing_pays_beyond_one_layer() -> None:
     for shape in SHAPES.values():
-        assert memory.per_token(shape, True) < memory.per_token(shape, False) / 4
+        assert memory.per_token(shape, CHECKPOINTING) < memory.per_token(shape, Means()) / 4
 
 
 def refusal(**machine: Any) -> str:
@@ -189,9 +191,9 @@ def test_a_refusal_names_a_change_that_helps() -> None:
 def test_a_refusal_of_sampling_names_tensor_parallel_and_separate() -> None:
     shape = SHAPES["qwen2.5-32b"]
     machine = Machine(64, 80e9)
-    (text,) = plan.refusals(shape, machine, True, 33792, 33792)
+    (text,) = plan.refusals(shape, machine, CHECKPOINTING, 33792, 33792)
     assert "--tensor-parallel 2" in text and "cache of" in text
-    assert not plan.refusals(shape, replace(machine, tensor_parallel=2), True, 33792, 33792)
+    assert not plan.refusals(shape, replace(machine, tensor_parallel=2), CHECKPOINTING, 33792, 33792)
 
 
 def test_without_checkpointing_the_refusal_says_so() -> None:

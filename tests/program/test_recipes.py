@@ -82,6 +82,24 @@ def test_a_number_that_is_ours_gives_its_reason(path: Path) -> None:
             assert "unpublished" in comment and ("because" in comment or "as in" in comment), line
 
 
+def test_a_file_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sources = f'[[sources]]\nname = "mine"\npath = "{tmp_path}/rows.jsonl"\n'
+    file = tmp_path / "file.toml"
+    for head, warned in (('kind = "curation"\n', False), ("", True)):  # files of before say nothing
+        file.write_text(head + sources)
+        assert curation_of(file).sources[0].name == "mine"
+        assert ("does not say what it is" in " ".join(capsys.readouterr().err.split())) == warned
+        with pytest.raises(ConfigError, match="is a curation, no recipe: acereason curate"):
+            config.load(file)
+    for line in ('kind = "mix"', "kind = 3"):
+        file.write_text(f"{line}\n{FULL.read_text()}")
+        for read in (config.load, curation_of):
+            with pytest.raises(ConfigError, match=r'expected kind = "recipe" or kind = "curation", found'):
+                read(file)
+    file.write_text(f'kind = "recipe"\n{FULL.read_text()}')
+    assert curation_of(file) is None and config.load(file) == config.load(FULL)
+
+
 def test_each_stage_finds_its_prompts_where_the_curation_puts_them() -> None:
     curation = curation_of(RECIPES / "curate" / "acereason-1.1.toml")
     pipeline.check(curation)

@@ -177,6 +177,7 @@ def test_a_folder_that_is_none_and_a_port_in_use_are_errors(runs: tuple[Path, st
     done = subprocess.run([*command, str(tmp_path / "no")], capture_output=True, text=True)
     assert done.returncode == 2 and "expected a folder of runs" in done.stderr
     port = str(urlsplit(runs[1]).port)
+    (tmp_path / "metrics.jsonl").touch()
     done = subprocess.run([*command, str(tmp_path), "--port", port], capture_output=True, text=True)
     assert done.returncode == 2 and "Address already in use" in done.stderr
 

@@ -26,7 +26,7 @@ def check(
     servers, disk and memory.
 
     Exits with 2 when something is wrong. `run`, `sft` and `rl` do the same before their first step; a file
-    with [[sources]] is checked as a curation."""
+    with kind = "curation" is checked as that."""
     from acereason.cli.curate import curation_of
 
     path = find_recipe(recipe)

@@ -50,7 +50,7 @@ AlertUrl = Annotated[
     typer.Option("--alert", metavar="URL", help="POST what is found wrong with the run to this webhook"),
 ]
 
-Model = Annotated[str, typer.Argument(help="a Hugging Face folder or hub id")]
+Model = Annotated[str, typer.Argument(help="a Hugging Face folder, or a hub id: ID or ID@REVISION")]
 Problems = Annotated[Path, typer.Option("--problems", "-p", help="a file of problems")]
 PromptFormat = Annotated[
     str | None,

@@ -20,10 +20,9 @@ def curate(
 ) -> None:
     """Only the first step: prompts and traces as JSON Lines, and the funnel of what was dropped and why.
 
-    A source needs a name and a path: [[sources]] name = "mine", path = "rows.json". Without stages and mixes
-    everything that stays is published as rl/all.
-
-    A file with [[sources]] runs the whole pipeline over published sets; see docs/curation.md."""
+    A file with kind = "curation" runs the whole pipeline over published sets or files of one's own; see
+    docs/curation.md. A source needs a name and a path: [[sources]] name = "mine", path = "rows.json". Without
+    stages and mixes everything that stays is published as rl/all."""
     path = find_recipe(recipe)
     if published := curation_of(path):
         from acereason.curate import funnel, pipeline
@@ -46,13 +45,15 @@ def curate(
 
 
 def curation_of(path: Path) -> Any:
-    """The settings of a curation file, known by its [[sources]]; None for a recipe."""
+    """The settings of a file that is a curation; None for a recipe."""
     try:
         data = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if "sources" not in data:
+    if config.kind_of(data, str(path)) != "curation":
         return None
+    if data.pop("kind", None) is None:
+        err.print(f'warning: {path} does not say what it is; put kind = "curation" at its top', markup=False)
     from acereason.curate.settings import Curation
 
     try:

@@ -15,6 +15,7 @@ from acereason.cli.common import Settings, find_recipe, out
 from acereason.errors import ConfigError
 
 if TYPE_CHECKING:
+    from acereason.plan.memory import Means
     from acereason.plan.plan import Plan
     from acereason.plan.times import Rates
 
@@ -115,6 +116,7 @@ def _data(found: Plan, rates: Rates) -> dict[str, Any]:
     return {
         "parameters": found.shape.parameters,
         "machine": asdict(found.machine),
+        "means": asdict(found.means),
         "learning": found.learning,
         "sampling": found.sampling,
         "tokens_that_fit": found.fitting,
@@ -141,13 +143,14 @@ def _show(recipe: config.Recipe, found: Plan, rates: Rates, traces: str) -> None
     out.print(
         f"{recipe.name}: {found.shape.parameters:,} parameters on {machine.gpus} GPUs of "
         f"{machine.memory / GIB:.0f} GiB {place}; activation checkpointing "
-        f"{'on' if found.checkpointing else 'off'}"
+        f"{'on' if found.means.checkpointing else 'off'}{_means(found.means)}"
     )
     out.print(_memory(found))
-    other = fitting(found.shape, machine, not found.checkpointing)
+    on = found.means.checkpointing
+    other = fitting(found.shape, machine, replace(found.means, checkpointing=not on))
     out.print(
         f"micro-batches of up to {found.fitting:,} tokens fit ({other:,} with activation checkpointing "
-        f"{'off' if found.checkpointing else 'on'}); a server's cache holds {found.cache:,} tokens"
+        f"{'off' if on else 'on'}); a server's cache holds {found.cache:,} tokens"
     )
     out.print(_times(found))
     hours = ((found.sft or 0) + sum(s.total for s in found.stages)) / 3600
@@ -156,6 +159,17 @@ def _show(recipe: config.Recipe, found: Plan, rates: Rates, traces: str) -> None
     if found.sft is not None:
         out.print(f"sft: {traces} (--sft-samples, --sft-length)")
     _print_rates(rates)
+
+
+def _means(means: Means) -> str:
+    """What else is done about memory, in words."""
+    parts = [
+        *([f"adapters of rank {means.rank}"] if means.rank else []),
+        *(["8-bit moments"] if means.moments == "8bit" else []),
+        *([f"offloaded: {', '.join(means.offload)}"] if means.offload else []),
+        *([f"{means.sequence} ranks share a sequence"] if means.sequence > 1 else []),
+    ]
+    return "".join(f"; {part}" for part in parts)
 
 
 def _memory(found: Plan) -> Table:

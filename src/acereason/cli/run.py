@@ -98,11 +98,20 @@ def rl(
     """The RL stages of a recipe, from a fine-tuned model of one's own instead of the recipe's SFT."""
     if model is None and options.resume:
         return _work(None, options)
-    start = [f"model.path={json.dumps(model)}", "model.new="] if model else []
+    start = _starting_at(model) if model else []
     changed = replace(options, settings=[*start, *(options.settings or []), "sft="])
     if _chosen(recipe, changed).model.path is None:
         raise ConfigError("RL needs a model to start from, and the recipe only makes a new one: give --model")
     return _work(recipe, changed)
+
+
+def _starting_at(model: str) -> list[str]:
+    """The settings that put a model, a folder or ID@REVISION, in the place of the recipe's."""
+    from acereason.policy import hub
+
+    path, revision = hub.split(model)
+    of_hub = f"model.revision={json.dumps(revision)}" if revision else "model.revision="
+    return [f"model.path={json.dumps(path)}", of_hub, "model.new="]
 
 
 def _work(recipe: str | None, options: Options, until: str | None = None) -> None:

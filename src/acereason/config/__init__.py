@@ -2,8 +2,8 @@
 
     load("recipes/demo.toml", ["sft.epochs=3", "stage.math-short.budget=64"])
 
-An unknown key is an error that names the nearest known one. `--set` paths name a stage by its `name`; `--set
-model.path=` takes a key out again.
+A file is a recipe unless its `kind` says otherwise. An unknown key is an error that names the nearest known
+one. `--set` paths name a stage by its `name`; `--set model.path=` takes a key out again.
 `resolved(recipe)` is the whole recipe with its defaults as JSON, and `digest(recipe)` its hash; both go
 into the run's folder. Numbers of the paper stand in `recipes/*.toml`, not here: the defaults here are
 what the paper says where it says it, and ours where it is silent (recipe comments tell which).
@@ -12,7 +12,7 @@ what the paper says where it says it, and ours where it is silent (recipe commen
 from acereason.config.data import Curate, Files, Tasks
 from acereason.config.evaluation import Dev, Evaluation, Health, HealthRule
 from acereason.config.model import Lora, Model, NewModel
-from acereason.config.reading import check_stage, digest, load, parse, resolved, stage_names
+from acereason.config.reading import check_stage, digest, kind_of, load, parse, resolved, stage_names
 from acereason.config.recipe import SCHEMA, Recipe
 from acereason.config.rl import Rl
 from acereason.config.running import Keep, Placement, Sampling, Servers
@@ -48,6 +48,7 @@ __all__ = [
     "Temperature",
     "check_stage",
     "digest",
+    "kind_of",
     "load",
     "parse",
     "resolved",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from acereason import prompts
@@ -26,6 +27,7 @@ class NewModel(Struct, frozen=True):
 class Model(Struct, frozen=True):
     """The base model: a Hugging Face folder or hub id (`path`), or a `new` one with its tokenizer.
 
+    revision  commit, branch or tag of a hub id; a run keeps the commit that it began with
     format  how it is asked: chatml-1.1, deepseek-r1, plain, template (the model's own chat template), or own
             (the pieces in `prompt`); left out: as the model's folder says
     prompt  changes to that format: its system line and requests, or the pieces of one's own
@@ -33,6 +35,7 @@ class Model(Struct, frozen=True):
             whole again"""
 
     path: str | None = None
+    revision: str | None = None
     new: NewModel | None = None
     format: str | None = None
     prompt: prompts.Settings | None = None
@@ -44,7 +47,14 @@ class Model(Struct, frozen=True):
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
             raise ValueError("give either model.path or a [model.new] section, not both or neither")
+        if self.revision is not None and (self.path is None or Path(self.path).expanduser().exists()):
+            raise ValueError("model.revision is of a hub's model, and model.path names none")
         prompts.check(self.format, self.prompt)
+
+    @property
+    def source(self) -> str | None:
+        """What is loaded: a folder or file, or a hub id with its revision, ID@REVISION."""
+        return f"{self.path}@{self.revision}" if self.revision else self.path
 
 
 class Lora(Struct, frozen=True):

@@ -14,6 +14,17 @@ from acereason import keys
 from acereason.config.recipe import SCHEMA, Recipe
 from acereason.errors import ConfigError
 
+KINDS = ("recipe", "curation")
+
+
+def kind_of(data: Mapping[str, Any], origin: str) -> str:
+    """What a file of settings is: what its `kind` says, else a recipe. One from before kinds that has
+    [[sources]], as no recipe does, is a curation. ConfigError: there is no such kind."""
+    kind = data.get("kind", "curation" if "sources" in data else "recipe")
+    if kind not in KINDS:
+        raise ConfigError(f'{origin}: expected kind = "recipe" or kind = "curation", found {kind!r}')
+    return str(kind)
+
 
 def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `--set` assignments to it.
@@ -25,6 +36,8 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    if kind_of(data, str(path)) != "recipe":
+        raise ConfigError(f"{path} is a curation, no recipe: acereason curate {path} runs it")
     try:
         return parse(keys.assigned(data, settings), str(path))
     except ConfigError:
@@ -51,6 +64,7 @@ def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
             f"{origin} has schema {found}; this acereason reads up to {SCHEMA}. Upgrade it: "
             "pip install -U acereason"
         )
+    data.pop("kind", None)
     if "keep_responses" in data:  # schema 1
         none = not data.pop("keep_responses")
         data["keep"] = {**data.get("keep", {}), **({"responses": 0} if none else {})}

@@ -32,6 +32,7 @@ class Rl(Struct, frozen=True):
     sequence_mask: Literal["none", "geometric", "icepop"] = "none"
     mask_bounds: tuple[Rate, Rate] = (0.5, 2.0)
     betas: tuple[float, float] = (0.9, 0.95)
+    moments: Literal["float32", "8bit"] = "float32"  # of AdamW, for matrices
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     clip_gradient: Rate = 1.0
     micro_tokens: Positive = 2048

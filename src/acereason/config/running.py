@@ -41,7 +41,8 @@ class Placement(Struct, frozen=True):
     in float32; `compute` is the type of the forward and backward pass, `reduce` that of gradient sums.
     `parallel`: ranks hold shards of the model, or on processors each all of it, which is quicker where it
     fits. `sequence` neighbouring ranks share every sequence, where sequences are long: each has a slice of
-    its tokens, and some heads of attention (Ulysses)."""
+    its tokens, and some heads of attention (Ulysses). `offload`: what rests in the machine's memory while a
+    GPU does not need it: the optimiser's moments, activations, or parameters with gradients and moments."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute: Literal["float32", "bfloat16"] = "float32"
@@ -49,6 +50,7 @@ class Placement(Struct, frozen=True):
     parallel: Literal["shard", "replicate"] = "shard"
     sequence: Positive = 1
     checkpoint_activations: bool = False
+    offload: tuple[Literal["moments", "activations", "parameters"], ...] = ()
     kernels: Literal["auto", "torch"] = "auto"  # auto: Liger's on CUDA where it is installed
     compile: bool = False
 

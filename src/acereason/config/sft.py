@@ -23,6 +23,7 @@ class Sft(Struct, frozen=True):
     matrix_learning_rate: Rate = 0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
     warmup: Share = 0.02
     betas: tuple[float, float] = (0.9, 0.95)
+    moments: Literal["float32", "8bit"] = "float32"  # of AdamW, for matrices
     weight_decay: Annotated[float, Meta(ge=0)] = 1e-4
     clip_gradient: Rate = 1.0
     evaluate_prompts: Count = 128  # held-out prompts per domain after each epoch; 0 = none

@@ -1,25 +1,31 @@
 """Memory of one GPU while it learns and while it samples, in bytes, part by part.
 
-Learning, N ranks, FSDP2 as in `train.parallel`, P parameters:
+Learning, N ranks, FSDP2 as in `train.parallel`, P parameters, by the means of a recipe (`Means`):
 
-    states       16 P / N: float32 weights, gradients, and Adam's two moments
-    gathered     the bfloat16 weights at work: two layers and the root (embedding, head); all when N = 1
+    states       float32 weights 4 P / N, gradients 4 P / N, and Adam's two moments 8 P / N, or 2 in 8 bits;
+                 nothing of what is offloaded. Under adapters the base as it is kept (4, 2, or about 0.53 P in
+                 4 bits), and all this of the adapters alone
+    gathered     the bfloat16 weights at work: two layers and the root (embedding, head); all when N = 1 and
+                 parameters are not offloaded
     gradients    of the layer or root that is being reduced: bfloat16, and float32 for the sum; and the
-                 head's, which is reduced last
+                 head's, which is reduced last; none under adapters
     head         one chunk of logits with what is made of it, or the head's float32 gradient
     activations  per token and layer 16 E + 4 Q + 4 K + 8 I bytes (E hidden, Q and K query and key-value
                  width, I intermediate): two norms with their float32 input, q, k, v, attention, and the
-                 gated MLP; with checkpointing 2 E, and one layer in full
+                 gated MLP; with checkpointing 2 E, or nothing where it is offloaded, and one layer in full.
+                 Ranks that share sequences have a share of the tokens
     other        CUDA context, NCCL, fragmentation, and a sleeping vLLM that shares the GPU: assumed
 
-Sampling: bfloat16 weights over `tensor_parallel` GPUs, the cache, and beside a trainer its 12 P / N (weights
-and moments; gradients are gone). A sleeping server keeps its weights in the machine's memory.
+Sampling: bfloat16 weights over `tensor_parallel` GPUs, the cache, and beside a trainer its states but for the
+gradients, which are gone. A sleeping server keeps its weights in the machine's memory.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from acereason.config import Recipe
 from acereason.plan.shapes import Shape
 
 GIB = 1 << 30
@@ -45,6 +51,50 @@ class Machine:
         return max((self.separate or self.gpus) // self.tensor_parallel, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a recipe does about memory. `rank` of adapters, 0 where all weights learn; `base`: bytes a weight
+    that does not learn; `sequence`: ranks that share a sequence."""
+
+    checkpointing: bool = False
+    moments: str = "float32"
+    offload: tuple[str, ...] = ()
+    rank: int = 0
+    base: float = 4.0
+    sequence: int = 1
+
+    @property
+    def moment_bytes(self) -> float:
+        """Bytes of Adam's two moments of a weight, wherever they rest."""
+        return 8.0 if self.moments == "float32" else 2.0 + 8.0 / 256
+
+
+def means_of(recipe: Recipe) -> Means:
+    """The means of a recipe, in RL."""
+    place, lora = recipe.placement, recipe.lora
+    width = 4.0 if recipe.model.dtype == "float32" else 2.0
+    return Means(
+        place.checkpoint_activations, recipe.rl.moments, place.offload, 0 if lora is None else lora.rank,
+        width, place.sequence,
+    )  # fmt: skip
+
+
+def adapters(shape: Shape, rank: int) -> int:
+    """Weights of adapters beside all linear layers of the decoder."""
+    E, Q, K, I = shape.hidden, shape.query_width, shape.kv_width, shape.intermediate  # noqa: E741
+    return shape.layers * rank * (2 * (E + Q) + 2 * (E + K) + 3 * (E + I))
+
+
+def states(shape: Shape, machine: Machine, means: Means, gradients: bool = True) -> float:
+    """Bytes of weights, gradients and moments that a GPU holds."""
+    if "parameters" in means.offload:
+        return 0.0
+    learned = adapters(shape, means.rank) if means.rank else shape.parameters
+    each = 4.0 + (4.0 if gradients else 0.0) + (0.0 if "moments" in means.offload else means.moment_bytes)
+    frozen = means.base * shape.parameters if means.rank else 0.0
+    return (each * learned + frozen) / machine.gpus
+
+
 def activation(shape: Shape) -> int:
     """Bytes that one layer keeps per token for the backward pass, without checkpointing."""
     return 16 * shape.hidden + 4 * shape.query_width + 4 * shape.kv_width + 8 * shape.intermediate
@@ -55,38 +105,43 @@ def _backward(shape: Shape) -> int:
     return 2 * (3 * shape.intermediate + 2 * shape.hidden)
 
 
-def per_token(shape: Shape, checkpointing: bool) -> float:
+def per_token(shape: Shape, means: Means) -> float:
     """Bytes that one token of a micro-batch takes while learning."""
-    kept = shape.layers * 2 * shape.hidden + activation(shape)
-    layers = kept if checkpointing else shape.layers * activation(shape)
+    inputs = 0 if "activations" in means.offload else shape.layers * 2 * shape.hidden
+    layers = inputs + activation(shape) if means.checkpointing else _plainly(shape, means)
     outside = 14 * shape.hidden  # embedding, last norm, hidden states at the head and their gradient
-    return layers + _backward(shape) + outside
+    return (layers + _backward(shape) + outside) / means.sequence
 
 
-def learning(shape: Shape, machine: Machine, tokens: int, checkpointing: bool) -> dict[str, float]:
+def _plainly(shape: Shape, means: Means) -> int:
+    return activation(shape) * (2 if "activations" in means.offload else shape.layers)
+
+
+def learning(shape: Shape, machine: Machine, tokens: int, means: Means) -> dict[str, float]:
     """What learning takes with micro-batches of so many tokens."""
-    alone = machine.gpus == 1
+    alone = machine.gpus == 1 and "parameters" not in means.offload
     layer_gradients = 6.0 * shape.layer + 2.0 * shape.embedding
     root_gradients = 2.0 * shape.root + 4.0 * shape.root
+    head = 0.0 if means.rank else 4.0 * shape.embedding
     return {
-        "states": 16.0 * shape.parameters / machine.gpus,
+        "states": states(shape, machine, means),
         "gathered": 2.0 * (shape.parameters if alone else 2 * shape.layer + shape.root),
-        "gradients": max(layer_gradients, root_gradients),
-        "head": max(4.0 * shape.embedding, 2.5 * 4 * CHUNK),
-        "activations": tokens * per_token(shape, checkpointing),
+        "gradients": 0.0 if means.rank else max(layer_gradients, root_gradients),
+        "head": max(head, 2.5 * 4 * CHUNK),
+        "activations": tokens * per_token(shape, means),
         "other": OTHER + (0 if machine.separate else ASLEEP),
     }
 
 
-def fitting(shape: Shape, machine: Machine, checkpointing: bool) -> int:
+def fitting(shape: Shape, machine: Machine, means: Means) -> int:
     """Most tokens of a micro-batch that fit, a multiple of 1,024; 0 when nothing does."""
-    room = machine.memory - sum(learning(shape, machine, 0, checkpointing).values())
-    return max(int(room / per_token(shape, checkpointing)) // STEP * STEP, 0)
+    room = machine.memory - sum(learning(shape, machine, 0, means).values())
+    return max(math.floor(room / per_token(shape, means)) // STEP * STEP, 0)
 
 
-def sampling(shape: Shape, machine: Machine) -> dict[str, float]:
+def sampling(shape: Shape, machine: Machine, means: Means) -> dict[str, float]:
     """What a GPU that samples holds besides the cache."""
-    trainer = 0.0 if machine.separate else 12.0 * shape.parameters / machine.gpus + OTHER
+    trainer = 0.0 if machine.separate else states(shape, machine, means, gradients=False) + OTHER
     return {
         "trainer": trainer,
         "weights": 2.0 * shape.parameters / machine.tensor_parallel,
@@ -94,7 +149,7 @@ def sampling(shape: Shape, machine: Machine) -> dict[str, float]:
     }
 
 
-def cache_tokens(shape: Shape, machine: Machine) -> int:
+def cache_tokens(shape: Shape, machine: Machine, means: Means) -> int:
     """Tokens of all sequences in flight that one server's cache holds; 0 when its weights do not fit."""
-    room = machine.memory - sum(sampling(shape, machine).values())
+    room = machine.memory - sum(sampling(shape, machine, means).values())
     return max(int(room * machine.tensor_parallel / shape.kv_bytes), 0)

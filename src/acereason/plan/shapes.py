@@ -103,7 +103,7 @@ def named(name: str) -> Shape:
     Raises ConfigError for one that is not known."""
     if (Path(name) / "config.json").exists():
         return _of_folder(Path(name))
-    key = name.rsplit("/", 1)[-1].lower()
+    key = name.partition("@")[0].rsplit("/", 1)[-1].lower()
     if key not in SHAPES:
         raise ConfigError(
             f"the shape of {name!r} is not known; known: {', '.join(SHAPES)}, or a folder with a config.json"

@@ -1,11 +1,14 @@
 """Time of a step, from rates: each is a datasheet's, measured, published, or assumed, and says which.
 
-    learn     tokens x flops (x 4/3 with activation checkpointing) / (GPUs x peak x MFU)
+    learn     tokens x flops (x 4/3 with activation checkpointing; x 2/3 under adapters, whose base needs no
+              gradient) / (GPUs x peak x MFU), and what offloading moves, taken not to overlap: moments there
+              and back once a step; inputs of layers there and back; float32 parameters twice and gradients
+              once a micro-batch, and the processor's step of 28 bytes a parameter
     sample    n sequences a server, B of them at a time: n / B x mean length decodings of the full batch,
               then the tail, budget - mean decodings of an eighth of it. One decoding reads the weights and
               the caches of its batch once, or multiplies, whichever takes longer
     judge     runs while sampling does; the longer of the two counts
-    publish   bfloat16 weights written and read
+    publish   bfloat16 weights written and read, or the adapters alone
 
 Prompts count with 300 tokens. Communication between GPUs is taken to hide behind arithmetic, and learning not
 to overlap with sampling, though `rl.overlap` makes it.
@@ -16,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from acereason.config import Stage
-from acereason.plan.memory import Machine, cache_tokens
+from acereason.plan.memory import Machine, Means, activation, adapters, cache_tokens
 from acereason.plan.shapes import Shape
 
 PROMPT = 300  # tokens, assumed mean
@@ -33,6 +36,8 @@ class Rates:
     bandwidth: float = 4.3e12
     mbu: float = 0.6
     publish: float = 4e9
+    link: float = 25e9
+    host: float = 100e9
     judge_math: float = 1024 / 3.9 / 64
     judge_code: float = 1024 / 552 / 64
     fill: float = 0.5
@@ -45,6 +50,8 @@ SOURCES = {
     "bandwidth": "bytes/s, H200, measured by copying",
     "mbu": "share of it while decoding: assumed, the project's target",
     "publish": "bytes/s to write and read weights: assumed",
+    "link": "bytes/s between a GPU and the machine's memory: assumed (half of PCIe 5 x16)",
+    "host": "bytes/s of the machine's memory in an optimiser's step, for all GPUs: assumed",
     "judge_math": "responses/s and worker: published (3.9 s for 1,024 with 64)",
     "judge_code": "responses/s and worker: published (552 s for 1,024 with 64)",
     "fill": "mean response length as a share of the budget: assumed",
@@ -75,11 +82,13 @@ def decoding(shape: Shape, machine: Machine, rates: Rates, batch: float, context
     return bound / machine.tensor_parallel
 
 
-def sampling(shape: Shape, machine: Machine, rates: Rates, sequences: int, budget: int) -> tuple[float, int]:
+def sampling(
+    shape: Shape, machine: Machine, rates: Rates, sequences: int, budget: int, means: Means
+) -> tuple[float, int]:
     """Seconds to sample so many responses, and how many a server has in flight."""
     mean = rates.fill * budget
     share = max(sequences / machine.samplers, 1.0)
-    batch = min(share, max(cache_tokens(shape, machine) // int(PROMPT + mean), 1))
+    batch = min(share, max(cache_tokens(shape, machine, means) // int(PROMPT + mean), 1))
     full = share / batch * mean * decoding(shape, machine, rates, batch, PROMPT + mean / 2)
     tail = (budget - mean) * decoding(shape, machine, rates, max(batch / 8, 1), PROMPT + mean)
     return full + tail, int(batch)
@@ -92,34 +101,55 @@ def learning(
     tokens: float,
     length: float,
     mfu: float,
-    checkpointing: bool,
+    means: Means,
 ) -> float:
     """Seconds to learn so many tokens of sequences of this length."""
-    work = tokens * shape.flops(length) * (4 / 3 if checkpointing else 1)
-    return work / (machine.gpus * rates.flops * mfu)
+    again = (4 / 3 if means.checkpointing else 1) * (2 / 3 if means.rank else 1)
+    return tokens * shape.flops(length) * again / (machine.gpus * rates.flops * mfu)
+
+
+def moving(
+    shape: Shape, machine: Machine, rates: Rates, tokens: float, steps: float, micro: float, means: Means
+) -> float:
+    """Seconds in which offloaded parts go there and back, for so many tokens in so many steps of
+    micro-batches of `micro` tokens a rank."""
+    learned = adapters(shape, means.rank) if means.rank else shape.parameters
+    batches = tokens / (machine.gpus * micro)
+    moved = 0.0  # bytes of one GPU
+    if "parameters" in means.offload:
+        moved += batches * (2 * 4 * shape.parameters + 4 * learned) / machine.gpus
+    elif "moments" in means.offload:
+        moved += steps * 2 * means.moment_bytes * learned / machine.gpus
+    if "activations" in means.offload:
+        each = 2 * shape.hidden if means.checkpointing else activation(shape)
+        moved += 2 * tokens / machine.gpus * shape.layers * each
+    processor = steps * 28 * learned / rates.host if "parameters" in means.offload else 0.0
+    return moved / rates.link + processor
 
 
 def step(
-    shape: Shape, machine: Machine, rates: Rates, stage: Stage, checkpointing: bool, judges: int
+    shape: Shape, machine: Machine, rates: Rates, stage: Stage, means: Means, judges: int, micro: float
 ) -> StepTimes:
-    """One RL step of a stage."""
+    """One RL step of a stage, learned in micro-batches of `micro` tokens a rank."""
     sequences = stage.prompts * max(stage.groups)
     length = PROMPT + rates.fill * stage.budget
-    sampled, batch = sampling(shape, machine, rates, sequences, stage.budget)
+    sampled, batch = sampling(shape, machine, rates, sequences, stage.budget, means)
     rate = rates.judge_code if stage.domain == "code" else rates.judge_math
+    tokens = sequences * length
+    learned = learning(shape, machine, rates, tokens, length, rates.mfu_rl, means)
     return StepTimes(
         sampled,
         sequences / (rate * judges),
-        learning(shape, machine, rates, sequences * length, length, rates.mfu_rl, checkpointing),
-        2.0 * shape.parameters / rates.publish,
+        learned + moving(shape, machine, rates, tokens, 1, micro, means),
+        (4.0 * adapters(shape, means.rank) if means.rank else 2.0 * shape.parameters) / rates.publish,
         batch,
     )
 
 
-def measuring(shape: Shape, machine: Machine, rates: Rates, stage: Stage) -> float:
+def measuring(shape: Shape, machine: Machine, rates: Rates, stage: Stage, means: Means) -> float:
     """Seconds before a stage's first step: the pass-rate filter and the temperature's calibration."""
     rule, filter = stage.temperature, stage.filter
     asked = filter.samples * filter.candidates
     if rule.rule in ("calibrate", "track"):
         asked += rule.prompts * (len(rule.candidates) + 1)
-    return sampling(shape, machine, rates, asked, stage.budget)[0] if asked else 0.0
+    return sampling(shape, machine, rates, asked, stage.budget, means)[0] if asked else 0.0

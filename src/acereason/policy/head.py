@@ -62,18 +62,21 @@ class _TemperedHead(torch.autograd.Function):
         hidden_ME, weight_VE, bias_V, targets_M, scale_M, top_M, logmass_M = ctx.saved_tensors
         output = replace(ctx.form, weight=weight_VE, bias=bias_V)
         d_hidden = torch.empty_like(hidden_ME)
-        d_weight = torch.zeros_like(weight_VE, dtype=scale_M.dtype)
+        learns = ctx.needs_input_grad[1]  # under adapters the head is frozen, and may be large
+        d_weight = torch.zeros_like(weight_VE, dtype=scale_M.dtype) if learns else None
         d_bias = None if bias_V is None else torch.zeros_like(bias_V, dtype=scale_M.dtype)
         for rows in _chunks(len(targets_M), ctx.chunk):
             logits = float_logits(hidden_ME[rows], output)
             here = (targets_M[rows], scale_M[rows], top_M[rows], logmass_M[rows], gradients[0][rows])
             d = output.slope(logits, _gradient(logits, *here, hidden_ME.dtype))
             d_hidden[rows] = d @ weight_VE
-            _add_product(d_weight, d.t(), hidden_ME[rows])
+            if d_weight is not None:
+                _add_product(d_weight, d.t(), hidden_ME[rows])
             if d_bias is not None:
                 d_bias += d.sum(0, dtype=d_bias.dtype)
         d_bias = None if d_bias is None else d_bias.to(bias_V.dtype)
-        return d_hidden, d_weight.to(weight_VE.dtype), d_bias, None, None, None, None
+        d_weight = None if d_weight is None else d_weight.to(weight_VE.dtype)
+        return d_hidden, d_weight, d_bias, None, None, None, None
 
 
 def _chunks(total: int, chunk: int) -> list[slice]:

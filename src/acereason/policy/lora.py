@@ -28,6 +28,7 @@ from acereason import ranks
 from acereason.config import Lora
 from acereason.draws import draw_seed
 from acereason.errors import ConfigError
+from acereason.policy import hub
 from acereason.policy.halves import HalfLinear
 
 FOLDER = "adapter"  # in a saved model's folder
@@ -195,9 +196,11 @@ def save(model: Any, folder: Path, base: str) -> None:
 def describe(model: Any, folder: Path, base: str) -> None:
     """Write the adapter's configuration beside its weights."""
     settings: Lora = model.lora
+    base, revision = hub.split(base)
     names = sorted({name.split(".")[-2] for name in adapters(model)})
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "r": settings.rank,
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base,
+        "revision": revision, "r": settings.rank,
         "lora_alpha": settings.alpha, "lora_dropout": 0.0, "target_modules": names, "bias": "none",
         "fan_in_fan_out": False, "inference_mode": True, "use_rslora": False, "use_dora": False,
         "modules_to_save": None,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -23,14 +22,14 @@ from transformers import logging as transformers_logging
 from acereason import kinds, ranks, weights
 from acereason.convert import converted, is_gguf
 from acereason.errors import CheckpointError
-from acereason.policy import attention, compiled_pass, hub, lora, proof, sequence, shards
+from acereason.policy import activations, attention, compiled_pass, hub, lora, proof, sequence, shards
+from acereason.policy.activations import work_device
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
 from acereason.policy.sharing import Shared, share
 from acereason.policy.state import full_tensors
 
-FILES = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
 Model = Any  # a transformers PreTrainedModel for causal language modelling
 Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 
@@ -55,7 +54,7 @@ def load_model(
 
     `rope_theta` and `context` (max_position_embeddings) override the checkpoint's, as the recipe does to
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
-    path = located(path)
+    path = located(path, weights_too=True)
     _check_kind(path)
     try:
         config = _config(path, rope_theta, context)
@@ -103,25 +102,25 @@ def empty_model(
 ) -> tuple[Model, Path]:
     """As `load_model`, with parameters that have no storage yet, and the folder to fill them from
     (`policy.shards.fill`) when they are sharded."""
-    path = located(path)
-    _check_kind(path)
+    folder = located(path, weights_too=True)
+    _check_kind(folder)
     try:
-        folder = _folder(path)
         with _quiet():
-            return shards.empty_model(_config(path, rope_theta, context), folder, dtype), folder
+            return shards.empty_model(_config(folder, rope_theta, context), folder, dtype), folder
     except (OSError, ValueError) as error:
         raise CheckpointError(f"no causal language model is in {path}: {first_line(error)}") from error
 
 
-def located(path: str | Path) -> str | Path:
-    """Where the checkpoint is: of a GGUF file, or a package's model, the Hugging Face folder made from it;
-    else the path itself."""
+def located(path: str | Path, weights_too: bool = False) -> Path:
+    """The folder of a checkpoint: of a GGUF file, or a package's model, the one made from it; of a hub's
+    model (ID or ID@REVISION) the one in the cache, filled from one commit."""
     if (packaged := weights.name_of(str(path))) is not None:
-        return weights.fetched(packaged)
-    if not is_gguf(path):
-        hub.check(path)
-        return path
-    return converted(path)
+        return Path(weights.fetched(packaged))
+    if is_gguf(path):
+        return converted(path)
+    hub.check(path)
+    folder = Path(path).expanduser()
+    return folder if folder.is_dir() else hub.folder(str(path), hub.WEIGHTS if weights_too else hub.TEXT)
 
 
 def _check_kind(path: str | Path) -> None:
@@ -129,12 +128,6 @@ def _check_kind(path: str | Path) -> None:
     folder = Path(path).expanduser()
     if folder.is_dir() and not (folder / "config.json").exists():
         raise CheckpointError(f"{path} is {kinds.said(folder)}. {hub.EXPECTED}")
-
-
-def _folder(path: str | Path) -> Path:
-    """The folder of a checkpoint; what the hub holds under this id is downloaded when it is none."""
-    folder = Path(path).expanduser()
-    return folder if folder.is_dir() else Path(snapshot_download(str(path), allow_patterns=FILES))
 
 
 def _config(path: str | Path, rope_theta: float | None, context: int | None) -> Any:
@@ -202,34 +195,33 @@ def packed_logprobs(model: Model, pack: Pack, temperature: float | Tensor) -> tu
     """As `logprobs`, by PyTorch; on the processor prompts that responses share are computed once."""
     if (part := sequence.of(model)) is not None:
         return _shared_logprobs(model, pack, temperature, part)
-    laid: Pack | Shared | None = share(pack) if model.device.type == "cpu" else None
-    laid = pack.to(model.device) if laid is None else laid
-    output = model.base_model(
-        input_ids=laid.tokens[None],
-        position_ids=laid.positions[None],
-        use_cache=False,
-        **attention.pack_keywords(laid, compute_dtype(model)),
-    )
-    hidden_ME = output.last_hidden_state[0, laid.predictors]
-    targets = pack.targets.to(model.device)
+    laid: Pack | Shared | None = share(pack) if work_device(model).type == "cpu" else None
+    laid = pack.to(work_device(model)) if laid is None else laid
+    output = _hidden(model, laid, **attention.pack_keywords(laid, compute_dtype(model)))
+    hidden_ME = output[laid.predictors]
+    targets = pack.targets.to(work_device(model))
     logprob, entropy = tempered_logprobs(hidden_ME, output_of(model), targets, temperature)
     return logprob.cpu(), entropy.cpu()
+
+
+def _hidden(model: Model, laid: Pack | Shared | sequence.Slice, **layout: Any) -> Tensor:
+    """The last hidden states [N, E]."""
+    with activations.resting(model):
+        output = model.base_model(
+            input_ids=laid.tokens[None], position_ids=laid.positions[None], use_cache=False, **layout
+        )
+    found: Tensor = output.last_hidden_state[0]
+    return found
 
 
 def _shared_logprobs(
     model: Model, pack: Pack, temperature: float | Tensor, part: sequence.Part
 ) -> tuple[Tensor, Tensor]:
     """As `packed_logprobs`, a slice of the pack on each rank of the group, of which all get the whole."""
-    whole = part.padded(pack).to(model.device)
+    whole = part.padded(pack).to(work_device(model))
     own = part.slice(whole)
-    output = model.base_model(
-        input_ids=own.tokens[None],
-        position_ids=own.positions[None],
-        use_cache=False,
-        pack_part=part,
-        **attention.pack_keywords(whole, compute_dtype(model)),
-    )
-    hidden, targets = output.last_hidden_state[0, own.predictors], whole.targets[own.chosen]
+    output = _hidden(model, own, pack_part=part, **attention.pack_keywords(whole, compute_dtype(model)))
+    hidden, targets = output[own.predictors], whole.targets[own.chosen]
     T = temperature[own.chosen.cpu()] if isinstance(temperature, Tensor) and temperature.ndim else temperature
     found = tempered_logprobs(hidden, output_of(model), targets, T)
     logprob, entropy = (part.whole(x, own.chosen, len(whole.targets)).cpu() for x in found)
@@ -244,14 +236,14 @@ def compute_dtype(model: Model) -> torch.dtype:
 
 def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> list[Pack]:
     """All examples as packs of about `budget` tokens, laid out as suits what `logprobs` will run."""
-    if model.device.type == "cpu":
+    if work_device(model).type == "cpu":
         return packs_by_prompt(examples, budget)
     return packs(examples, budget, waste(model))
 
 
 def waste(model: Model) -> float:
     """The share of a pack's places that may be filler."""
-    return 0.0 if attention.takes_any_lengths(model.device, compute_dtype(model)) else 0.1
+    return 0.0 if attention.takes_any_lengths(work_device(model), compute_dtype(model)) else 0.1
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

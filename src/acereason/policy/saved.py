@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from transformers.utils import cached_file
 
 from acereason.errors import CheckpointError, ConfigError
 from acereason.files import write_atomic
+from acereason.policy import hub
 from acereason.policy.templates import from_model
 from acereason.prompts import CHATML, FORMATS, NAMES, Prompt, Settings, unknown
 
@@ -34,15 +34,10 @@ def read(path: str | Path) -> Prompt | None:
     """The format that a model's folder or hub id tells; None when it tells none.
 
     CheckpointError: its prompt.json cannot be read."""
-    found = cached_file(
-        str(path), FILE, _raise_exceptions_for_gated_repo=False, _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    ) if not Path(path).is_dir() else _existing(Path(path) / FILE)  # fmt: skip
-    return _of_file(Path(found)) if found else _of_run(Path(path))
-
-
-def _existing(path: Path) -> str | None:
-    return str(path) if path.exists() else None
+    folder = Path(path).expanduser()
+    if not folder.is_dir() and hub.commit(str(path)):
+        folder = hub.folder(str(path), hub.TEXT)
+    return _of_file(folder / FILE) if (folder / FILE).exists() else _of_run(folder)
 
 
 def _of_file(path: Path) -> Prompt:

@@ -62,13 +62,14 @@ def _parameters_on_meta() -> Iterator[None]:
         nn.Module.register_parameter = plain  # type: ignore[method-assign]
 
 
-def fill(model: Any, folder: Path, device: torch.device) -> None:
-    """Give a model without storage its weights from `folder`; each rank reads only what it holds.
+def fill(model: Any, folder: Path, device: torch.device, rest: torch.device | None = None) -> None:
+    """Give a model without storage its weights from `folder`; each rank reads only what it holds. They lie on
+    `device`, or at `rest` where they are offloaded.
 
     Raises CheckpointError when a tensor is missing, unexpected, of another shape or cannot be read."""
     files = _files(folder)
     _check_tying(model, files, folder)
-    model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
+    model._apply(lambda t: torch.empty_like(t, device=rest or device) if t.is_meta else t.to(device))
     own = {name: p for name, p in model.named_parameters() if not lora.is_factor(name)}
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own.keys()
     wrong = sorted((own.keys() - files.keys()) | (files.keys() - own.keys() - tied))

@@ -15,6 +15,7 @@ from acereason.kinds import said
 from acereason.preflight.finding import Finding
 
 WEIGHTS = ("*.safetensors",)
+TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
@@ -30,7 +31,7 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         if looks_local(path):
             yield Finding("error", "model", f"there is no folder {path}{_beside(folder)}")
         else:
-            yield from _hub(path)
+            yield from _hub(recipe.model.source or path)
         return
     if not (folder / "config.json").exists():
         yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
@@ -63,17 +64,32 @@ def _beside(folder: Path) -> str:
     return f"; beside it: {', '.join(sorted(near)[:6])}" if near else ""
 
 
-def _hub(path: str) -> Iterator[Finding]:
-    from huggingface_hub import constants, try_to_load_from_cache
+def _hub(source: str) -> Iterator[Finding]:
+    from huggingface_hub import constants
 
-    cached = isinstance(try_to_load_from_cache(path, "config.json"), str)
-    if not cached and constants.HF_HUB_OFFLINE:
+    from acereason.policy import hub
+
+    if (found := hub.cached(source)) is not None:
+        yield Finding("note", "model", f"{source}: a hub's model, in the cache at commit {found.name}")
+    elif constants.HF_HUB_OFFLINE:
         yield Finding(
-            "error", "model", f"{path} is no folder here, and as a hub id it is not in the cache while "
+            "error", "model", f"{source} is no folder here, and as a hub id it is not in the cache while "
             "HF_HUB_OFFLINE is set; name a folder, or unset it"
         )  # fmt: skip
-    elif not cached:
-        yield Finding("warning", "model", f"{path} is no folder here; it is downloaded when the run begins")
+    else:
+        yield Finding("warning", "model", f"{source} is no folder here; it is downloaded when the run begins")
+
+
+def _here(recipe: Recipe) -> Path | None:
+    """The model's folder, on this disk or in the hub's cache; None when there is none yet."""
+    path = Path(recipe.model.path or "").expanduser()
+    if recipe.model.path is None or (path / "config.json").exists():
+        return path if recipe.model.path else None
+    if looks_local(recipe.model.path):
+        return None
+    from acereason.policy import hub
+
+    return hub.cached(recipe.model.source or "")
 
 
 @lru_cache(maxsize=4)
@@ -85,10 +101,8 @@ def _config(path: str, theta: float | None, wanted: int | None) -> Any:
 
 def of_folder(recipe: Recipe) -> Any:
     """The configuration of the model's folder with the recipe's changes; None when there is none here."""
-    path = recipe.model.path
-    if path is None or not (Path(path).expanduser() / "config.json").exists():
-        return None
-    return _config(str(Path(path).expanduser()), recipe.model.rope_theta, recipe.model.context)
+    folder = _here(recipe)
+    return _config(str(folder), recipe.model.rope_theta, recipe.model.context) if folder else None
 
 
 def context(recipe: Recipe) -> int | None:
@@ -103,14 +117,14 @@ def context(recipe: Recipe) -> int | None:
 
 def prompt_length(recipe: Recipe) -> Length | None:
     """Tokens of a problem's prompt; None when the tokenizer is not here yet."""
-    path = recipe.model.path
-    if path is None or not Path(path).expanduser().is_dir():
+    here = _here(recipe)
+    if here is None or not any((here / name).exists() for name in TOKENIZERS):
         return None
     from acereason.policy import model as models
     from acereason.policy import saved
     from acereason.policy.prompter import Prompter
 
-    folder = str(Path(path).expanduser())
+    folder = str(here)
     tokenizer = models.load_tokenizer(folder)
     prompt = saved.choose(folder, tokenizer, recipe.model.format, recipe.model.prompt)
     prompter = Prompter(tokenizer, prompt)

@@ -39,6 +39,7 @@ from acereason.errors import CheckpointError
 from acereason.files import file_hash, sync, sync_tree, write_atomic
 from acereason.policy import lora
 from acereason.runs import Run, disk_errors
+from acereason.train import eight_bit
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
 
@@ -322,12 +323,16 @@ def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
             parameter = known[number][index]
             if size == parameter.shape:
                 target = torch.empty_like(parameter.detach(), dtype=dtype)
+            elif len(size) == 2:  # the scales of 8-bit moments: a row for each of the parameter's
+                target = eight_bit.like(parameter.detach(), size, dtype)
             else:
                 target = torch.empty(size, dtype=dtype, device=parameter.device)
             targets[name] = (list(optimizers)[number].state[parameter], key, target)
     _read(folder, {name: target for name, (_, _, target) in targets.items()})
     for state, key, target in targets.values():
         state[key] = target
+    for optimizer in optimizers:
+        getattr(optimizer, "rest", lambda: None)()
 
 
 _OPTIMIZER = re.compile(r"(\d+)\.(\d+)\.(\w+)$")  # optimiser, parameter, what of its state

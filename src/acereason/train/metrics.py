@@ -16,6 +16,7 @@ from torch import Tensor
 
 from acereason import ranks
 from acereason.policy import flops
+from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
 from acereason.sample.temperature import mean_entropy
@@ -170,7 +171,7 @@ def publication(sampler: Any) -> dict[str, int]:
 def utilisation(model: Any, result: StepResult) -> dict[str, float]:
     """{"mfu": …} of this rank, which learned the responses of weight other than 0; empty where the device's
     peak is not known."""
-    peak = flops.peak(model.device)
+    peak = flops.peak(work_device(model))
     if peak is None:
         return {}
     completions = (a.completion for g in result.batch.groups for a in g)

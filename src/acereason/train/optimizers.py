@@ -12,6 +12,9 @@ from torch.distributed.tensor import DTensor
 
 from acereason.config import Rl, Sft
 from acereason.policy import halves
+from acereason.policy.activations import offloaded
+from acereason.train.eight_bit import AdamW8bit
+from acereason.train.offload import Resting
 
 Optimizers = list[torch.optim.Optimizer]
 
@@ -19,7 +22,7 @@ Optimizers = list[torch.optim.Optimizer]
 def for_sft(model: Any, settings: Sft) -> Optimizers:
     """AdamW over everything, or Muon over the layers' matrices and AdamW over embeddings, head and norms."""
     if settings.optimizer == "adamw":
-        return [_adamw(learned(model), settings.learning_rate, settings)]
+        return _resting(model, [_adamw(learned(model), settings.learning_rate, settings)])
     embeddings = {id(model.get_input_embeddings().weight), id(model.get_output_embeddings().weight)}
     matrices = [p for p in learned(model) if p.ndim == 2 and id(p) not in embeddings]
     chosen = {id(p) for p in matrices}
@@ -30,12 +33,12 @@ def for_sft(model: Any, settings: Sft) -> Optimizers:
         weight_decay=settings.weight_decay,
         momentum=0.95,
     )
-    return [muon, _adamw(rest, settings.learning_rate, settings)]
+    return _resting(model, [muon, _adamw(rest, settings.learning_rate, settings)])
 
 
 def for_rl(model: Any, settings: Rl) -> Optimizers:
     """One AdamW for the whole of RL; each stage sets its learning rate."""
-    return [_adamw(learned(model), 0.0, settings)]
+    return _resting(model, [_adamw(learned(model), 0.0, settings)])
 
 
 def learned(model: Any) -> list[Tensor]:
@@ -50,13 +53,19 @@ def _adamw(parameters: Iterable[Tensor], rate: float, settings: Sft | Rl) -> tor
     if settings.weight_decay:
         matrices, rest = [p for p in every if p.ndim > 1], [p for p in every if p.ndim <= 1]
         groups = [{"params": matrices}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=rate,
-        betas=settings.betas,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    how: dict[str, Any] = {"lr": rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    groups = [group for group in groups if group["params"]]
+    if settings.moments == "8bit":
+        return AdamW8bit(groups, **how)
+    return torch.optim.AdamW(groups, fused=True, **how)
+
+
+def _resting(model: Any, made: Optimizers) -> Optimizers:
+    """The optimisers; their state rests in the machine's memory where the placement says so."""
+    if "moments" in offloaded(model):
+        for optimizer in made:
+            Resting(optimizer)
+    return made
 
 
 def set_rates(optimizers: Sequence[torch.optim.Optimizer], rates: Sequence[float]) -> None:

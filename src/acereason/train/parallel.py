@@ -31,7 +31,14 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 
 from acereason import ranks
 from acereason.config import Placement
@@ -83,17 +90,36 @@ def shard(model: Any, placement: Placement) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=compute, reduce_dtype=getattr(torch, placement.reduce), cast_forward_inputs=False
     )
-    keep = ranks.world() == 1  # nothing is saved by giving parameters back between the passes
+    offload = "parameters" in placement.offload
+    resting = CPUOffloadPolicy(pin_memory=where.type == "cuda") if offload else OffloadPolicy()
+    how: dict[str, Any] = {"mesh": mesh, "mp_policy": policy, "offload_policy": resting}
+    keep = ranks.world() == 1 and not offload  # else something is saved by giving parameters back
     for layer in layers(model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not keep)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(layer, reshard_after_forward=not keep, **how)
+    fully_shard(model, **how)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-    model.compute = compute
+    model.compute, model.works_on = compute, where
     model.packed_logprobs = MethodType(models.packed_logprobs, model)
     register_fsdp_forward_method(model, "packed_logprobs")
+
+
+def rests_on(placement: Placement) -> torch.device | None:
+    """Where parameters lie while they are not at work; None: where they work."""
+    return torch.device("cpu") if "parameters" in placement.offload else None
+
+
+def settle(model: Any, placement: Placement) -> None:
+    """Put a model that was built here to where it works; of offloaded ones only what is no parameter."""
+    where = device(placement)
+    if rests_on(placement) is None:
+        model.to(where)
+        return
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(where)
 
 
 def _part(model: Any, placement: Placement) -> sequence.Part | None:
@@ -131,6 +157,12 @@ def prepare(model: Any, placement: Placement) -> None:
     where it is not, bfloat16 products on the processor.
 
     ConfigError: a whole model on each of several CUDA ranks."""
+    model.offload = placement.offload
+    if "parameters" in placement.offload and not wanted(placement):
+        raise ConfigError(
+            'placement.offload of "parameters" is FSDP2\'s: it needs a CUDA device with placement.compute = '
+            '"bfloat16", or several ranks with placement.parallel = "shard"'
+        )
     if placement.sequence > 1 and not wanted(placement):
         raise ConfigError(
             f'placement.sequence = {placement.sequence} needs placement.parallel = "shard" and several ranks '

@@ -20,6 +20,7 @@ from acereason.evaluate.benchmarks.plot import pass_at_k
 from acereason.evaluate.benchmarks.store import AnswerProtocol, Store, folder_of, keys
 from acereason.evaluate.summary import by_domain
 from acereason.files import write_atomic
+from acereason.policy import hub
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.progress import Progress
@@ -64,9 +65,8 @@ def of_problems(path: Path) -> list[Loaded]:
 
 
 def fingerprint(model: str) -> str:
-    """What tells the weights of a folder from others of the same name; "" for a hub id.
-
-    Names, sizes, and three places of each file: quick, and different after any training."""
+    """What tells the weights of a folder from others of the same name: names, sizes, and three places of each
+    file, quick, and different after any training. Of a hub's model its commit; "" where there is neither."""
     digest = hashlib.blake2b(digest_size=8)
     files = sorted(Path(model).expanduser().glob("*.safetensors"))
     for path in files:
@@ -76,7 +76,7 @@ def fingerprint(model: str) -> str:
             for start in (0, size // 2, max(0, size - SAMPLED)):
                 file.seek(start)
                 digest.update(file.read(SAMPLED))
-    return digest.hexdigest() if files else ""
+    return digest.hexdigest() if files else hub.commit(model) or ""
 
 
 def run(

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from acereason.errors import SamplingError
+from acereason.policy.activations import work_device
 from acereason.policy.llama import Rotation, Shape, read_shape
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
@@ -195,7 +196,7 @@ class EmbeddedSampler:
 
 
 def _engine(model: nn.Module, slots: int, threads: int | None, native: bool) -> Engine:
-    device = next(model.parameters()).device
+    device = work_device(model)
     half = bool(getattr(model, "halved", False))  # then the trainer's products are the sampler's
     made = _faster(model, slots, threads, device) if native and not half else None
     return made or TorchEngine(model.config, slots, device, half)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from acereason.policy import model as models
+from acereason.policy.activations import work_device
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
@@ -62,7 +63,7 @@ def own_logprobs(policy: Policy, answers: Sequence[Completion]) -> list[np.ndarr
     """The trainer's log π_T of the tokens of each answer. A collective where the model is sharded."""
     examples = [Example(a.request.prompt, a.tokens.tolist(), i) for i, a in enumerate(answers)]
     found = [np.zeros(0, np.float32)] * len(answers)
-    device = next(policy.model.parameters()).device
+    device = work_device(policy.model)
     with torch.no_grad():
         for pack in models.micro_batches(policy.model, examples, 1 << 12):
             logprob, _ = models.logprobs(policy.model, pack.to(device), TEMPERATURE)

@@ -74,7 +74,7 @@ class Served(RemoteSampler):
         ends, its texts, and no weights."""
         loaded = models.load_tokenizer(tokenizer)
         try:
-            generation = GenerationConfig.from_pretrained(tokenizer)
+            generation = GenerationConfig.from_pretrained(models.located(tokenizer))
         except OSError:
             generation = None
         model = Weightless(PretrainedConfig(max_position_embeddings=self.limit), generation)
