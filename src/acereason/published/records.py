@@ -24,6 +24,7 @@ from acereason.errors import ConfigError, DataError
 from acereason.problems import Problem
 from acereason.published import fields
 from acereason.published.rows import raw_rows
+from acereason.registry import domain
 
 Row = Mapping[str, Any]
 SOME = 3  # faults of a kind that an error shows
@@ -111,8 +112,6 @@ def unknown_domains(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, 
 
 def unknown_domain(name: str, place: str, known: dict[str, str]) -> list[tuple[str, str]]:
     """The fault of a domain that cannot be judged here; `known` remembers what was found of each."""
-    from acereason.verify.domains import domain  # users' own are found there; it needs this room
-
     if name not in known:
         try:
             domain(name)
