@@ -284,7 +284,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in str(error):
             raise RunError(
-                f"the disk that holds {path} is full. Free some space and continue with --resume; "
-                "everything up to the last checkpoint is kept"
+                f"the disk that holds {path} is full. Free some space and give the command again, of a run "
+                "with --resume: what it had at its last checkpoint is kept"
             ) from error
         raise RunError(f"cannot write into {path}: {error}") from error

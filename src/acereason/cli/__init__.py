@@ -97,7 +97,9 @@ def main() -> None:
         if error.errno is None or error.errno == errno.EPIPE:
             raise
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        _fail(type(error).__name__, f"{place}{error.strerror}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = ". Free some space there and give the command again" if full else ""
+        _fail(type(error).__name__, f"{place}{error.strerror}{mend}")
 
 
 def _fail(kind: str, said: str) -> None:
