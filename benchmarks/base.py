@@ -13,7 +13,6 @@ response token are compared, in turns, on one core (see `common.py`).
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ import numpy as np
 
 import common
 import models
-from rl_step import GROUP, PROMPTS, TRL, reward
+from rl_step import GROUP, PROMPTS, TRL, reward, stepping
 
 PROMPT, BUDGET, MEAN, MOST = 40, 41, 41.0, 112
 
@@ -81,93 +80,24 @@ def generate(folder: Path) -> Callable[[], dict[str, float]]:
 
 def step_of_ours(folder: Path) -> Callable[[], dict[str, float]]:
     """Sample, weigh, learn and publish."""
-    from acereason.config import Rl, Stage
+    from acereason.config import Rl
     from acereason.policy.model import load_tokenizer
     from acereason.policy.policy import Policy
-    from acereason.problems import Problem, Verdict
-    from acereason.sample.ask import Answer
     from acereason.sample.engines.embedded import EmbeddedSampler
-    from acereason.sample.protocol import Request
-    from acereason.train.optimizers import for_rl, set_rates
-    from acereason.train.update import learn, weigh
 
     policy = Policy(halved(folder), load_tokenizer(folder), "plain")
     sampler = EmbeddedSampler(policy.model, slots=PROMPTS * GROUP, threads=1)
-    stage, settings = (
-        Stage("bench", "math", BUDGET, 1, GROUP, PROMPTS, overlong="zero"),
-        Rl(micro_tokens=1024),
-    )
-    optimizer = for_rl(policy.model, settings)
-    set_rates(optimizer, [1e-6])
-    asked, turn = prompts(64, policy.model.config.vocab_size), iter(range(1 << 30))
-
-    def step() -> dict[str, float]:
-        number, begun = next(turn), time.perf_counter()
-        requests = [
-            Request(asked[(PROMPTS * number + i) % 64], BUDGET, 1.0, 997 * number + 8 * i + j, key=(i, j))
-            for i in range(PROMPTS)
-            for j in range(GROUP)
-        ]
-        groups: list[list[Answer]] = [[] for _ in range(PROMPTS)]
-        for c in sampler.sample(requests):
-            right = reward(c.tokens.tolist())
-            verdict = Verdict("correct" if right else "wrong", right)
-            groups[c.request.key[0]].append(
-                Answer(Problem("p", "math", ""), c.request.key[1], c, "", verdict)
-            )
-        sampled = time.perf_counter()
-        learn(policy, groups, weigh(groups, stage, settings), optimizer, settings)
-        sampler.update(policy.model)
-        tokens = sum(len(a.completion.tokens) for g in groups for a in g)
-        return {"tokens": tokens, "sample": sampled - begun, "learn": time.perf_counter() - sampled}
-
-    return step
+    asked = prompts(64, policy.model.config.vocab_size)
+    return stepping(policy, sampler, asked, BUDGET, Rl(micro_tokens=1024))
 
 
 def trl(folder: Path) -> None:
     """Serve steps of GRPOTrainer; runs in TRL's environment."""
-    import torch
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
+    from transformers import AutoConfig, AutoTokenizer
 
-    torch.set_num_threads(1)
-    seen: list[int] = []
-
-    def rewards(completion_ids: list[list[int]], **_: Any) -> list[float]:
-        seen.append(sum(len(ids) for ids in completion_ids))
-        return [float(reward(ids)) for ids in completion_ids]
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    texts = [tokenizer.decode(row) for row in prompts(64, model.config.vocab_size)]
-    settings = GRPOConfig(
-        output_dir=str(Path.cwd() / "build" / "trl"),
-        per_device_train_batch_size=16,
-        gradient_accumulation_steps=PROMPTS * GROUP // 16,
-        num_generations=GROUP,
-        max_completion_length=BUDGET,
-        gradient_checkpointing=False,
-        beta=0.0,
-        loss_type="dapo",
-        temperature=1.0,
-        learning_rate=1e-6,
-        use_cpu=True,
-        bf16=True,
-        max_steps=1 << 20,
-        logging_steps=1 << 20,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    GRPOTrainer(
-        model=model,
-        reward_funcs=rewards,
-        args=settings,
-        train_dataset=Dataset.from_dict({"prompt": texts}),
-        processing_class=tokenizer,
-        callbacks=[common.paced(TrainerCallback, seen)],
-    ).train()
+    tokenizer, size = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder).vocab_size
+    texts = [tokenizer.decode(row) for row in prompts(64, size)]
+    common.grpo(folder, Path.cwd() / "build" / "trl", texts, GROUP, PROMPTS, BUDGET, True, reward)
 
 
 WORKERS = {"sample": sample, "generate": generate, "step": step_of_ours}

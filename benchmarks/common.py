@@ -89,6 +89,60 @@ def paced(callback: Any, seen: list[int]) -> Any:
     return Steps()
 
 
+TRL_RUN: dict[str, Any] = {  # a Trainer that goes on until its worker is ended, and writes nothing
+    "gradient_checkpointing": False,
+    "learning_rate": 1e-6,
+    "use_cpu": True,
+    "max_steps": 1 << 20,
+    "logging_steps": 1 << 20,
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+
+
+def grpo(
+    folder: Path,
+    out: Path,
+    texts: Sequence[str],
+    group: int,
+    prompts: int,
+    budget: int,
+    bf16: bool,
+    reward: Callable[[list[int]], int],
+) -> None:
+    """Serve steps of TRL's GRPOTrainer on the model in `folder`; runs in TRL's environment."""
+    import torch
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import GRPOConfig, GRPOTrainer
+
+    torch.set_num_threads(1)
+    seen: list[int] = []
+
+    def rewards(completion_ids: list[list[int]], **_: Any) -> list[float]:
+        seen.append(sum(len(ids) for ids in completion_ids))
+        return [float(reward(ids)) for ids in completion_ids]
+
+    settings = GRPOConfig(
+        output_dir=str(out),
+        per_device_train_batch_size=16,
+        gradient_accumulation_steps=prompts * group // 16,
+        num_generations=group,
+        max_completion_length=budget,
+        beta=0.0,
+        loss_type="dapo",
+        temperature=1.0,
+        bf16=bf16,
+        **TRL_RUN,
+    )
+    GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), reward_funcs=rewards,
+        args=settings, train_dataset=Dataset.from_dict({"prompt": list(texts)}),
+        processing_class=AutoTokenizer.from_pretrained(folder), callbacks=[paced(TrainerCallback, seen)],
+    ).train()  # fmt: skip
+
+
 def ready() -> dict[str, Any]:
     """What a worker says before the first round."""
     versions = {"python": platform.python_version()}

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -301,7 +301,8 @@ def equal_part(size: Size) -> dict[str, Any]:
     """Log-probabilities with Liger's kernels and with torch's, in bfloat16, against float32."""
     batch = examples(size, size.sft_length // 2, size.sft_length)
     results = {}
-    for name, placed in {"float32": None, "torch": "torch", "default": "auto"}.items():
+    kinds: dict[str, Literal["auto", "torch"] | None] = {"float32": None, "torch": "torch", "default": "auto"}
+    for name, placed in kinds.items():
         torch.manual_seed(0)
         with torch.device(DEVICE):
             model = new_model("qwen2", 1, **(size.shape | {"num_hidden_layers": 4}))

@@ -36,98 +36,63 @@ def reward(tokens: list[int]) -> int:
 
 def ours(folder: Path) -> Callable[[], dict[str, float]]:
     """A step of sample, weigh, learn and publish."""
-    from acereason.config import Rl, Stage
-    from acereason.draws import draw_seed
+    from acereason.config import Rl
     from acereason.policy.model import load_model, load_tokenizer
     from acereason.policy.policy import Policy
-    from acereason.problems import Problem, Verdict
-    from acereason.sample.ask import Answer
     from acereason.sample.engines.embedded import EmbeddedSampler
-    from acereason.sample.protocol import Completion, Request
-    from acereason.train.optimizers import for_rl, set_rates
-    from acereason.train.update import learn, weigh
 
     policy = Policy(load_model(folder), load_tokenizer(folder), "chatml-1.1")
     sampler = EmbeddedSampler(policy.model, slots=PROMPTS * GROUP, threads=1, eos_ids=models.END)
-    stage = Stage("bench", "math", BUDGET, 1, GROUP, PROMPTS, overlong="zero")
-    settings = Rl()
-    optimizer = for_rl(policy.model, settings)
+    return stepping(policy, sampler, models.prompts(64), BUDGET, Rl())
+
+
+def stepping(
+    policy: Any, sampler: Any, asked: list[list[int]], budget: int, settings: Any
+) -> Callable[[], dict[str, float]]:
+    """Steps of RL on prompts `asked`, which are taken in turns."""
+    from acereason.config import Stage
+    from acereason.draws import draw_seed
+    from acereason.problems import Problem, Verdict
+    from acereason.sample.ask import Answer
+    from acereason.sample.protocol import Request
+    from acereason.train.optimizers import for_rl, set_rates
+    from acereason.train.update import learn, weigh
+
+    stage = Stage("bench", "math", budget, 1, GROUP, PROMPTS, overlong="zero")
+    problems = [Problem(str(i), "math", "") for i in range(PROMPTS)]
+    optimizer, turn = for_rl(policy.model, settings), iter(range(1 << 30))
     set_rates(optimizer, [1e-6])
-    asked, turn = models.prompts(64), iter(range(1 << 30))
 
-    def answer(problem: Problem, completion: Completion) -> Answer:
-        right = reward(completion.tokens.tolist())
-        verdict = Verdict("correct" if right else "wrong", right)
-        return Answer(problem, completion.request.key[1], completion, "", verdict)
-
-    def step() -> dict[str, float]:
-        number = next(turn)
-        problems = [Problem(str(i), "math", "") for i in range(PROMPTS)]
-        begun = time.perf_counter()
+    def sample(number: int) -> list[list[Answer]]:
+        groups: list[list[Answer]] = [[] for _ in problems]
         requests = (
-            Request(asked[(PROMPTS * number + i) % 64], BUDGET, 1.0, draw_seed(number, i, j), key=(i, j))
+            Request(asked[(PROMPTS * number + i) % 64], budget, 1.0, draw_seed(number, i, j), key=(i, j))
             for i in range(PROMPTS)
             for j in range(GROUP)
         )
-        groups: list[list[Answer]] = [[] for _ in problems]
         for completion in sampler.sample(requests):
-            index = completion.request.key[0]
-            groups[index].append(answer(problems[index], completion))
+            i, j = completion.request.key
+            right = reward(completion.tokens.tolist())
+            verdict = Verdict("correct" if right else "wrong", right)
+            groups[i].append(Answer(problems[i], j, completion, "", verdict))
+        return groups
+
+    def step() -> dict[str, float]:
+        begun = time.perf_counter()
+        groups = sample(next(turn))
         sampled = time.perf_counter()
         learn(policy, groups, weigh(groups, stage, settings), optimizer, settings)
         sampler.update(policy.model)
         tokens = sum(len(a.completion.tokens) for g in groups for a in g)
-        return {
-            "tokens": tokens,
-            "sample": sampled - begun,
-            "learn": time.perf_counter() - sampled,
-        }
+        return {"tokens": tokens, "sample": sampled - begun, "learn": time.perf_counter() - sampled}
 
     return step
 
 
 def trl(folder: Path) -> None:
     """Serve steps of GRPOTrainer; runs in TRL's environment."""
-    import torch
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    torch.set_num_threads(1)
-    seen: list[int] = []
-
-    def rewards(completion_ids: list[list[int]], **_: Any) -> list[float]:
-        seen.append(sum(len(ids) for ids in completion_ids))
-        return [float(reward(ids)) for ids in completion_ids]
-
     texts = [" ".join(f"t{i}" for i in prompt) for prompt in models.prompts(64)]
-    settings = GRPOConfig(
-        output_dir=str(folder / "trl"),
-        per_device_train_batch_size=16,
-        gradient_accumulation_steps=PROMPTS * GROUP // 16,
-        num_generations=GROUP,
-        max_completion_length=BUDGET,
-        gradient_checkpointing=False,
-        beta=0.0,
-        loss_type="dapo",
-        temperature=1.0,
-        learning_rate=1e-6,
-        use_cpu=True,
-        bf16=False,
-        max_steps=1 << 20,
-        logging_steps=1 << 20,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-        reward_funcs=rewards,
-        args=settings,
-        train_dataset=Dataset.from_dict({"prompt": texts}),
-        processing_class=AutoTokenizer.from_pretrained(folder),
-        callbacks=[common.paced(TrainerCallback, seen)],
-    ).train()
+    common.grpo(folder, folder / "trl", texts, GROUP, PROMPTS, BUDGET, False, reward)
 
 
 def main() -> None:

@@ -79,15 +79,8 @@ def trl(folder: Path, packing: bool) -> None:
         gradient_accumulation_steps=COUNT // MICRO if not packing else 6,
         packing=packing,
         max_length=ROW,
-        gradient_checkpointing=False,
-        learning_rate=1e-6,
-        use_cpu=True,
         bf16=False,
-        max_steps=1 << 20,
-        logging_steps=1 << 20,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
+        **common.TRL_RUN,
     )
     Counting(
         model=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),

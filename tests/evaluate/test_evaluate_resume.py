@@ -31,7 +31,7 @@ from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
 from acereason.progress import Quiet
 from acereason.sample.engines.embedded import EmbeddedSampler
-from acereason.sample.protocol import Completion, Request
+from acereason.sample.protocol import Completion, Request, Sampler
 from acereason.verify import Judge
 
 K = 16
@@ -150,8 +150,13 @@ class Unsure:
 class Breaks:
     """A sampler that ends in the middle."""
 
-    def __init__(self, sampler: EmbeddedSampler, after: int) -> None:
+    remote = False
+
+    def __init__(self, sampler: Sampler, after: int) -> None:
         self.sampler, self.after = sampler, after
+
+    def close(self) -> None:
+        self.sampler.close()
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
         for number, completion in enumerate(self.sampler.sample(requests)):

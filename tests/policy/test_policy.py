@@ -144,7 +144,7 @@ def test_head_memory_is_bounded_by_the_chunk() -> None:
     largest = 0
     targets = torch.zeros(tokens, dtype=torch.long)
 
-    class Watch(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[no-untyped-call]
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             nonlocal largest
             result = func(*args, **(kwargs or {}))
@@ -152,7 +152,7 @@ def test_head_memory_is_bounded_by_the_chunk() -> None:
                 largest = max(largest, result.numel())
             return result
 
-    with Watch():
+    with Watch():  # type: ignore[no-untyped-call]
         logprob, _ = tempered_logprobs(hidden, weight, targets, 1.0, tokens // 64)
         logprob.sum().backward()
     assert largest <= tokens * vocabulary // 64

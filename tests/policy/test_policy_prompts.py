@@ -125,7 +125,7 @@ def test_the_formats_end_of_turn_ends_a_response_and_is_learned_once() -> None:
     assert policy.end_id == turn and {0, turn} <= set(policy.end_ids)
     problem = Problem("p", "math", "?")
     plain = policy.example(problem, Response("p", 0, "so</think>4"), 0)
-    assert plain.response[-1] == turn and plain.response.count(turn) == 1
+    assert plain.response[-1] == turn and list(plain.response).count(turn) == 1
     for text in ("so</think>4<|im_end|>", "so</think>4<|im_end|>\n<|endoftext|>"):
         assert policy.example(problem, Response("p", 0, text), 0) == plain
     spelled = policy.example(problem, Response("p", 0, "ChatML ends with <|im_end|>.</think>4"), 0)

@@ -65,7 +65,8 @@ def server(commits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def first(loaded: Any) -> torch.Tensor:
-    return next(loaded.parameters()).detach()
+    weights: torch.Tensor = next(loaded.parameters())
+    return weights.detach()
 
 
 def test_everything_of_a_model_is_of_one_commit(server: Hub, commits: Any) -> None:

@@ -106,7 +106,7 @@ UNKNOWN: list[Any] = [
     "[]x",
     [],
     {},
-    '{"answer": 4}',
+    '{"reply": 4}',
 ]
 
 

@@ -107,9 +107,14 @@ def test_a_stream_gets_every_token_by_itself_and_others_go_on_in_strides() -> No
     engine = Engine(POLICY, sampler)
     told: list[int] = []
     prompt = POLICY.tokenizer.encode("Print")
+
+    def hear(tokens: Any, _: Any) -> bool:
+        told.append(len(tokens))
+        return False
+
     try:
         for closely in (True, False):
-            asked = engine.ask(Request(prompt, 50, 1.0, 3), lambda t, _: bool(told.append(len(t))), closely)
+            asked = engine.ask(Request(prompt, 50, 1.0, 3), hear, closely)
             assert len(asked.future.result(60).tokens) == 50
         assert told[:49] == [1] * 49 and told[49:] == [32]
     finally:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from torch.distributed.tensor import DTensor
+
 os.environ["ACEREASON_NATIVE"] = "0"
 
 import torch
@@ -83,8 +85,8 @@ def eight_bits(folder: Path) -> dict[str, Any]:
     return {"eight bits": apart(ours, one), "again": same}
 
 
-def _own(tensor: Any) -> Tensor:
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+def _own(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def read_alone(folder: Path) -> bool:

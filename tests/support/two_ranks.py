@@ -138,7 +138,7 @@ def streamed_gradient() -> float:
     for part in parts:
         streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     total = update.denominator(update.weigh(own, STAGE, settings))
-    streamed.finish([ours], 1 / total)
+    streamed.finish([ours], 1 / total)  # type: ignore[list-item]
     with alone():
         learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)
     assert plain.gradient is not None and ours.gradient is not None
@@ -154,10 +154,10 @@ def meanwhile() -> dict[str, float]:
     how = How(samples=stage.group_in(0), budget=stage.budget, temperature=0.8, label=(1, "s", 1))
     slow = Elsewhere(lambda _: time.sleep(0.02 * ranks.rank()))
     policy = Policy(two, Words(), "plain")
-    done = ask_and_learn(policy, slow, Coin(), PROBLEMS[:5], how, [ours], stage, settings)
+    done = ask_and_learn(policy, slow, Coin(), PROBLEMS[:5], how, [ours], stage, settings)  # type: ignore[list-item]
     with alone():
         policy, rest = Policy(one, Words(), "plain"), replace(settings, overlap=False)
-        expected = ask_and_learn(policy, Elsewhere(), Coin(), PROBLEMS[:5], how, [plain], stage, rest)
+        expected = ask_and_learn(policy, Elsewhere(), Coin(), PROBLEMS[:5], how, [plain], stage, rest)  # type: ignore[list-item]
     assert plain.gradient is not None and ours.gradient is not None
     loss = abs(done.learned.loss / expected.learned.loss - 1)
     return {"gradient": apart(ours.gradient, plain.gradient), "loss": loss}

@@ -144,7 +144,7 @@ def test_on_a_gpu_moments_rest_beside_it(moments: Any) -> None:
     for offload in ((), ("moments",)):
         torch.manual_seed(0)
         model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024) for _ in range(8))).cuda()
-        model.offload = offload
+        model.offload = offload  # type: ignore[assignment]
         made = optimizers.for_rl(model, Rl(moments=moments))
         optimizers.set_rates(made, [1e-3])
         for step in range(4):
@@ -162,7 +162,7 @@ def test_on_a_gpu_activations_rest_beside_it() -> None:
     torch.manual_seed(0)
     plain = torch.nn.Sequential(*(torch.nn.Linear(2048, 2048) for _ in range(16))).cuda()
     resting = copy.deepcopy(plain)
-    resting.offload = ("activations",)
+    resting.offload = ("activations",)  # type: ignore[assignment]
     x, kept = torch.randn(8192, 2048, device="cuda"), []
     for model in (plain, resting):
         torch.cuda.synchronize()

@@ -33,7 +33,8 @@ def policy(model: Any) -> Policy:
 
     def norm(self: Any, hidden: Tensor) -> Tensor:
         scale = torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-        return hidden * scale * self.weight
+        scaled: Tensor = hidden * scale * self.weight
+        return scaled
 
     for module in model.double().modules():
         if hasattr(module, "variance_epsilon"):
@@ -140,7 +141,7 @@ def test_the_weights_that_are_kept_are_those_learned_with(qwen3: Any, updates: i
 
     monkeypatch.setattr(update.Update, "add", noted)
     weighed = update.weigh(batch, STAGE, settings)
-    _, kept = update.learn(policy(qwen3), batch, weighed, [Capture(qwen3)], settings)
+    _, kept = update.learn(policy(qwen3), batch, weighed, [Capture(qwen3)], settings)  # type: ignore[list-item]
     assert kept.tolist() == [used[group[0].problem.id] for group in batch] and kept.abs().sum() > 0
 
 
@@ -156,7 +157,7 @@ def test_groups_learned_one_by_one_in_any_order_give_the_same_gradient(
     for part in ([batch[4]], [batch[1], batch[0]], [], [batch[5], batch[2], batch[3]]):
         streamed.add(part, *update.weigh(part, STAGE, settings)[1::-1])
     scale = 1 / update.denominator(update.weigh(batch, STAGE, settings))
-    learned = streamed.finish([parts], scale)
+    learned = streamed.finish([parts], scale)  # type: ignore[list-item]
     assert whole.gradient is not None and parts.gradient is not None
     assert (whole.gradient - parts.gradient).norm() <= 1e-6 * whole.gradient.norm()
     assert learned.loss == pytest.approx(plain.loss, rel=1e-5)

@@ -6,7 +6,7 @@ seed + i, so neighbours would share samples. The reasoning text is taken whereve
 (`reasoning`, `reasoning_content`, or the content up to `</think>`) and joined again, so a response
 reads `reasoning</think>answer` as our prompts want it.
 
-Failures are of the classes of `sample.http`; a finish that is neither "stop" nor "length" is Garbled.
+Failures are of the classes of `sample.servers.http`; a finish that is neither "stop" nor "length" is Garbled.
 """
 
 from __future__ import annotations

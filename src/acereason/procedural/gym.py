@@ -46,11 +46,15 @@ def leg_counting(entry: Entry) -> Steps:
     """The legs of each kind of animal, then their running sum."""
     legs = need("reasoning_gym.arithmetic.leg_counting", "base").ANIMALS
     counts = entry["metadata"]["animals"].items()
-    steps = [
-        (f"{count} {animal}: {count} * {legs[animal]}", count * legs[animal]) for animal, count in counts
-    ]
-    total = steps[0][1]
-    for _, part in list(steps[1:]):
+    return _summed(
+        [(f"{count} {animal}: {count} * {legs[animal]}", count * legs[animal]) for animal, count in counts]
+    )
+
+
+def _summed(parts: Steps) -> Steps:
+    """The parts, then their running sum."""
+    steps, total = list(parts), parts[0][1]
+    for _, part in parts[1:]:
         steps.append((f"{total} + {part}", total + part))
         total += part
     return steps
@@ -60,12 +64,7 @@ def products(entry: Entry) -> Steps:
     """The first factor digit by digit, then the sum of the parts."""
     a, b = map(int, entry["metadata"]["expression"].split(" * "))
     places = [int(digit) * 10**i for i, digit in enumerate(reversed(str(a)))][::-1]
-    steps = [(f"{part} * {b}", part * b) for part in places if part] or [(f"{a} * {b}", a * b)]
-    total = steps[0][1]
-    for _, part in list(steps[1:]):
-        steps.append((f"{total} + {part}", total + part))
-        total += part
-    return steps
+    return _summed([(f"{part} * {b}", part * b) for part in places if part] or [(f"{a} * {b}", a * b)])
 
 
 def linear(entry: Entry) -> Steps:
@@ -96,53 +95,33 @@ def gcd(entry: Entry) -> Steps:
     return steps
 
 
+def _between(first: str, second: str, *levels: tuple[int, int, int, int]) -> tuple[dict[str, Any], ...]:
+    """The settings of each level: the least and the most of one number, then of another."""
+    names = [f"{end}_{number}" for number in (first, second) for end in ("min", "max")]
+    return tuple(dict(zip(names, level, strict=True)) for level in levels)
+
+
+_EQUATIONS = ((3, 10, [0.5, 0.5, 0.0]), (3, 20, [0.4, 0.4, 0.2]), (4, 50, [0.4, 0.4, 0.2]))
 LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...]]] = {
     "rg-chain-sum": (
-        chain_sum,
-        "chain_sum",
-        (
-            {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 2},
-            {"min_terms": 4, "max_terms": 7, "min_digits": 1, "max_digits": 2},
-            {"min_terms": 4, "max_terms": 7, "min_digits": 2, "max_digits": 3},
-        ),
+        chain_sum, "chain_sum", _between("terms", "digits", (3, 5, 1, 2), (4, 7, 1, 2), (4, 7, 2, 3))
     ),
     "rg-leg-counting": (
-        leg_counting,
-        "leg_counting",
-        (
-            {"min_animals": 2, "max_animals": 3, "min_instances": 1, "max_instances": 9},
-            {"min_animals": 2, "max_animals": 4, "min_instances": 1, "max_instances": 15},
-            {"min_animals": 4, "max_animals": 6, "min_instances": 1, "max_instances": 15},
-        ),
+        leg_counting, "leg_counting",
+        _between("animals", "instances", (2, 3, 1, 9), (2, 4, 1, 15), (4, 6, 1, 15)),
     ),
     "rg-products": (
-        products,
-        "products",
-        (
-            {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2},
-            {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 2},
-            {"min_terms": 2, "max_terms": 2, "min_digits": 2, "max_digits": 3},
-        ),
+        products, "products", _between("terms", "digits", (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 3))
     ),
     "rg-linear": (
-        linear,
-        "simple_equations",
-        (
-            {"min_terms": 2, "max_terms": 3, "max_value": 10, "operators_weights": [0.5, 0.5, 0.0]},
-            {"min_terms": 2, "max_terms": 3, "max_value": 20, "operators_weights": [0.4, 0.4, 0.2]},
-            {"min_terms": 2, "max_terms": 4, "max_value": 50, "operators_weights": [0.4, 0.4, 0.2]},
+        linear, "simple_equations",
+        tuple(
+            {"min_terms": 2, "max_terms": terms, "max_value": value, "operators_weights": weights}
+            for terms, value, weights in _EQUATIONS
         ),
     ),
-    "rg-gcd": (
-        gcd,
-        "gcd",
-        (
-            {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 60},
-            {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 150},
-            {"min_numbers": 2, "max_numbers": 2, "min_value": 10, "max_value": 999},
-        ),
-    ),
-}
+    "rg-gcd": (gcd, "gcd", _between("numbers", "value", (2, 2, 2, 60), (2, 2, 2, 150), (2, 2, 10, 999))),
+}  # fmt: skip
 
 
 def family(name: str) -> Family | None:
@@ -184,14 +163,9 @@ def _problem(
 ) -> Problem:
     entry = entry_of(dataset, levels[level - 1], rng.getrandbits(31))
     question = entry["question"].strip()
-    return Problem(
-        id=_identity(name, level, question),
-        domain="math",
-        question=question,
-        answer=entry["answer"],
-        source="reasoning-gym",
-        meta={"family": name, "level": level, "metadata": _plain(entry["metadata"])},
-    )
+    meta = {"family": name, "level": level, "metadata": _plain(entry["metadata"])}
+    where = _identity(name, level, question)
+    return Problem(where, "math", question, entry["answer"], source="reasoning-gym", meta=meta)
 
 
 def _own(name: str, dataset: str, rng: random.Random, level: int) -> Problem:
@@ -199,14 +173,9 @@ def _own(name: str, dataset: str, rng: random.Random, level: int) -> Problem:
     _check(dataset)
     entry = entry_of(dataset, {}, rng.getrandbits(31))
     answer, question = entry.get("answer"), entry["question"].strip()
-    return Problem(
-        id=_identity(dataset, level, question),
-        domain="reasoning-gym",
-        question=question,
-        answer=None if answer is None else str(answer),
-        source="reasoning-gym",
-        meta={"family": name, "level": level, "dataset": dataset, "metadata": _plain(entry["metadata"])},
-    )
+    meta = {"family": name, "level": level, "dataset": dataset, "metadata": _plain(entry["metadata"])}
+    where, said = _identity(dataset, level, question), None if answer is None else str(answer)
+    return Problem(where, "reasoning-gym", question, said, source="reasoning-gym", meta=meta)
 
 
 def _plain(value: Any) -> Any:

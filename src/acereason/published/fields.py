@@ -11,6 +11,7 @@ import ast
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ import msgspec
 from acereason.chat import boxed_answer
 from acereason.errors import DataError
 from acereason.published import assertions
+from acereason.published.cells import opened, read_cell
 from acereason.published.packed import plain, shown
 from acereason.published.tests import Checks, function_name, read_tests
 
@@ -55,6 +57,18 @@ IDS = (
     "idx",
     "extra_info.index",
 )
+INNER = (
+    "value",
+    "text",
+    "answer",
+    "final_answer",
+    "target",
+    "ground_truth",
+    "content",
+    "question",
+    "problem",
+)
+SHORT = 10_000  # characters of an answer in a struct
 NAMES = tuple(
     dict.fromkeys(
         (*ANSWERS, *SOLUTIONS, *TESTS, *sum(PAIRS, ()), *FUNCTIONS, "test_imports", "domain", "id",
@@ -89,8 +103,9 @@ def key(name: str) -> str:
 
 
 def normal(row: Row) -> dict[str, Any]:
-    """The row under such names, with lists in place of arrays."""
-    return {key(str(name)): plain(value) for name, value in row.items()}
+    """The row under such names, with lists in place of arrays, and of texts that hold them."""
+    named = {key(str(name)): plain(value) for name, value in row.items()}
+    return {name: opened(name, value) for name, value in named.items()}
 
 
 def get(row: Row, name: str) -> Any:
@@ -122,6 +137,8 @@ def question_of(row: Row) -> str | None:
         value = get(row, name)
         if isinstance(value, list):
             value = _last_user(value)
+        elif isinstance(value, Mapping):
+            value = next((value[part] for part in INNER if isinstance(value.get(part), str)), None)
         if isinstance(value, str) and value.strip():
             return bare(value)
     return None
@@ -132,6 +149,8 @@ def _last_user(turns: list[Any]) -> str | None:
     for turn in reversed(turns):
         if isinstance(turn, Mapping) and (turn.get("role") or turn.get("from")) in ("user", "human"):
             said = turn.get("content") or turn.get("value")
+            if isinstance(said, list):  # of parts
+                said = "".join(str(p["text"]) for p in said if isinstance(p, Mapping) and "text" in p)
             return said if isinstance(said, str) else None
     return None
 
@@ -176,8 +195,14 @@ def stated(value: Any, none: bool = False) -> str | None:
 
     DataError: several, a struct, or nothing at all; `none` gives None for nothing."""
     value = plain(value)
-    if isinstance(value, list) and len(value) == 1:
+    if isinstance(value, str) and value.lstrip().startswith(("['", '["')):  # a list of one, as text
+        value = listed if isinstance(listed := read_cell(value), list) and len(listed) == 1 else value
+    if isinstance(value, list) and value and all(v == value[0] for v in value):
         return stated(value[0], none)
+    if (inner := _inner(value)) is not None:
+        return stated(inner, none)
+    if isinstance(value, Decimal):
+        value = format(value.normalize(), "f")
     if isinstance(value, float) and math.isfinite(value) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
     text = str(value).strip() if isinstance(value, (str, int, float)) else ""
@@ -188,6 +213,16 @@ def stated(value: Any, none: bool = False) -> str | None:
     if not text:
         raise DataError(f"expected one reference answer, found {shown(value)}")
     return _told(text)
+
+
+def _inner(value: Any) -> Any:
+    """The answer in a struct that holds nothing else, {"value": "204"}, also as text; None: it is none."""
+    if isinstance(value, str) and value.lstrip().startswith("{") and len(value) < SHORT:
+        value = read_cell(value)
+    if not isinstance(value, Mapping) or len(value) != 1:
+        return None
+    ((name, inner),) = value.items()
+    return inner if key(str(name)) in INNER and isinstance(inner, (str, int, float, list)) else None
 
 
 def _told(text: str) -> str:
@@ -214,6 +249,8 @@ def boxed(text: str) -> str | None:
 
 def are_tests(value: Any) -> bool:
     """Whether a value that may be an answer or tests is meant as tests."""
+    if _inner(value) is not None:
+        return False
     if isinstance(value, str):
         begin = value.lstrip()[:16]
         if begin.startswith("eJ") and len(value) > 40 and _PACKED.fullmatch(value.strip()):

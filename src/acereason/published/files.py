@@ -31,8 +31,21 @@ _NOT_DATA = {
     b"PK\x03\x04": "a zip archive: unpack it and name the file in it",
     b"(\xb5/\xfd": "packed by zstandard: unpack it with `zstd -d`",
     b"ARROW1": "an Arrow file: write it as Parquet",
+    b"\xff\xff\xff\xff": "a stream of Arrow: write it as Parquet",
     b"\x89HDF": "an HDF5 file: write it as Parquet or JSON Lines",
+    b"7z\xbc\xaf": "a 7z archive: unpack it and name the file in it",
+    b"Rar!": "a RAR archive: unpack it and name the file in it",
+    b"SQLite format 3": "a database of SQLite: write its table as CSV",
+    b"\x93NUMPY": "an array of numpy: write it as Parquet or JSON Lines",
+    b"%PDF": "a PDF",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save it as CSV",
+    **{
+        bytes([128, version]): "a pickle, which could run a program: write it as JSON Lines"
+        for version in range(2, 6)
+    },
 }
+_BOOK = "an Excel workbook: save it as CSV"
+_TEXTS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 
 
 def is_data(path: Path) -> bool:
@@ -96,21 +109,43 @@ def opened(path: Path) -> tuple[BinaryIO, bytes]:
 def _begun(path: Path, file: BinaryIO) -> tuple[BinaryIO, bytes]:
     head = file.read(PEEK)
     _refuse(path, head)
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if (wide := _wide(head)) is not None:
         file.seek(0)
         with file:
-            file = io.BytesIO(file.read().decode("utf-16").encode())
+            file = io.BytesIO(_recoded(path, file.read(), wide))
         head = file.read(PEEK)
+        _refuse(path, head)
     skip = 3 if head.startswith(b"\xef\xbb\xbf") else 0
     file.seek(skip)
     return file, head[skip:]
+
+
+def _wide(head: bytes) -> str | None:
+    """The encoding of a text whose characters take two or four bytes, by its mark or by its zeros."""
+    if marked := next((name for mark, name in _TEXTS.items() if head.startswith(mark)), None):
+        return marked
+    begin = head[:64]
+    evens, odds = begin[::2].count(0), begin[1::2].count(0)
+    if len(begin) < 8 or max(evens, odds) < len(begin) // 3 or min(evens, odds) > len(begin) // 16:
+        return None
+    return "utf-16-le" if odds > evens else "utf-16-be"
+
+
+def _recoded(path: Path, data: bytes, encoding: str) -> bytes:
+    try:
+        return data.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} begins as {encoding.upper()} and is none: {error}") from error
 
 
 def _refuse(path: Path, head: bytes) -> None:
     begin = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     for start, what in _NOT_DATA.items():
         if head.startswith(start):
-            raise DataError(f"{path} is {what}")
+            book = start == b"PK\x03\x04" and path.suffix in (".xlsx", ".xlsm", ".ods")
+            raise DataError(f"{path} is {_BOOK if book else what}")
+    if head[257:262] == b"ustar":
+        raise DataError(f"{path} is a tar archive: unpack it and name the file in it")
     if begin.startswith(b"<"):
         what = "a page of HTML" if b"<html" in begin.lower() or b"<!doctype" in begin.lower() else "XML"
         raise DataError(f"{path} is {what}, not data: fetch the raw file")

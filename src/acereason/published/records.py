@@ -24,6 +24,7 @@ from acereason.errors import ConfigError, DataError
 from acereason.problems import Problem
 from acereason.published import fields
 from acereason.published.rows import raw_rows
+from acereason.registry import domain
 
 Row = Mapping[str, Any]
 SOME = 3  # faults of a kind that an error shows
@@ -111,8 +112,6 @@ def unknown_domains(problems: Iterable[tuple[str, Problem]]) -> list[tuple[str, 
 
 def unknown_domain(name: str, place: str, known: dict[str, str]) -> list[tuple[str, str]]:
     """The fault of a domain that cannot be judged here; `known` remembers what was found of each."""
-    from acereason.verify.domains import domain  # users' own are found there; it needs this room
-
     if name not in known:
         try:
             domain(name)
@@ -150,6 +149,8 @@ def problem_of(row: Row, asked: bool = True) -> Problem:
     that cannot be meant."""
     named = fields.normal(row)
     question = fields.question_of(named)
+    if question is None and (inner := _inside(named)) is not None:
+        return problem_of(inner, asked)
     own = {"id", "domain"} <= set(named)
     if question is None and not asked:
         question = ""
@@ -173,6 +174,15 @@ def problem_of(row: Row, asked: bool = True) -> Problem:
         meta["_columns"] = [str(column) for column in row]
     values = {"id": name, "question": question, "answer": answer, "meta": meta, **judged, **given}
     return msgspec.convert(msgspec.to_builtins(values), Problem)
+
+
+def _inside(named: Row) -> dict[str, Any] | None:
+    """A row whose question stands in the only struct of it, with what stands beside that; None: there is
+    none."""
+    structs = [name for name, value in named.items() if isinstance(value, Mapping)]
+    if len(structs) != 1 or fields.question_of(fields.normal(named[structs[0]])) is None:
+        return None
+    return {**{name: value for name, value in named.items() if name != structs[0]}, **named[structs[0]]}
 
 
 def question_id(question: str) -> str:

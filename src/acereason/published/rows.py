@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ Row = Mapping[str, Any]
 LINE_LIMIT = 1 << 28  # bytes of one row
 BATCH = 256  # rows of a Parquet batch
 LISTS = ("data", "rows", "examples", "problems", "questions", "items", "train", "test", "validation")
+_SPACE = re.compile(r"\s*")
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -63,7 +65,7 @@ def _rows(path: Path, file: BinaryIO, head: bytes) -> Iterator[Read]:
     begin, lines = head.lstrip(), ".jsonl" in path.suffixes[-2:]
     if begin.startswith(b"[") and (found := _array(path, file, lines)) is not None:
         return found
-    if begin.startswith(b"{") and not lines and (found := _inside(file)) is not None:
+    if begin.startswith(b"{") and not lines and (found := _inside(path, file)) is not None:
         return found
     return _json_lines(file)
 
@@ -102,7 +104,7 @@ def _loosely(data: bytes) -> Any:
         return None
 
 
-def _inside(file: BinaryIO) -> Iterator[Read] | None:
+def _inside(path: Path, file: BinaryIO) -> Iterator[Read] | None:
     """The rows of the one list in a JSON object, such as {"data": […]}; None for JSON Lines."""
     begin = file.tell()
     first = file.readline(LINE_LIMIT)
@@ -114,10 +116,50 @@ def _inside(file: BinaryIO) -> Iterator[Read] | None:
         whole = _object.decode(file.read())
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         file.seek(begin)
-        return None
+        rows = [] if _one_value(first) else _in_a_row(file.read())
+        file.seek(begin)
+        return (_row(i, row, f"row {i + 1}") for i, row in enumerate(rows)) if rows else None
     found = [whole[name] for name in LISTS if isinstance(whole.get(name), list)]
-    rows = found[0] if len(found) == 1 and all(isinstance(row, dict) for row in found[0]) else [whole]
+    if len(found) > 1 and all(len(rows) and isinstance(rows[0], dict) for rows in found):
+        lists = ", ".join(
+            f"{name} ({len(whole[name])})" for name in LISTS if isinstance(whole.get(name), list)
+        )
+        raise DataError(
+            f"{path}: expected one list of rows, found {lists}; write the one that is meant to a file"
+        )
+    listed = len(found) == 1 and found[0] and all(isinstance(row, dict) for row in found[0])
+    rows = found[0] if listed else _turned(whole) or [whole]
     return (_row(i, _unpaged(row), f"row {i + 1}") for i, row in enumerate(rows))
+
+
+def _in_a_row(data: bytes) -> list[Any]:
+    """JSON values that follow one another over several lines each, as `jq` writes them; empty: none do."""
+    decoder, found, place = json.JSONDecoder(), list[Any](), 0
+    try:
+        text = data.decode()
+        while (place := _after_space(text, place)) < len(text):
+            value, place = decoder.raw_decode(text, place)
+            found.append(value)
+    except (ValueError, RecursionError):
+        return []
+    return found
+
+
+def _after_space(text: str, place: int) -> int:
+    found = _SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _turned(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of an object of columns, as pandas writes a table, or of rows by their ids; empty: neither."""
+    values = list(whole.values())
+    if len(whole) > 1 and all(isinstance(v, list) for v in values) and len({len(v) for v in values}) == 1:
+        return [dict(zip(whole, cells, strict=True)) for cells in zip(*values, strict=True)]
+    if not values or not all(isinstance(v, dict) and v.keys() == values[0].keys() for v in values):
+        return []
+    if all(key.isdecimal() for key in values[0]):  # columns, whose cells have a number
+        return [{name: column[place] for name, column in whole.items()} for place in values[0]]
+    return [{"id": name, **row} for name, row in whole.items()] if len(whole) > 1 else []
 
 
 def _row(number: int, row: Any, place: str) -> Read:

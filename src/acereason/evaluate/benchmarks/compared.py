@@ -37,8 +37,8 @@ def tables(path: Path) -> list[Table]:
     if (path / "evaluations").is_dir():
         return _of_stage(_last_stage(path))
     raise RunError(
-        f"{path} is {kinds.said(path)}; expected an evaluation's folder with its results.json, a run's, or "
-        "RUN/evaluations/STAGE.json"
+        f"{path} holds no finished evaluation: expected an evaluation's folder with its results.json, a "
+        f"run's, or RUN/evaluations/STAGE.json; found {kinds.said(path)}"
     )
 
 

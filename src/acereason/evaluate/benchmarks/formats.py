@@ -4,7 +4,7 @@
 |---|---|
 | math-ai/aime24 | no answer column: the answer is the box in the solution |
 | AIME | answers such as "073" are integers |
-| LiveCodeBench | tests packed as base64 of zlib of a pickle: read, never loaded (`unpack`) |
+| LiveCodeBench | tests packed as base64 of zlib of a pickle: read, never loaded (`published.packed`) |
 | GSM8K, MATH | the answer stands behind `####`, or in the solution's box |
 | GPQA | columns of options, the right one first: shown in a fixed order of their hashes |
 | HumanEval+, MBPP+ | tests are programs that hold the expected results (`verify.assertions`) |
