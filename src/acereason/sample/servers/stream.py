@@ -64,7 +64,7 @@ class Channel:
 
     def send(self, tensor: Tensor) -> None:
         """Send one tensor to all workers."""
-        data = memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
         self.bytes += len(data)
         for worker, sent in list(
             zip(self._workers, self._pool.map(self._sent(data), self._workers), strict=True)
@@ -107,7 +107,7 @@ def received(
         trainer.sendall(address["token"].encode())
         for name, dtype, shape in zip(names, dtypes, shapes, strict=True):
             tensor = torch.empty(list(shape), dtype=getattr(torch, dtype))
-            _read(trainer, memoryview(tensor.flatten().view(torch.uint8).numpy()))
+            _read(trainer, tensor.flatten().view(torch.uint8).numpy().data)
             yield name, tensor
 
 

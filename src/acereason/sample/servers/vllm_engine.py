@@ -21,7 +21,7 @@ from acereason.sample.servers.vllm_worker import refresh_tied
 
 
 @dataclass
-class Address(WeightTransferInitInfo):
+class Address(WeightTransferInitInfo):  # type: ignore[misc]
     """Where the trainer listens."""
 
     host: str
@@ -30,7 +30,7 @@ class Address(WeightTransferInitInfo):
 
 
 @dataclass
-class Coming(WeightTransferUpdateInfo):
+class Coming(WeightTransferUpdateInfo):  # type: ignore[misc]
     """The tensors of an update, in the order that they come."""
 
     names: list[str]
@@ -38,7 +38,7 @@ class Coming(WeightTransferUpdateInfo):
     shapes: list[list[int]]
 
 
-class StreamEngine(WeightTransferEngine[Address, Coming]):
+class StreamEngine(WeightTransferEngine[Address, Coming]):  # type: ignore[misc]
     """See the module."""
 
     init_info_cls, update_info_cls = Address, Coming
