@@ -22,7 +22,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """The folder with its config and weights; or a hub id that is downloaded when the run begins."""
     if recipe.model.path is not None:
-        yield from _there(recipe.model.path)
+        yield from _there(recipe.model.path, recipe.model.source)
         if (config := of_folder(recipe)) is not None:
             yield Finding(
                 "note", "model", f"{recipe.model.path}: {config.model_type}, context {context(recipe):,}"
@@ -39,7 +39,8 @@ def second(recipe: Recipe, _: Path) -> Iterator[Finding]:
             yield Finding("error", "second model", f"{path} does not answer: {reason}")
 
 
-def _there(path: str) -> Iterator[Finding]:
+def _there(path: str, source: str | None = None) -> Iterator[Finding]:
+    """A folder with weights, a hub id, or what is made into one; `source`: the hub id it came from."""
     if weights.name_of(path) is not None or Path(path).expanduser().suffix == ".gguf":
         yield from _made(path)
         return
@@ -48,7 +49,7 @@ def _there(path: str) -> Iterator[Finding]:
         if looks_local(path):
             yield Finding("error", "model", f"there is no folder {path}{_beside(folder)}")
         else:
-            yield from _hub(recipe.model.source or path)
+            yield from _hub(source or path)
         return
     if not (folder / "config.json").exists():
         yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
