@@ -156,6 +156,8 @@ def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
             count = config.get_text_config().num_attention_heads
     except AceReasonError:
         return  # said by `model`
+    if recipe.lora is not None and recipe.lora.base == "nf4":
+        yield from _four_bit(recipe)
     if count is None or recipe.placement.sequence == 1:
         return
     from acereason.policy import sequence
@@ -164,3 +166,13 @@ def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
         sequence.check(count, recipe.placement.sequence)
     except ConfigError as error:
         yield Finding("error", "placement.sequence", str(error))
+
+
+def _four_bit(recipe: Recipe) -> Iterator[Finding]:
+    from acereason.policy import four_bit
+    from acereason.train import parallel
+
+    try:
+        four_bit.check(parallel.device(recipe.placement), 1)
+    except ConfigError as error:
+        yield Finding("error", "lora.base", str(error))
