@@ -19,6 +19,7 @@ from acereason.cli import (
     calibrate,
     chat,
     check,
+    compare,
     convert,
     curate,
     docs,
@@ -60,7 +61,7 @@ app = typer.Typer(
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
     *(convert.convert, docs.docs, generate.generate, chat.chat, serve.serve),
-    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify),
+    *(calibrate.calibrate, evaluate.evaluate, compare.compare, verify.verify),
     *(view.view, view.report, view.plot),
 ):
     app.command()(verb)
