@@ -71,7 +71,7 @@ def _library(name: str | None) -> Any:
         except ModuleNotFoundError:
             continue
     wanted = name or " or ".join(LIBRARIES)
-    raise ConfigError(f"tables need {wanted}, which is not installed: pip install {name or 'pandas'}")
+    raise ConfigError(f"tables need {wanted}, which is not installed: pip install 'acereason[frames]'")
 
 
 def _frame(library: Any, rows: list[dict[str, Any]]) -> Any:

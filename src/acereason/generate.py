@@ -30,7 +30,7 @@ from acereason.problems import Problem
 from acereason.published import fields
 from acereason.published.records import equal_ids, problem_of, question_id, stated_id, told, unknown_domains
 from acereason.published.rows import raw_rows
-from acereason.sample.protocol import Completion, Request, Sampler
+from acereason.sample.protocol import Completion, Request, Sampler, check_how
 
 BUDGET = 32_768
 
@@ -134,6 +134,7 @@ def generate(
     RunError: `out` holds responses to other prompts, or of another protocol, or is being written by another
     process. SamplingError: a prompt leaves no room in the context, or the sampler cannot go on."""
     wanted = {key: (i, j) for i, ask in enumerate(asks) for j, key in enumerate(_keys(ask, how))}
+    check_how(how.protocol.budget, how.protocol.temperature, how.protocol.top_p)
     budgets = [_budget(ask, how, policy.context) for ask in asks]
     out.parent.mkdir(parents=True, exist_ok=True)
     with out.open("ab+", buffering=0) as file:

@@ -41,7 +41,7 @@ from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
 from acereason.train.tokens import Tokens
-from acereason.train.workshop import Workshop
+from acereason.train.workshop import Workshop, end_unwell
 from acereason.verify import Judge
 from acereason.view.report import write_report
 
@@ -237,6 +237,8 @@ def _sft(
                 _evaluate_epoch(shop, problems, step)
             if loss is not None and settings.keep == "best":
                 save.best(-loss)
+            if step.step % shop.recipe.health.window == 0:
+                end_unwell(shop, summary.SFT, save)
             save.after_step()
 
         sft.train(model, optimizer, learned, settings, shop.recipe.seed, position.stage_step, on_step)
@@ -258,6 +260,7 @@ def _examples(shop: Workshop, settings: config.Sft, position: Position) -> tuple
 def _sft_row(step: sft.SftStep) -> dict[str, Any]:
     return {
         "step": step.step,
+        "steps": step.steps,
         "stage": summary.SFT,
         "epoch": step.epoch,
         "loss": step.loss,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -19,6 +19,18 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 Advance = Callable[[int, str], None]
+
+
+RECENT = 30  # steps that tell what the next ones will take
+
+
+def typical(seconds: Sequence[float]) -> float | None:
+    """What a step takes: the mean of the middle of the last RECENT ones, so that neither one slow step nor
+    the next quick one moves an estimate much. None before the first."""
+    last = sorted(seconds[-RECENT:])
+    out = max(len(last) // 5, min((len(last) - 1) // 2, 2)) if last else 0  # so many on each side
+    middle = last[out : len(last) - out]
+    return sum(middle) / len(middle) if middle else None
 
 
 class Progress(Protocol):

@@ -26,7 +26,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ from acereason.manifest import as_begun, check_recipe, manifest, pinned
 __all__ = ["Run", "create", "disk_errors", "read_metrics", "resume"]
 
 Listener = Callable[[str, Mapping[str, Any]], None]
+Reader = Callable[[str, int, Sequence[Mapping[str, Any]]], None]
 FOLDERS = ("data", "tokens", "responses", "checkpoints", "evaluations", "models")
 _START = b'{"kind":"start"'
 _TEMPORARY = re.compile(r"\..*\.tmp")
@@ -62,6 +63,7 @@ class Run:
             sync(path)  # the file's name
         self._hash = _hash_of(path / "metrics.jsonl")
         self._listeners: list[Listener] = []
+        self._readers: list[Reader] = []
 
     @property
     def checkpoints(self) -> Path:
@@ -114,13 +116,20 @@ class Run:
         file = self.path / "metrics.jsonl"
         return file.stat().st_size >= size and _hash_of(file, size).hexdigest() == digest
 
+    def listen_to_responses(self, reader: Reader) -> None:
+        """Have `reader(stage, step, rows)` called with every step's responses; as quick as a listener."""
+        self._readers.append(reader)
+
     def write_responses(self, stage: str, step: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write one step's responses with their verdicts, whole or not at all."""
         if not self.writes:
             return
         with disk_errors(self.path):
-            write_atomic(self._responses / f"{stage}-{step:06d}.jsonl", to_jsonl(rows))
+            kept = list(rows) if self._readers else rows
+            write_atomic(self._responses / f"{stage}-{step:06d}.jsonl", to_jsonl(kept))
             self._drop_responses(step)
+        for reader in self._readers:
+            reader(stage, step, list(kept))
 
     @property
     def _responses(self) -> Path:
@@ -275,7 +284,7 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = error.errno if isinstance(error, OSError) else None
         if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in str(error):
             raise RunError(
-                f"the disk that holds {path} is full. Free some space and continue with --resume; "
-                "everything up to the last checkpoint is kept"
+                f"the disk that holds {path} is full. Free some space and give the command again, of a run "
+                "with --resume: what it had at its last checkpoint is kept"
             ) from error
         raise RunError(f"cannot write into {path}: {error}") from error

@@ -1,11 +1,12 @@
-"""Metrics sent elsewhere while a run writes them: TensorBoard files, Weights & Biases, Trackio.
+"""Metrics sent elsewhere while a run writes them: TensorBoard files, Weights & Biases, Trackio, MLflow.
 
     run.listen(Feed("tensorboard", Place(run.path, recipe.name, config.resolved(recipe))))
 
 `metrics.jsonl` stays the truth about a run; a sink is a copy for people who already look elsewhere. So a sink
 must never kill or slow a run: it is opened, written and closed in a thread of its own, rows that it does not
 take in time are dropped, and whatever it raises becomes one warning. Nested numbers get names with slashes
-(`rl/length/mean`); text, lists and numbers that are not finite are left out. Responses are not sent.
+(`rl/length/mean`); text, lists and numbers that are not finite are left out. Of every step's responses the
+first ROLLOUTS are sent as a table (not to TensorBoard, which has none).
 
 A run that was killed does its last steps again. TensorBoard is told to forget them from the step on where the
 run begins again, and is given once more what the run has kept of that step; the other two keep both.
@@ -17,10 +18,13 @@ import importlib.util
 import json
 import logging
 import math
+import os
 import queue
+import re
 import threading
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +34,12 @@ from acereason.files import write_atomic
 
 log = logging.getLogger(__name__)
 WAITING = 4096  # rows that may wait for a slow sink
+ROLLOUTS = 64  # responses of a step that are sent as a table
+TEXT = 8000  # characters of each
+COLUMNS = (
+    *("step", "problem_id", "sample", "outcome", "reward", "advantage", "tokens", "finish"),
+    *("reference", "extracted", "question", "text"),
+)
 PATIENCE = 15.0  # seconds that a finished run waits for its sinks
 
 
@@ -61,6 +71,16 @@ class Place:
             file.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(file, f"{self.folder.name}-{uuid.uuid4().hex[:8]}".encode())
         return file.read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What waits for a sink: numbers of a row, or a table of responses under its name."""
+
+    step: int
+    values: Mapping[str, float]
+    name: str = ""
+    table: Sequence[Sequence[Any]] = ()
 
 
 class _TensorBoard:
@@ -99,6 +119,12 @@ class _Wandb:
     def write(self, values: Mapping[str, float], step: int) -> None:
         self._run.log({**values, "step": step})
 
+    def table(self, name: str, rows: Sequence[Sequence[Any]], step: int) -> None:
+        import wandb
+
+        texts = [[None if cell is None else str(cell) for cell in row] for row in rows]
+        self._run.log({name: wandb.Table(columns=list(COLUMNS), data=texts), "step": step})
+
     def close(self) -> None:
         self._run.finish()
 
@@ -114,11 +140,61 @@ class _Trackio:
     def write(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
+    def table(self, name: str, rows: Sequence[Sequence[Any]], step: int) -> None:
+        import pandas
+        import trackio
+
+        frame = pandas.DataFrame(list(map(list, rows)), columns=list(COLUMNS))
+        self._run.log({name: trackio.Table(dataframe=frame)}, step=step)
+
     def close(self) -> None:
         self._run.finish()
 
 
+class _MLflow:
+    """To MLFLOW_TRACKING_URI, or into a database in the run's own folder."""
+
+    def __init__(self, place: Place, step: int):
+        import mlflow
+
+        folder = place.folder / "sinks"
+        folder.mkdir(parents=True, exist_ok=True)
+        local = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
+        self._client: Any = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or local)
+        found = self._client.get_experiment_by_name("acereason")
+        artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder / "mlflow").resolve().as_uri()
+        experiment = found.experiment_id if found else self._client.create_experiment("acereason", artifacts)
+        known = self._client.search_runs([experiment], f"tags.acereason = '{place.id}'", max_results=1)
+        tags = {"acereason": place.id, "recipe": place.name}
+        self._id = known[0].info.run_id if known else self._new(experiment, place, tags)
+
+    def _new(self, experiment: str, place: Place, tags: dict[str, str]) -> str:
+        made: str = self._client.create_run(experiment, tags=tags, run_name=place.folder.name).info.run_id
+        self._client.log_dict(made, dict(place.recipe), "recipe.json")
+        return made
+
+    def write(self, values: Mapping[str, float], step: int) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        rows = [Metric(_NOT_MLFLOW.sub("_", name), value, now, step) for name, value in values.items()]
+        for start in range(0, len(rows), 1000):
+            self._client.log_batch(self._id, metrics=rows[start : start + 1000])
+
+    def table(self, name: str, rows: Sequence[Sequence[Any]], step: int) -> None:
+        columns = {
+            column: list(cells) for column, cells in zip(COLUMNS, zip(*rows, strict=True), strict=True)
+        }
+        self._client.log_table(self._id, columns, f"{name}/{step:06d}.json")
+
+    def close(self) -> None:
+        self._client.set_terminated(self._id)
+
+
+_NOT_MLFLOW = re.compile(r"[^\w./ -]")  # what its names must not hold
+
 SINKS: dict[str, Callable[[Place, int], Sink]] = {
+    "mlflow": _MLflow,
     "tensorboard": _TensorBoard,
     "trackio": _Trackio,
     "wandb": _Wandb,
@@ -144,7 +220,7 @@ class Feed:
     def __init__(self, name: str, place: Place, make: Callable[[Place, int], Sink] | None = None):
         self._name, self._place = name, place
         self._make = make or SINKS[name]
-        self._rows: queue.Queue[tuple[int, dict[str, float]] | None] = queue.Queue(WAITING)
+        self._rows: queue.Queue[Item | None] = queue.Queue(WAITING)
         self._kept = 0  # bytes of metrics.jsonl when the run began again
         self._step = 0
         self._warned = False
@@ -159,10 +235,19 @@ class Feed:
             self._kept = file.stat().st_size if file.exists() else 0
         values = {} if kind == "start" else dict(flatten(row, prefix(kind, row)))
         if values or kind == "start":
-            try:
-                self._rows.put_nowait((self._step, values))
-            except queue.Full:
-                self._warn(f"is too slow: {WAITING} rows are waiting for it, later ones are left out")
+            self._put(Item(self._step, values))
+
+    def responses(self, name: str, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Take a step's responses, the first of them as a table; returns at once."""
+        told = [_cells(step, row) for row in rows[:ROLLOUTS]]
+        if told:
+            self._put(Item(step, {}, f"rollouts/{name}", told))
+
+    def _put(self, item: Item) -> None:
+        try:
+            self._rows.put_nowait(item)
+        except queue.Full:
+            self._warn(f"is too slow: {WAITING} rows are waiting for it, later ones are left out")
 
     def close(self) -> None:
         """Let the sink finish, for at most `PATIENCE` seconds."""
@@ -175,14 +260,15 @@ class Feed:
             self._warn(f"did not finish within {PATIENCE:.0f} s and is left behind")
 
     def _work(self) -> None:
-        item: tuple[int, dict[str, float]] | None = (0, {})
+        item: Item | None = Item(0, {})
         try:
             sink: Sink | None = None
             while (item := self._rows.get()) is not None:
-                step, values = item
-                sink = sink or self._opened(step)
-                if values:
-                    sink.write(values, step)
+                sink = sink or self._opened(item.step)
+                if item.values:
+                    sink.write(item.values, item.step)
+                elif item.table and (table := getattr(sink, "table", None)):
+                    table(item.name, item.table, item.step)
             if sink is not None:
                 sink.close()
         except BaseException as error:  # SystemExit too: a library must not end the run
@@ -201,6 +287,17 @@ class Feed:
         if not self._warned:
             self._warned = True
             log.warning("the sink %s %s. The run goes on; metrics.jsonl has everything", self._name, text)
+
+
+def _cells(step: int, row: Mapping[str, Any]) -> list[Any]:
+    """A response under COLUMNS: numbers and texts, these not longer than TEXT."""
+    return [step, *(_cell(row.get(name)) for name in COLUMNS[1:])]
+
+
+def _cell(value: Any) -> Any:
+    if value is None or isinstance(value, int | float):
+        return value
+    return len(value) if isinstance(value, list) else str(value)[:TEXT]
 
 
 def _rows_of(folder: Path, size: int, step: int) -> Iterator[dict[str, float]]:

@@ -145,8 +145,17 @@ def test_generations_made_elsewhere_are_graded(acereason: Run, tmp_path: Path) -
 def test_what_was_refused_leaves_no_folder(acereason: Run, folder: Path, tmp_path: Path) -> None:
     problems, out = tmp_path / "problems.jsonl", tmp_path / "out"
     write_jsonl(problems, tools.PROBLEMS)
-    shown = acereason("evaluate", folder, "-p", problems, "--format", "plain", "--budget", "5000", "-o", out)
-    assert shown.returncode == 2 and "lower --budget" in shown.stderr and not out.exists()
+    asked = ["evaluate", folder, "-p", problems, "--format", "plain", "-o", out]
+    batch = ["generate", folder, problems, "-o", out]
+    for words, option, value, said in (
+        (asked, "--budget", "5000", "lower --budget"),
+        (asked, "--temperature", "-1", "the temperature is -1"),
+        (asked, "--top-p", "2", "top_p is 2"),
+        (batch, "--temperature", "inf", "the temperature is inf"),
+        (batch, "--top-p", "0", "top_p is 0"),
+    ):
+        shown = acereason(*words, "--budget", "8", option, value)
+        assert shown.returncode == 2 and said in shown.stderr and not out.exists()
 
 
 def test_generations_of_two_domains_in_one_file(acereason: Run, tmp_path: Path) -> None:
@@ -195,7 +204,7 @@ def test_what_is_no_run_is_refused(acereason: Run, tmp_path: Path, verb: str) ->
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "metrics.jsonl").write_text("")
     if verb == "report":
-        assert "runs below it: " in acereason(verb, tmp_path / "runs").stderr
+        assert "a folder of runs: " in acereason(verb, tmp_path / "runs").stderr
 
 
 @pytest.mark.parametrize(

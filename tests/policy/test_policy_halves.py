@@ -119,3 +119,30 @@ def test_weights_read_from_a_checkpoint_reach_the_copies(tmp_path: Path) -> None
     packed_logprobs(copied, packed(), 1.0)
     checkpoint.load_weights(tmp_path, copied)
     assert torch.equal(packed_logprobs(copied, packed(), 1.0)[0], wanted)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_sampler_s_layer_multiplies_as_the_trainer_s_and_follows_it(bias: bool) -> None:
+    given = torch.nn.Linear(48, 80, bias=bias)
+    layer = copy.deepcopy(given)
+    halves._halve(layer, keep_masters=False)
+    for _ in range(2):
+        torch.nn.init.normal_(given.weight)
+        halves.take(layer, given.weight, 64)
+        assert layer.weight.shape == given.weight.shape
+        for rows in (1, 7, 64, 200):
+            x = torch.randn(1, rows, 48)
+            wanted = torch.nn.functional.linear(x.to(halves.HALF), given.weight.to(halves.HALF))
+            if bias:
+                wanted = wanted + given.bias.to(halves.HALF)
+            with torch.no_grad():
+                assert torch.allclose(layer(x).float(), wanted.float(), rtol=2e-2, atol=2e-2)
+
+
+def test_a_norm_is_the_same_with_and_without_a_gradient() -> None:
+    _, copied = halved("gemma3_text")
+    norm = next(m for m in copied.modules() if isinstance(m, halves.FusedNorm))
+    x = torch.randn(5, len(norm.weight))
+    learning = norm(x)
+    with torch.no_grad():
+        assert torch.equal(norm(x), learning)

@@ -154,11 +154,13 @@ def test_typing_a_text_finds_the_responses_that_hold_it(page: Browser, runs: tup
 
 
 def test_two_runs_are_compared(page: Browser, runs: tuple[Path, str]) -> None:
-    page.open(f"{runs[1]}#/compare?first=demo-run&second={quote('nested/second', safe='')}")
+    page.open(f"{runs[1]}#/compare?run=demo-run&run={quote('nested/second', safe='')}")
     page.until("document.querySelectorAll('[data-chart=both-reward] canvas').length")
+    page.until("charts.get('both-sft')?.plot")
     states = page.ask(STATES)
     assert set(states.values()) == {"drawn"} and {"both-H_T", "difference-math", "both-sft"} <= states.keys()
-    assert "not paired" in page.ask("document.body.innerText")
+    text = page.ask("document.body.innerText")
+    assert "not paired" in text and "all runs have one recipe" in text
     assert "undecided" in page.ask("document.querySelector('.verdicts').innerText")
     for below, left in page.ask(LABELS):
         assert below and left

@@ -11,10 +11,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason.view.compare import compare
 from acereason.view.data import Reader
 from acereason.view.groups import group, grouped, listing, whole
 from acereason.view.index import Filter, Index
+from acereason.view.lab import member, table
 from acereason.view.runs_folder import RunsFolder
 from view_run import HOSTILE, Row, lines, make_run
 
@@ -173,17 +173,20 @@ def test_two_runs_are_paired_by_question(tmp_path: Path) -> None:
         kept = {"ids": [ids[n] for n in order], "right": [right[n] for n in order]}
         (folder / "evaluations").mkdir()
         (folder / "evaluations" / "sft.json").write_text(json.dumps({"math": kept}))
-    both = compare(folders[0], folders[1], (page(folders[0]), page(folders[1])))
-    rows = {(row["stages"][0], row["benchmark"]): row["difference"] for row in both["differences"]}
-    found = rows["sft", "math"]
-    assert found["paired"] and found["questions"] == 200 and found["left_out"] == 0
-    assert found["low"] < 0.1 * 0.95 < found["high"] and found["high"] - found["low"] < 0.07
-    assert not rows["sft", "code"]["paired"] and rows["sft", "code"]["mean"] == 0
+    found = table([member(folder.name, folder) for folder in folders])
+    (average, wide) = (row for row in found["comparisons"] if row["benchmark"] == "math")
+    assert [average["measure"], wide["measure"]] == ["avg@k", "pass@8"]
+    one = average["difference"]
+    assert one["paired"] and one["questions"] == 200 and one["left_out"] == 0
+    assert one["low"] < 0.1 * 0.95 < one["high"] and one["high"] - one["low"] < 0.07
+    assert "B is ahead of A by" in average["verdict"] and "runs alone" in average["verdict"]
+    assert average["flips"]["gained"] > average["flips"]["lost"] > 0
     other = {"ids": [f"x{n}" for n in range(200)], "right": kept["right"]}
     (folders[1] / "evaluations" / "sft.json").write_text(json.dumps({"math": other}))
-    both = compare(folders[0], folders[1], (page(folders[0]), page(folders[1])))
-    refused = both["differences"][0]["difference"]
-    assert refused["refused"] and refused["mean"] is None and refused["questions"] == 0
+    refused = table([member(folder.name, folder) for folder in folders])["comparisons"][0]
+    assert (
+        refused["difference"] == {"refused": True} and "no question was asked of both" in refused["verdict"]
+    )
 
 
 def test_the_overview_says_how_each_run_is_doing(tmp_path: Path) -> None:

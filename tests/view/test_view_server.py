@@ -107,7 +107,7 @@ def test_only_reading_is_known(runs: tuple[Path, str], method: str) -> None:
         "/api/group?run=demo-run&file=../../secret&problem=x",
         "/api/group?run=demo-run&file=..%2f..%2fsecret.txt&problem=x",
         "/api/text?run=demo-run&file=/etc/passwd&problem=x&sample=0",
-        "/api/compare?first=demo-run&second=../demo-run",
+        "/api/lab?run=demo-run&run=../demo-run",
     ],
 )
 def test_no_path_leads_out_of_the_runs(runs: tuple[Path, str], path: str) -> None:
@@ -124,8 +124,8 @@ def test_a_stages_name_that_is_a_path_reads_no_other_file(runs: tuple[Path, str]
     verdicts = {"math": {"ids": ["q"], "right": [[True]]}}
     (tmp_path / "secret.json").write_text(json.dumps(verdicts))
     with served(tmp_path) as address:
-        body = json.loads(ask(address, "/api/compare?first=one&second=two")[2])
-    assert not any(row["difference"]["paired"] for row in body["differences"])
+        body = json.loads(ask(address, "/api/lab?run=one&run=two")[2])
+    assert body["comparisons"] and not any(row["difference"]["paired"] for row in body["comparisons"])
 
 
 def test_answers_are_json_whatever_was_written(runs: tuple[Path, str]) -> None:

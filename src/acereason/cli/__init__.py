@@ -19,6 +19,7 @@ from acereason.cli import (
     calibrate,
     chat,
     check,
+    compare,
     convert,
     curate,
     docs,
@@ -60,7 +61,7 @@ app = typer.Typer(
 for verb in (
     *(run.demo, run.run, check.check, curate.curate, run.sft, run.rl, plan.plan, export.export),
     *(convert.convert, docs.docs, generate.generate, chat.chat, serve.serve),
-    *(calibrate.calibrate, evaluate.evaluate, evaluate.compare, verify.verify),
+    *(calibrate.calibrate, evaluate.evaluate, compare.compare, verify.verify),
     *(view.view, view.report, view.plot),
 ):
     app.command()(verb)
@@ -96,7 +97,9 @@ def main() -> None:
         if error.errno is None or error.errno == errno.EPIPE:
             raise
         place = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, (str, bytes)) else ""
-        _fail(type(error).__name__, f"{place}{error.strerror}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        mend = ". Free some space there and give the command again" if full else ""
+        _fail(type(error).__name__, f"{place}{error.strerror}{mend}")
 
 
 def _fail(kind: str, said: str) -> None:

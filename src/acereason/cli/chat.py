@@ -28,8 +28,10 @@ def chat(
     problems: Annotated[
         Path | None, typer.Option("--problems", "-p", help="problems to ask with /problem, and be judged")
     ] = None,
-    temperature: Annotated[float, typer.Option("--temperature", "-T", help="sampling temperature")] = 0.6,
-    top_p: Annotated[float, typer.Option(help="probability mass kept")] = 0.95,
+    temperature: Annotated[
+        float, typer.Option("--temperature", "-T", min=0, max=100, help="sampling temperature")
+    ] = 0.6,
+    top_p: Annotated[float, typer.Option(min=0, max=1, help="probability mass kept")] = 0.95,
     budget: Annotated[
         int | None, typer.Option(min=1, help="most response tokens; default the context")
     ] = None,
@@ -145,7 +147,7 @@ class _Room:
         thought = len(fold.thinking.split())
         said = f"{len(done.tokens)} tokens"
         if thought and not fold.show:
-            said += f", {thought} words of thinking (/thinking shows them)"
+            said += f", {thought} {'word' if thought == 1 else 'words'} of thinking (/thinking shows them)"
         if done.finish == "length":
             said += "; cut at the budget" + ("" if fold.answered else ", before an answer")
         out.print(f"({said})", style="dim", markup=False)

@@ -40,7 +40,10 @@ Silent = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 AsJson = Annotated[bool, typer.Option("--json", help="metrics rows as JSON lines on standard output")]
 Sinks = Annotated[
     list[str] | None,
-    typer.Option("--sink", help="send metrics to tensorboard, wandb or trackio as well; may be repeated"),
+    typer.Option(
+        "--sink",
+        help="send metrics and responses to wandb, trackio, mlflow or tensorboard too; may be repeated",
+    ),
 ]
 AlertUrl = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""`evaluate`: the paper's benchmarks with honest errors; `compare`: two evaluations, question by question."""
+"""`evaluate`: the paper's benchmarks with honest errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from acereason import progress
 from acereason.cli.common import PromptFormat, embedded, out
-from acereason.errors import ConfigError, DataError
+from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -135,48 +135,4 @@ def _show(found: list[Any]) -> None:
         table.add_row(*scores.cells(score))
     out.print(table)
     for note in (*scores.notes(found), scores.LEGEND):
-        out.print(note, markup=False)
-
-
-def compare(
-    before: Annotated[
-        Path, typer.Argument(help="an evaluation's folder, a run's, or RUN/evaluations/STAGE.json")
-    ],
-    after: Annotated[Path, typer.Argument(help="another one, with questions in common")],
-    plot: Annotated[Path | None, typer.Option(help="write pass@k of both as SVG")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """The difference between two evaluations, or two runs, on the questions that both were asked, with a
-    paired bootstrap interval. Of a run its last evaluated stage is taken."""
-    from rich.table import Table
-
-    from acereason.evaluate.benchmarks import compared, scores
-    from acereason.evaluate.benchmarks.plot import pass_at_k
-
-    first, second = compared.tables(before), compared.tables(after)
-    found = scores.compare(first, second)
-    if plot is not None:
-        both = ((before, first), (after, second))
-        curves = {f"{t.title} {f.stem}": compared.curve(t) for f, of in both for t in of}
-        drawn = {name: points for name, points in curves.items() if points}
-        if not drawn:
-            raise DataError("there is no curve to draw: no question had all its samples judged")
-        plot.write_text(pass_at_k(drawn))
-    if as_json:
-        out.print_json(json.dumps(compared.finite(found)))
-        return
-    table = Table("benchmark", "questions", "before, %", "after, %", "difference", "95 %, paired bootstrap")
-    for row in found:
-        interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
-        difference = f"{100 * row.mean:+.1f} ± {100 * row.se:.1f}"
-        table.add_row(
-            row.title,
-            str(row.n),
-            scores.per_cent(row.before),
-            scores.per_cent(row.after),
-            difference,
-            interval,
-        )
-    out.print(table)
-    for note in compared.noted(found):
         out.print(note, markup=False)

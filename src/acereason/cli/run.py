@@ -190,6 +190,7 @@ def _feed(run: runs.Run, names: list[str], stack: ExitStack) -> None:
         feed = sinks.Feed(name, place)
         stack.callback(feed.close)
         run.listen(feed)
+        run.listen_to_responses(feed.responses)
 
 
 def _alert(run: runs.Run, url: str | None, stack: ExitStack) -> None:

@@ -15,7 +15,7 @@ from acereason.native import mkl as fastmath
 def serve(
     model: Model,
     host: Annotated[str, typer.Option(help="where to listen; others can use the model there")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="where to listen; 0 takes a free one")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen; 0 takes a free one")] = 8000,
     name: Annotated[
         str | None, typer.Option(help="what the model is called; default its folder's name")
     ] = None,

@@ -10,6 +10,7 @@ import typer
 from acereason.cli.common import err, out
 from acereason.errors import ConfigError, RunError
 from acereason.kinds import said
+from acereason.runs import disk_errors
 from acereason.study import findings, plan, runner, spec
 from acereason.study.records import Results
 from acereason.study.verdicts import Verdict
@@ -72,6 +73,9 @@ def run(
         for job in jobs:
             out.print(f"{job.address}  {job.study} {job.name}, seed {job.seed}", markup=False)
         return
+    for place in (folder, records):  # an arm's process would fail at each by itself
+        with disk_errors(place):
+            place.mkdir(parents=True, exist_ok=True)
     failed = runner.run(jobs, folders, workers, lambda text: err.print(text, markup=False, soft_wrap=True))
     _told(findings.write(studies, ground, Results(records), pages), pages)
     if failed:

@@ -25,7 +25,7 @@ def verify(
     target: Annotated[
         Path | None, typer.Option("--out", "-o", help="verdicts, one per row, in order")
     ] = None,
-    workers: Annotated[int, typer.Option(help="judging processes")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="judging processes")] = 2,
     mode: Annotated[
         str, typer.Option(help="strict, lcb, math_verify or acereason; docs/verifier.md")
     ] = "strict",
@@ -36,7 +36,7 @@ def verify(
         bool, typer.Option("--serve", help="judge over HTTP instead: JSON in, JSON out")
     ] = False,
     host: Annotated[str, typer.Option(help="where to listen")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="where to listen")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen")] = 8765,
     token: Annotated[str, typer.Option(help="what callers must send as a bearer token")] = "",
     domain: Annotated[
         list[str] | None, typer.Option(help="a domain of your own that is judged, too; may be repeated")

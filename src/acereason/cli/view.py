@@ -14,7 +14,7 @@ from acereason.errors import ConfigError
 def view(
     folder: Annotated[Path, typer.Argument(help="a run's folder, or one that holds runs")] = Path("runs"),
     host: Annotated[str, typer.Option(help="where to listen; others can read the runs there")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="where to listen; 0 takes a free one")] = 8755,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="where to listen; 0 takes a free one")] = 8755,
 ) -> None:
     """Serve a page over all runs in a folder, following those that are still going on."""
     try:

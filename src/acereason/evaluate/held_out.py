@@ -61,7 +61,7 @@ def summarise(groups: Groups) -> dict[str, Any]:
         "generation_noise": estimates.average(noise).generation_noise if noise else None,
         "k": max(map(len, verdicts)),
         "unjudged": _unjudged(verdicts),
-        "pass_at_k": _pass_at_k(verdicts),
+        **_pass_at_k(verdicts),
         "truncated": float(np.mean([a.completion.finish == "length" for a in answers])),
         "no_answer": float(np.mean([a.verdict.outcome == "no_answer" for a in answers])),
         "tokens_mean": float(tokens.mean()),
@@ -88,12 +88,15 @@ def _unjudged(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, int]:
     }
 
 
-def _pass_at_k(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, float]:
-    """pass@k over the problems all of whose samples could be judged."""
+def _pass_at_k(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, dict[str, float]]:
+    """pass@k with its standard error, over the problems all of whose samples could be judged."""
     whole = [row for row in verdicts if None not in row]
     k = min(map(len, whole), default=0)
-    wanted = sorted({1, min(4, k), k}) if whole else []
-    return {str(n): estimates.pass_at_k(whole, n).mean for n in wanted}
+    found = {str(n): estimates.pass_at_k(whole, n) for n in sorted({1, min(4, k), k}) if whole}
+    return {
+        "pass_at_k": {n: one.mean for n, one in found.items()},
+        "pass_at_k_se": {n: one.se for n, one in found.items()},
+    }
 
 
 def mode(answer: Answer) -> str:

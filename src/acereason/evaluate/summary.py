@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -28,6 +28,7 @@ from acereason.sample.ask import Groups
 
 log = logging.getLogger(__name__)
 SFT = "sft"
+KEPT = ("accuracy", "se", "n", "k", "pass_at_k", "pass_at_k_se", "unjudged")  # of an evaluation's row
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -150,14 +151,22 @@ def summarise(run: Run) -> dict[str, Any]:
         "stages": stages,
         "gain": {d: gain(first[d], last[d]) for d in domains} if names[0] == SFT else {},
         "gain_pass_at_k": {d: gain_pass_at_k(first[d], last[d]) for d in domains} if names[0] == SFT else {},
-        "gain_per_stage": {
-            after: {
-                d: gain(results[before][d], results[after][d]) for d in _both(results[before], results[after])
-            }
-            for before, after in pairwise(names)
-        },
+        "gain_per_stage": _per_stage(names, results, gain),
+        "gain_pass_at_k_per_stage": _per_stage(names, results, gain_pass_at_k),
         "decomposition": {d: found for d in domains if (found := _decomposition(first[d], last[d]))},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
+    }
+
+
+def _per_stage(
+    names: Sequence[str], results: Mapping[str, Mapping[str, Result]], gained: Callable[[Result, Result], Any]
+) -> dict[str, dict[str, Any]]:
+    """What each stage gained over the one before it, by domain."""
+    return {
+        after: {
+            d: gained(results[before][d], results[after][d]) for d in _both(results[before], results[after])
+        }
+        for before, after in pairwise(names)
     }
 
 
@@ -184,7 +193,7 @@ def stage_row(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         "T": tempered[-1]["T"] if tempered else None,
         "H_T": sum(r["H_T"] * r["tokens"] for r in tempered) / tokens if tempered else None,
         "evaluation": {
-            r["benchmark"]: {k: r.get(k) for k in ("accuracy", "se", "n", "k", "pass_at_k", "unjudged")}
+            r["benchmark"]: {k: r.get(k) for k in KEPT}
             for r in rows
             if r["kind"] == "evaluation" and r["stage"] == name and "epoch" not in r
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from acereason.config import Health
@@ -38,15 +39,19 @@ def no_gradient(stage: StageRows, limits: Health) -> Finding | None:
 
 def truncated(stage: StageRows, limits: Health) -> Finding | None:
     """Responses cut at the budget."""
-    begun = since(
-        stage.steps, lambda rows: (mean(rows, "truncated") or 0.0) >= limits.truncated, limits.window
-    )
+
+    def cut(rows: Sequence[Row]) -> float:
+        return mean(rows, "truncated") or 0.0
+
+    begun = since(stage.steps, lambda rows: cut(rows) >= limits.truncated, limits.window)
     if begun is None:
         return None
-    share = mean(stage.steps[-limits.window :], "truncated") or 0.0
+    share, before = cut(stage.steps[-limits.window :]), stage.steps[-2 * limits.window : -limits.window]
+    if share < _alarming(limits) and (len(before) < limits.window or cut(before) < limits.truncated):
+        return None  # a few steps are cut more often than others, most of all the first; what lasts is told
     return Finding(
         "truncated",
-        "alarm" if share >= (1 + limits.truncated) / 2 else "warning",
+        "alarm" if share >= _alarming(limits) else "warning",
         stage.name,
         begun,
         f"{share:.0%} of the responses are cut at the budget of {stage.steps[-1].get('budget')} tokens.",
@@ -54,6 +59,11 @@ def truncated(stage: StageRows, limits: Health) -> Finding | None:
         "Raise the stage's budget, take shorter prompts, or check that responses end (the end token).",
         "truncated",
     )
+
+
+def _alarming(limits: Health) -> float:
+    """From which truncated share on nearly nothing is learned."""
+    return (1 + limits.truncated) / 2
 
 
 def entropy(stage: StageRows, limits: Health) -> Finding | None:
@@ -68,8 +78,8 @@ def entropy(stage: StageRows, limits: Health) -> Finding | None:
         if target is not None
         else (limits.entropy_low * centre, max(limits.entropy_high * centre, 0.05))
     )
-    cold = since(stage.steps, lambda rows: (mean(rows, "H_T") or 0.0) < low, limits.window)
-    hot = since(stage.steps, lambda rows: (mean(rows, "H_T") or 0.0) > high, limits.window)
+    cold = since(stage.steps, lambda rows: (mean(rows, "H_T") or 0.0) + _unsure(rows) < low, limits.window)
+    hot = since(stage.steps, lambda rows: (mean(rows, "H_T") or 0.0) - _unsure(rows) > high, limits.window)
     if cold is None and hot is None:
         return None
     H, T = mean(stage.steps[-limits.window :], "H_T") or 0.0, number(stage.steps[-1], "T") or 0.0
@@ -87,6 +97,12 @@ def entropy(stage: StageRows, limits: Health) -> Finding | None:
         _lever(cold is not None, target is not None),
         "H_T",
     )
+
+
+def _unsure(rows: Sequence[Row]) -> float:
+    """Half the 95 % interval of the mean H_T over steps, from what the prompts of each step vary."""
+    errors = [number(row, "H_T_se") or 0.0 for row in rows]
+    return 1.96 * math.hypot(*errors) / max(len(errors), 1)
 
 
 def _lever(cold: bool, followed: bool) -> str:

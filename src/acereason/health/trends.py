@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from acereason.config import Health
 from acereason.health.rows import Finding, Row, StageRows, mean, number
+from acereason.health.rules import gradient
 
 Rule = Callable[[StageRows, Health], Finding | None]
 Z = 1.96
+SURE = 3.0  # errors, where the same is looked at many times over
+SHORT = 40  # windows of SFT steps up to which a slow fall is still a fall
 
 
 def _ends(stage: StageRows, limits: Health, path: str) -> tuple[float, float] | None:
@@ -32,8 +36,9 @@ def held_out(stage: StageRows, limits: Health) -> Finding | None:
     if reward is None or len(told) < 3 or reward[1] - reward[0] < limits.reward_rise:
         return None
     (begun, se_0), (now, se_1) = told[0], told[-1]
-    if now - begun >= (reward[1] - reward[0]) / 4:
-        return None
+    rise = reward[1] - reward[0]
+    if now - begun >= rise / 4 or rise - (now - begun) < SURE * math.hypot(se_0, se_1):
+        return None  # it rises too, or so few questions cannot tell
     falls = now - begun < -Z * math.hypot(se_0, se_1)
     return Finding(
         "held_out",
@@ -114,24 +119,42 @@ def _rate(row: Row) -> float | None:
 
 
 def sft_flat(stage: StageRows, limits: Health) -> Finding | None:
-    """The SFT loss does not fall, or rises."""
-    n = len(stage.steps)
+    """The SFT loss does not fall, or rises. A short run whose loss falls by more than its noise is well: it
+    has only not gone far yet. Warm-up is not looked at."""
+    steps = _after_warmup(stage.steps)
+    n = len(steps)
     if n < 6 * limits.window:
         return None
-    thirds = [mean(stage.steps[i * n // 3 : (i + 1) * n // 3], "loss") for i in range(3)]
-    first, middle, last = (math.inf if x is None else x for x in thirds)
+    thirds = [steps[i * n // 3 : (i + 1) * n // 3] for i in range(3)]
+    first, middle, last = (math.inf if x is None else x for x in (mean(part, "loss") for part in thirds))
     if last < limits.sft_gain * first or last < middle * 0.99:
+        return None
+    noise = Z * math.hypot(_error(thirds[0]), _error(thirds[2]))
+    short, falls = n < SHORT * limits.window, last < first - noise
+    if short and falls:
         return None
     return Finding(
         "sft_flat",
-        "alarm" if last > first else "warning",
+        "alarm" if last > first + noise or not (short or falls) else "warning",
         stage.name,
-        int(number(stage.steps[n // 3], "step") or 0),
+        int(number(steps[n // 3], "step") or 0),
         f"The SFT loss stays at {last:.3f} nats a token (first third {first:.3f}).",
         "A model that learns nothing from its traces gives RL nothing to start from.",
         "Check the prompt format and the traces, then the learning rate.",
         "sft.loss",
     )
+
+
+def _after_warmup(steps: Sequence[Row]) -> Sequence[Row]:
+    """The steps from the highest learning rate on."""
+    rates = [number(row, "lr") or 0.0 for row in steps]
+    return steps[rates.index(max(rates)) :] if rates else steps
+
+
+def _error(rows: Sequence[Row]) -> float:
+    """The standard error of the mean loss."""
+    losses = [x for row in rows if (x := number(row, "loss")) is not None]
+    return statistics.stdev(losses) / math.sqrt(len(losses)) if len(losses) > 1 else 0.0
 
 
 def pass_at_k(rows: Sequence[Row]) -> list[Finding]:
@@ -166,4 +189,4 @@ def _narrower(name: str, k: str, before: Row, after: Row, old: float, new: float
 
 
 STEPS: tuple[Rule, ...] = (held_out, shorter, same_answers, slower)
-SFT: tuple[Rule, ...] = (sft_flat,)
+SFT: tuple[Rule, ...] = (sft_flat, gradient)

@@ -14,7 +14,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from acereason.errors import SamplingError
 from acereason.problems import Finish
+
+LEAST_T = 1e-30  # logits divided by it are still float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +75,16 @@ class Sampler(Protocol):
     def close(self) -> None:
         """Abandon what is in flight and give back what is held outside the process. May be called twice."""
         ...
+
+
+def check_how(budget: int, temperature: float, top_p: float) -> None:
+    """SamplingError for what no sampler can be asked, whatever the prompt."""
+    if budget < 1:
+        raise SamplingError(f"the budget is {budget} tokens; at least 1 was expected")
+    if not LEAST_T <= temperature < float("inf"):
+        raise SamplingError(
+            f"the temperature is {temperature}; a number from {LEAST_T:g}, which always takes the likeliest "
+            "token, upwards was expected"
+        )
+    if not 0 < top_p <= 1:
+        raise SamplingError(f"top_p is {top_p}; a number in (0, 1] was expected")

@@ -11,7 +11,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,21 +19,12 @@ from numpy.typing import NDArray
 from acereason.errors import ConfigError, DataError
 from acereason.evaluate.decompose import decompose_shares
 from acereason.evaluate.estimates import pass_rates
+from acereason.evaluate.seeds import Column, Floats
 from acereason.study.records import Outcome, Record, Training
 
-Floats = NDArray[np.float64]
 Arms = Mapping[tuple[str, int], Record]  # (arm, seed)
 CURVES = ("entropy", "reward", "length", "truncated", "T")
 IN_POINTS = ("reward", "truncated")
-
-
-@dataclass(frozen=True)
-class Column:
-    """`values`: one per question, in the order of the questions that `questions` hashes; or a single one,
-    where `questions` is empty."""
-
-    values: Floats
-    questions: str = ""
 
 
 def column(record: Record, measure: str, domain: str) -> Column:

@@ -30,7 +30,7 @@ from acereason.train.optimizers import Optimizers, set_rates
 from acereason.train.stages import PoolState, PromptPool, StageState
 from acereason.train.streaming import StepResult, ask_and_learn
 from acereason.train.update import Learned
-from acereason.train.workshop import Workshop
+from acereason.train.workshop import Workshop, end_unwell
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,11 @@ def train_stage(
             if pool.exhausted:
                 reason = reason or "every prompt is retired (filter.retire_above)"
             advance(1, metrics.note(row))
-            _end_unwell(shop, stage, save)
+            end_unwell(shop, stage.name, save)
             save.after_step()
     if reason is not None:
         shop.progress.say(f"{stage.name} ends after {position.stage_step} steps: {reason}")
     dev.restore(position)
-
-
-def _end_unwell(shop: Workshop, stage: Stage, save: Saver) -> None:
-    """End the run, its last step kept, where a rule of the recipe's `health.stop` holds. Collective."""
-    if not shop.recipe.health.stop:
-        return
-    found = ranks.of_main(shop.health.fatal(stage.name) if ranks.main() else None)
-    if found is not None:
-        save()
-        raise TrainingError(
-            f"health.stop ends the run in {stage.name}, since step {found.since}: {found.sentence} "
-            f"{found.why} {found.remedy} To go on as it is, take {found.rule!r} out of health.stop and resume"
-        )
 
 
 def begin(shop: Workshop, stage: Stage, problems: Sequence[Problem], step: int) -> StageState:

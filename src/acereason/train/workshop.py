@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from acereason import ranks
 from acereason.config import Recipe
+from acereason.errors import TrainingError
 from acereason.health.memory import Memory
 from acereason.policy.policy import Policy
 from acereason.progress import Progress
@@ -25,3 +28,16 @@ class Workshop:
     judge: Judging
     progress: Progress
     health: Memory = field(default_factory=Memory)
+
+
+def end_unwell(shop: Workshop, stage: str, save: Callable[[], object]) -> None:
+    """End the run, its last step kept, where a rule of the recipe's `health.stop` holds. Collective."""
+    if not shop.recipe.health.stop:
+        return
+    found = ranks.of_main(shop.health.fatal(stage) if ranks.main() else None)
+    if found is not None:
+        save()
+        raise TrainingError(
+            f"health.stop ends the run in {stage}, since step {found.since}: {found.sentence} "
+            f"{found.why} {found.remedy} To go on as it is, take {found.rule!r} out of health.stop and resume"
+        )

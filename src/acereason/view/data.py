@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from acereason.config import Health
 from acereason.errors import RunError
@@ -27,7 +26,9 @@ from acereason.evaluate.decompose import Decomposition, decompose_shares
 from acereason.files import read_file
 from acereason.health.memory import Memory
 from acereason.health.rows import Finding
+from acereason.progress import RECENT, typical
 from acereason.view.columns import Columns
+from acereason.view.remaining import remaining
 from acereason.view.tail import Row, Tail, decode
 
 POINTS = 1000  # of a curve
@@ -86,11 +87,17 @@ class Reader:
         return f"{tail.generation}.{tail.offset}.{tail.torn:d}.{full:d}.{tail.missing}.{'.'.join(stamps)}"
 
     def step_seconds(self) -> float | None:
-        """What a step took lately, in the median."""
+        """What a step of the present stage takes."""
         for kind in ("rl", "sft"):
-            times = self.columns[kind].column("seconds.total")[-100:]
-            if (times == times).any():
-                return float(np.nanmedian(times))
+            columns = self.columns[kind]
+            times, stages = (
+                column[-RECENT:] for column in (columns.column("seconds.total"), columns.text("stage"))
+            )
+            known = [
+                t for t, stage in zip(times.tolist(), stages.tolist(), strict=True) if stage == stages[-1]
+            ]
+            if (found := typical([t for t in known if t == t])) is not None:
+                return found
         return None
 
     def page(self, points: int = POINTS) -> Row:
@@ -131,18 +138,10 @@ class Reader:
         kept = ("stage", "step", "stage_step", "reward", "H_T", "H_target", "T", "truncated", "loss")
         now = {name: self.last.get(name) for name in kept}
         recipe = read_object(self.folder / "recipe.json", [], optional=True) or {}
-        of = recipe.get("stage")
-        stages = [one for one in of if isinstance(one, dict)] if isinstance(of, list) else []
-        names = [one.get("name") for one in stages]
-        if now["stage"] in names:
-            place = names.index(now["stage"])
-            now |= {"number": place + 1, "of": len(names), "steps": stages[place].get("steps")}
         dev = [row for row in self.events["dev"] if row.get("stage") == now["stage"]]
         now["held_out"] = dev[-1].get("accuracy") if dev else None
-        seconds, done, steps = self.step_seconds(), now["stage_step"], now.get("steps")
-        if seconds is not None and type(done) is int and type(steps) is int:
-            now["seconds_left"] = max(steps - done, 0) * seconds
-        return now
+        done = self.last.get("stage_step", self.last.get("step"))
+        return now | remaining(recipe, now["stage"], done, self.last.get("steps"), self.step_seconds())
 
     def health(self) -> list[Finding]:
         """What is wrong with the run; nothing where damaged rows cannot be looked at."""

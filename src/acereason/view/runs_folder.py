@@ -11,13 +11,16 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from acereason.kinds import is_run, runs_below
 from acereason.view import liveness
 from acereason.view.data import Reader
 from acereason.view.index import Index
+from acereason.view.lab import differing, recipe_of
 from acereason.view.tail import Row
 
 AGE = 2.0  # seconds after which a folder is searched for new runs again
@@ -47,6 +50,7 @@ class RunsFolder:
         self._looked = -math.inf
         self._followed: OrderedDict[str, Followed] = OrderedDict()
         self._rows: dict[str, tuple[str, Row]] = {}  # overview rows by version
+        self._recipes: dict[str, tuple[str, Mapping[str, Any] | None]] = {}
 
     def names(self) -> dict[str, Path]:
         """Every run's name and folder, looked for again when the last look is AGE seconds old."""
@@ -67,7 +71,20 @@ class RunsFolder:
         rows = [self._row(name, folder, max(0.0, end - time.monotonic())) for name, folder in names.items()]
         rows.sort(key=lambda row: (-(row["written"] or 0), row["name"]))
         self._rows = {name: kept for name, kept in self._rows.items() if name in names}
-        return {"folder": str(self.root), "runs": rows, "now": time.time()}
+        recipes = self._recipes_of(names)
+        differs = differing([recipes[row["name"]] for row in rows])
+        for place, row in enumerate(rows):
+            row["differs"] = {key: values[place] for key, values in differs.items()}
+        return {"folder": str(self.root), "runs": rows, "differing": list(differs), "now": time.time()}
+
+    def _recipes_of(self, names: dict[str, Path]) -> dict[str, Mapping[str, Any] | None]:
+        """The runs' recipes, read again when they change."""
+        stamps = {name: _stamp(folder / "recipe.json") for name, folder in names.items()}
+        for name, stamp in stamps.items():
+            if self._recipes.get(name, (None,))[0] != stamp:
+                self._recipes[name] = stamp, recipe_of(names[name])
+        self._recipes = {name: self._recipes[name] for name in names}
+        return {name: kept[1] for name, kept in self._recipes.items()}
 
     def _row(self, name: str, folder: Path, seconds: float) -> Row:
         signature = _signature(folder)
@@ -101,14 +118,15 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _signature(folder: Path) -> str:
-    parts = []
-    for name in ("metrics.jsonl", "summary.json", "recipe.json"):
-        try:
-            status = (folder / name).stat()
-            parts.append(f"{status.st_ino}.{status.st_size}.{status.st_mtime_ns}")
-        except OSError:
-            parts.append("-")
-    return " ".join(parts)
+    return " ".join(_stamp(folder / name) for name in ("metrics.jsonl", "summary.json", "recipe.json"))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "-"
+    return f"{status.st_ino}.{status.st_size}.{status.st_mtime_ns}"
 
 
 def _summary(name: str, reader: Reader) -> Row:

@@ -4,7 +4,7 @@
     GET /api/runs            the overview      GET /api/run?run=NAME&version=V
     GET /api/responses?run=NAME&stage=…&step=…&outcome=…&truncated=…&family=…&text=…&start=…
     GET /api/group?run=NAME&file=F&problem=P   GET /api/text?run=…&file=…&problem=…&sample=…
-    GET /api/compare?first=NAME&second=NAME    GET /api/studies
+    GET /api/lab?run=NAME&run=NAME…            GET /api/studies
 
 It reads and never writes. Only GET is known. What a web page elsewhere could do with a browser that reaches
 this server is refused: a Host header that is a foreign name (DNS rebinding), and every request that another
@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acereason.errors import ConfigError
 from acereason.view import assets, liveness
-from acereason.view.compare import compare
+from acereason.view.compare import Lab
 from acereason.view.groups import group, listing, whole
 from acereason.view.index import Filter
 from acereason.view.runs_folder import Followed, RunsFolder
@@ -42,6 +42,7 @@ from acereason.web import Names, run
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
+MOST = 100  # runs that are compared
 GRACE = 3  # seconds that open requests get when the server is told to end
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -58,7 +59,7 @@ Answer = Callable[[Followed, Request], Row | None]
 
 def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
     """The page over the runs below `root` as an ASGI application that may be reached as `host`."""
-    runs = RunsFolder(root)
+    runs, compared = RunsFolder(root), Lab()
     pages: dict[str, tuple[str | bytes, str]] = {f"/{n}": assets.served(n) for n in assets.SERVED}
     pages |= {f"/{name}": (font, "font/woff2") for name, font in assets.fonts().items()}
     pages["/"] = assets.shell()
@@ -84,15 +85,15 @@ def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
 
         return endpoint
 
-    def both(request: Request) -> Response:
-        found = [runs.get(request.query_params.get(name, "")) for name in ("first", "second")]
-        if found[0] is None or found[1] is None:
+    def lab(request: Request) -> Response:
+        found = [runs.get(name) for name in request.query_params.getlist("run")[:MOST]]
+        known = [run for run in found if run is not None]
+        if len(known) < len(found) or not known:
             return _json({"error": "no such run, or it was deleted"}, 404)
-        pages_of = [_page(run) for run in (found[0], found[1])]
-        return _json(compare(found[0].folder, found[1].folder, (pages_of[0], pages_of[1])))
+        return _json(compared.of(known))
 
     routes = [Route(path, page) for path in pages]
-    routes += [Route("/api/runs", overview), Route("/api/compare", both), Route("/api/studies", findings)]
+    routes += [Route("/api/runs", overview), Route("/api/lab", lab), Route("/api/studies", findings)]
     answers = {"run": _run, "responses": _responses, "group": _group, "text": _text}
     routes += [Route(f"/api/{name}", of_run(answer)) for name, answer in answers.items()]
     return Guard(Starlette(routes=routes), host)
@@ -158,12 +159,6 @@ class Guard:
 
     def _known(self, host: str) -> bool:
         return host in self._names
-
-
-def _page(run: Followed) -> Row:
-    with run.lock:
-        run.reader.advance(PATIENCE)
-        return run.reader.page()
 
 
 def _run(run: Followed, request: Request) -> Row:

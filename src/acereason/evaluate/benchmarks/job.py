@@ -26,7 +26,7 @@ from acereason.problems import Problem
 from acereason.progress import Progress
 from acereason.published import assertions
 from acereason.published.records import read_problems
-from acereason.sample.protocol import Sampler
+from acereason.sample.protocol import Sampler, check_how
 from acereason.verify import Judge
 
 SAMPLED = 1 << 16  # bytes at the begin, middle and end of a weights file that go into its fingerprint
@@ -111,6 +111,8 @@ Samples = dict[str, list[int]]  # of a file of generations, to be graded
 def _ready(loaded: Loaded, all_of: Sequence[Loaded], source: FromModel | FromFile, k: int | None) -> Samples:
     """What is to be graded of a file. DataError, SamplingError: what was asked for cannot be done."""
     if isinstance(source, FromModel):
+        asked = source.protocol
+        check_how(asked.budget, asked.temperature, asked.top_p)
         collect.prompts_of(source.policy, loaded.problems, source.protocol.budget)
         return {}
     others = {problem.id for other in all_of for problem in other.problems}

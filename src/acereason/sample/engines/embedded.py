@@ -33,9 +33,8 @@ from acereason.policy.marks import marks_of
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
 from acereason.sample.engines.torch import TorchEngine
-from acereason.sample.protocol import Completion, Request
+from acereason.sample.protocol import Completion, Request, check_how
 
-LEAST_T = 1e-30  # logits divided by it are still float32
 log = logging.getLogger(__name__)
 Watch = Callable[[Request, npt.NDArray[np.int32], npt.NDArray[np.float32]], bool]
 Pace = Callable[[], int | None]
@@ -251,21 +250,13 @@ def check(request: Request, limits: Bounds) -> None:
     length = len(request.prompt)
     if not length:
         raise SamplingError("the prompt is empty; at least one token was expected")
-    if request.budget < 1:
-        raise SamplingError(f"the budget is {request.budget} tokens; at least 1 was expected")
+    check_how(request.budget, request.temperature, request.top_p)
     if length + request.budget > limits.context:
         raise SamplingError(
             f"a prompt of {length} tokens with a budget of {request.budget} is longer than the"
             f" model's context of {limits.context}; lower the budget or raise"
             " max_position_embeddings"
         )
-    if not LEAST_T <= request.temperature < float("inf"):
-        raise SamplingError(
-            f"the temperature is {request.temperature}; a number from {LEAST_T:g}, which always takes the "
-            "likeliest token, upwards was expected"
-        )
-    if not 0 < request.top_p <= 1:
-        raise SamplingError(f"top_p is {request.top_p}; a number in (0, 1] was expected")
     if min(request.prompt) < 0 or max(request.prompt) >= limits.vocab:
         raise SamplingError(
             f"the prompt's tokens reach from {min(request.prompt)} to {max(request.prompt)}; 0 to"

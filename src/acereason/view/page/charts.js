@@ -374,10 +374,9 @@ function renew({ plot, live }) {
   if (zoomed) plot.setScale("x", { min, max });
 }
 
-/** A small curve without axes, for a table. */
-function spark(values, label) {
-  const known = list(values).filter(isNumber),
-    [low, high] = [Math.min(...known), Math.max(...known)];
+/** A small curve without axes, for a table whose curves have one scale. */
+function spark(values, label, [low, high]) {
+  const known = list(values).filter(isNumber);
   if (known.length < 2) return el("span", { class: "soft" }, "–");
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"),
     line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");

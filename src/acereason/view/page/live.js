@@ -2,7 +2,8 @@
 "use strict";
 
 async function get(path, parameters = {}) {
-  const known = Object.entries(parameters).filter(([, value]) => hasText(value));
+  const pairs = Array.isArray(parameters) ? parameters : Object.entries(parameters),
+    known = pairs.filter(([, value]) => hasText(value));
   const answer = await fetch(`/api/${path}?${new URLSearchParams(known)}`, { signal: AbortSignal.timeout(20000) });
   const value = await answer.json();
   if (!answer.ok) throw Object.assign(new Error(value.error ?? `status ${answer.status}`), { status: answer.status });
@@ -17,5 +18,5 @@ const source = {
   responses: (run, filter) => get("responses", { run, ...filter }),
   group: (run, file, problem) => get("group", { run, file, problem }),
   text: (run, file, problem, sample) => get("text", { run, file, problem, sample }),
-  compare: (first, second) => get("compare", { first, second }),
+  lab: (runs) => get("lab", runs.map((run) => ["run", run])),
 };

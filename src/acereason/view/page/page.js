@@ -2,7 +2,7 @@
 //
 //   #/                              the overview          #/run/NAME                 a run's curves
 //   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE
-//   #/compare?first=…&second=…      two runs             #/studies                  the claims
+//   #/compare?run=…&run=…            the comparison lab   #/studies                  the claims
 "use strict";
 
 const EVERY = 1000; // milliseconds between two looks

@@ -42,6 +42,13 @@ function files(run, root) {
   }
 }
 
+/** The time that the whole run still takes, and how many stages have nothing yet to go by. */
+function leftInAll(now) {
+  if (!isNumber(now.run_left)) return null;
+  const stages = now.untimed ? `, then ${now.untimed} stage${now.untimed > 1 ? "s" : ""}` : "";
+  return `${duration(now.run_left)}${stages}`;
+}
+
 /** Where a run stands that is going on: stage, step, time left, and the numbers one looks at first. */
 function nowBox(run, state) {
   const now = run.now;
@@ -50,6 +57,7 @@ function nowBox(run, state) {
     ["stage", isNumber(now.number) ? `${visible(now.stage)}, ${now.number} of ${now.of}` : visible(now.stage)],
     ["step", isNumber(now.steps) ? `${short(now.stage_step)} of ${short(now.steps)}` : short(now.stage_step)],
     ["left in this stage", state === "running" ? duration(now.seconds_left) : null],
+    ["left in all, about", state === "running" ? leftInAll(now) : null],
     ["reward", isNumber(now.reward) ? percent(now.reward) : null],
     ["held-out", isNumber(now.held_out) ? percent(now.held_out) : null],
     ["H_T", isNumber(now.H_T) ? `${now.H_T.toFixed(3)}${isNumber(now.H_target) ? ` (target ${short(now.H_target)})` : ""}` : null],

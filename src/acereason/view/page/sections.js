@@ -119,19 +119,27 @@ function headline(run, root) {
   }
 }
 
-/** What each stage added, in points; null when the summary does not say. */
+/** A gain with its interval, coloured where that excludes 0. */
+function gainCell(gain) {
+  if (!isNumber(gain?.mean)) return "–";
+  const side = gain.low > 0 ? "up" : isNumber(gain.high) && gain.high < 0 ? "down" : "";
+  return el("span", {}, el("span", { class: side }, points(gain.mean)), el("span", { class: "pm" }, ` (${points(gain.low)} to ${points(gain.high)})`));
+}
+
+const widest = (byK) => Object.keys(byK ?? {}).map(Number).filter((k) => k > 1).sort((a, b) => b - a)[0];
+
+/** What each stage added, in points: avg@k and pass@k side by side; null when the summary does not say. */
 function stageGains(run) {
-  const gains = Object.entries(run.summary?.gain_per_stage ?? {});
+  const gains = Object.entries(run.summary?.gain_per_stage ?? {}),
+    wide = run.summary?.gain_pass_at_k_per_stage ?? {};
   const domains = unique(gains.flatMap(([, by]) => Object.keys(by)));
   if (!domains.length) return null;
-  const one = (gain) =>
-    gain
-      ? [points(gain.mean), el("span", { class: "pm" }, ` (${points(gain.low)} to ${points(gain.high)})`)]
-      : ["–"];
+  const ks = Object.fromEntries(domains.map((domain) => [domain, Math.max(0, ...Object.values(wide).map((by) => widest(by[domain]) ?? 0))]));
+  const columns = domains.flatMap((domain) => [[domain, null], ...(ks[domain] ? [[domain, ks[domain]]] : [])]);
   const rows = gains.map(([stage, by]) =>
-    el("tr", {}, cells("td", [stage, ...domains.map((domain) => el("span", {}, one(by[domain])))])),
+    el("tr", {}, cells("td", [stage, ...columns.map(([domain, k]) => gainCell(k ? wide[stage]?.[domain]?.[k] : by[domain]))])),
   );
-  return ruled(["gain of stage / points", ...domains], rows);
+  return ruled(["gain of stage / points", ...columns.map(([domain, k]) => (k ? `pass@${k}` : domain))], rows);
 }
 
 function finalTable(run, root) {
@@ -162,9 +170,7 @@ function finalTable(run, root) {
           const result = stage.evaluation?.[domain];
           return [
             withError(result),
-            ...passes(domain).map((k) =>
-              isNumber(result?.pass_at_k?.[k]) ? (100 * result.pass_at_k[k]).toFixed(1) : "–",
-            ),
+            ...passes(domain).map((k) => withError({ accuracy: result?.pass_at_k?.[k], se: result?.pass_at_k_se?.[k], n: result?.n, k: 1 })),
           ];
         }),
       ]),
@@ -178,7 +184,7 @@ function finalTable(run, root) {
     el(
       "p",
       { class: "caption" },
-      `Accuracy is avg@k, ± 1.96 question-level standard errors. ${sizes.filter(Boolean).join("; ")}.`,
+      `Accuracy is avg@k, ± 1.96 question-level standard errors; pass@k likewise; gains are paired by question. ${sizes.filter(Boolean).join("; ")}.`,
     ),
   );
 }

@@ -10,16 +10,17 @@ steps may take a twentieth of a second, at most one line a second. `--json` writ
 standard output as they come, and nothing else.
 
 Times are seconds; `cut` is the truncated share; tokens a second count response tokens over the whole step;
-the ETA is that of the stage, from the median of its last ten steps.
+the ETA is that of the stage, from what its last steps took (`progress.typical`). The live table takes the
+columns that the terminal has room for: all of WIDE on a wide one, without those of NARROW, one after the
+other, on a narrow one.
 """
 
 from __future__ import annotations
 
-import statistics
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TextIO
@@ -35,11 +36,17 @@ from rich.text import Text
 from acereason.config import Health
 from acereason.health.memory import Memory
 from acereason.health.rows import Finding
-from acereason.progress import Advance, duration, in_lines
+from acereason.progress import RECENT, Advance, duration, in_lines, typical
 
 COLUMNS = (
     *("stage", "step", "reward", "H_T", "target", "T", "tok/s", "length"),
     *("cut", "sample", "learn", "ETA"),
+)
+WIDE = ("idle", "grad", "k3", "lr", "judge")  # groups without a gradient, and more, before the ETA
+NARROW = (
+    *("lr", "judge", "k3", "grad", "idle", "learn", "sample", "target", "length", "tok/s", "T"),
+    "cut",
+    "H_T",
 )
 SHOWN = 8  # steps of the present stage in the live table
 
@@ -50,7 +57,7 @@ class Pace:
 
     total: int = 0
     done: int = 0
-    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     def took(self, seconds: float) -> None:
         """One more step is done."""
@@ -60,9 +67,8 @@ class Pace:
     @property
     def eta(self) -> float | None:
         """Seconds until the stage's last step, None before the first."""
-        if not self.seconds:
-            return None
-        return max(self.total - self.done, 0) * statistics.median(self.seconds)
+        each = typical(list(self.seconds))
+        return None if each is None else max(self.total - self.done, 0) * each
 
 
 def cells(row: Mapping[str, Any], eta: float | None) -> list[str]:
@@ -84,6 +90,32 @@ def cells(row: Mapping[str, Any], eta: float | None) -> list[str]:
         _number(seconds.get("learn", total), ",.1f"),
         duration(eta),
     ]
+
+
+def wide(row: Mapping[str, Any], eta: float | None) -> list[str]:
+    """One step under `COLUMNS` with `WIDE` before the ETA."""
+    shown, idle = cells(row, eta), [row.get(name) for name in ("all_right", "all_wrong")]
+    more = [
+        _number(None if None in idle else sum(idle), ".0%"),
+        _number(row.get("gradient_norm"), ".2g"),
+        _number((row.get("logprob_difference") or {}).get("k3"), ".0e"),
+        _number(row.get("lr"), ".0e"),
+        _number(row.get("seconds", {}).get("judge"), ",.1f"),
+    ]
+    return [*shown[:-1], *more, shown[-1]]
+
+
+def fitting(rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Which of the columns of `wide` a terminal so many characters wide has room for."""
+    names = [*COLUMNS[:-1], *WIDE, COLUMNS[-1]]
+    sizes = [1 + max(len(name), *(len(row[at]) for row in rows)) for at, name in enumerate(names)]
+    used = [any(row[at] != "–" for row in rows) or name in COLUMNS for at, name in enumerate(names)]
+    kept = [at for at in range(len(names)) if used[at]]
+    for name in NARROW:
+        if sum(sizes[at] for at in kept) - 1 <= width:
+            break
+        kept = [at for at in kept if names[at] != name]
+    return kept
 
 
 def line(row: Mapping[str, Any], eta: float | None) -> str:
@@ -136,7 +168,7 @@ class Screen:
         self._steps: deque[list[str]] = deque(maxlen=SHOWN)
         self._bars = Bars(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=max(8, min(60, console.width // 4))),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}"),
@@ -160,7 +192,7 @@ class Screen:
         self._watch.row(kind, row)
         if kind in ("rl", "sft"):
             self._pace.took(row["seconds"]["total"])
-            shown = cells(row, self._pace.eta)
+            shown = wide(row, self._pace.eta)
             if self._steps and self._steps[-1][0] != shown[0]:
                 self._stages[self._steps[-1][0]] = [*self._steps[-1][:-1], "done"]
                 self._steps.clear()
@@ -182,12 +214,14 @@ class Screen:
     def render(self) -> RenderableType:
         """The table with the bars under it."""
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-        for name in COLUMNS:
-            table.add_column(name, justify="left" if name == "stage" else "right", no_wrap=True)
-        for shown in self._stages.values():
-            table.add_row(*map(Text, shown), style="dim")
-        for shown in self._steps:
-            table.add_row(*map(Text, shown))
+        rows = [*self._stages.values(), *self._steps]
+        kept = fitting(rows, self._console.width) if rows else []
+        names = [*COLUMNS[:-1], *WIDE, COLUMNS[-1]]
+        for at in kept:
+            table.add_column(names[at], justify="left" if at == 0 else "right", no_wrap=True)
+        for place, shown in enumerate(rows):
+            style = "dim" if place < len(self._stages) else ""
+            table.add_row(*(Text(shown[at]) for at in kept), style=style)
         styles = {"alarm": "bold red", "warning": "yellow", "notice": "dim"}
         found = [Text(told(one), style=styles[one.severity]) for one in self._watch.found[:3]]
         return Group(*([table] if self._steps else []), *found, self._bars)

@@ -32,7 +32,13 @@ def table(summary: dict[str, Any]) -> RenderableType:
             _number(stage.get("H_T"), ".2f"),
             *(_accuracy(evaluation.get(domain)) for domain in domains),
         )
-    return Group(grid, *(_gain(*item) for item in (summary.get("gain") or {}).items()))
+    wide = summary.get("gain_pass_at_k") or {}
+    lines = []
+    for domain, gain in (summary.get("gain") or {}).items():
+        lines.append(_gain(domain, gain))
+        if k := max(map(int, wide.get(domain) or {}), default=0):
+            lines.append(_gain(f"{domain} pass@{k}", wide[domain][str(k)]))
+    return Group(grid, *lines)
 
 
 def _accuracy(result: dict[str, Any] | None) -> Text:

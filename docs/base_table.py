@@ -1,0 +1,117 @@
+"""The table of docs/base.md, from runs of the base recipe: `python docs/base_table.py runs/base-1 …`
+
+A run's rows are its base, few-shot where `benchmarks/few_shot.py` was asked, then its stages; differences are
+paired by question. Standard errors are over questions, intervals at 95 %. Also writes docs/base.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import msgspec
+
+from acereason.evaluate import summary
+from acereason.evaluate.estimates import average, paired_difference, pass_at_k
+from acereason.evaluate.summary import Result
+
+HERE = Path(__file__).parent
+PAGE = HERE / "base.md"
+BEGIN, END = "<!-- base: begin -->", "<!-- base: end -->"
+
+
+def results(run: Path) -> dict[str, dict[str, Result]]:
+    """By row, in order, and domain: what a run's base and stages answered."""
+    stages = [stage["name"] for stage in json.loads((run / "recipe.json").read_text())["stage"]]
+    files = {"base, few-shot": run / "few-shot.json", "SFT": run / "evaluations" / "sft.json"}
+    files |= {f"RL {name}": run / "evaluations" / f"{name}.json" for name in stages}
+    return {
+        name: msgspec.json.decode(file.read_bytes(), type=dict[str, Result])
+        for name, file in files.items()
+        if file.exists()
+    }
+
+
+def part(result: Result, family: str | None) -> Result:
+    """The questions of one family; None: all."""
+    at = [i for i, own in enumerate(result.families) if family in (None, own)]
+    pick = lambda rows: [rows[i] for i in at]  # noqa: E731
+    return Result(pick(result.ids), pick(result.right), pick(result.families), pick(result.modes))
+
+
+def cell(result: Result) -> str:
+    found = average(result.right)
+    return f"{100 * found.mean:.1f} ± {100 * 1.96 * found.se:.1f}"
+
+
+def difference(before: Result, after: Result) -> str:
+    found = paired_difference(before.right, after.right)
+    return f"**{100 * found.mean:+.1f}** ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def columns(every: dict[str, dict[str, Result]]) -> list[tuple[str, str, str | None]]:
+    """(title, domain, family): a domain, then its families."""
+    first = next(iter(every.values()))
+    found: list[tuple[str, str, str | None]] = []
+    for domain, result in (every.get("SFT") or first).items():
+        found.append((domain, domain, None))
+        families = sorted(set(result.families))
+        found += [(f.removeprefix("rg-"), domain, f) for f in families if len(families) > 1]
+    return found
+
+
+def table(run: Path) -> list[str]:
+    """One run's table."""
+    every = results(run)
+    shown = columns(every)
+    math = every["SFT"]["math"]
+    k = len(math.right[0])
+    lines = [
+        f"| {run.name}, % | {' | '.join(title for title, _, _ in shown)} | math pass@{k} |",
+        "|---" * (len(shown) + 2) + "|",
+    ]
+    for name, found in every.items():
+        cells = [cell(part(found[d], f)) if d in found else "–" for _, d, f in shown]
+        samples = len(found["math"].right[0])
+        most = f"{100 * pass_at_k(found['math'].right, k):.1f}" if samples >= k else f"– (k {samples})"
+        lines.append(f"| {name} | {' | '.join(cells)} | {most} |")
+    last = every[list(every)[-1]]
+    gains = [difference(part(every["SFT"][d], f), part(last[d], f)) for _, d, f in shown]
+    more = summary.gain_pass_at_k(math, last["math"])[str(k)]
+    reach = f"{100 * more['mean']:+.1f} ({100 * more['low']:+.1f} to {100 * more['high']:+.1f})"
+    return [*lines, f"| **RL over SFT** | {' | '.join(gains)} | {reach} |"]
+
+
+def said(run: Path) -> str:
+    """Below a table: what was asked, how long it took, and how H_T was held."""
+    recipe = json.loads((run / "recipe.json").read_text())
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rl = [row for row in rows if row["kind"] == "rl"]
+    count, held = len(results(run)["SFT"]["math"].ids), [row["H_T"] for row in rl[len(rl) // 2 :]]
+    seconds = mean(row["seconds"]["total"] for row in rl)
+    reward = [mean(row["reward"] for row in some) for some in (rl[:10], rl[-10:])]
+    return (
+        f"Seed {recipe['seed']}, split `{recipe['curate']['split']}`: {count} math problems, {len(rl)} "
+        f"steps of RL, {seconds:.0f} s each. Reward of the first and last ten steps: {reward[0]:.3f}, "
+        f"{reward[1]:.3f}. "
+        f"H_T in the second half: {mean(held):.3f} "
+        f"(target {rl[-1]['H_target'] or 0:.3f}), T {rl[-1]['T']:.2f} at the end."
+    )
+
+
+def main(runs: Sequence[str]) -> None:
+    folders = [Path(run) for run in runs]
+    text = "\n\n".join("\n".join([*table(run), "", said(run)]) for run in folders)
+    numbers: dict[str, Any] = {run.name: json.loads((run / "summary.json").read_text()) for run in folders}
+    (HERE / "base.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    page = PAGE.read_text()
+    begin, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+    PAGE.write_text(f"{page[:begin]}\n{text}\n{page[end:]}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
