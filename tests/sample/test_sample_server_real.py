@@ -133,7 +133,7 @@ def test_the_canary_finds_a_reload_that_did_nothing(policy: Policy, sampler: Ser
     first = sampler._fleet.members[0].server
 
     async def nothing(folder: Path, version: str) -> None:
-        await first._name(version)
+        await first.rename(version)
 
     first.load = nothing  # type: ignore[method-assign]
     shake(policy, 1e-3)
@@ -164,6 +164,24 @@ def test_colocated_servers(policy: Policy, folder: Path, servers: list[Served]) 
         sampler.update(policy.model)
         assert_ours(policy, answers(sampler, requests(20)))
     sampler.close()
+
+
+def test_weights_are_streamed_without_files(policy: Policy, folder: Path, servers: list[Served]) -> None:
+    """By vLLM's weight-transfer API; a tied head is not left behind, and files go on afterwards."""
+    sampler = opened(policy, folder, *servers, transfer="stream")
+    for _ in range(3):
+        shake(policy, 0.02)
+        begun = time.perf_counter()
+        sampler.update(policy.model)
+        print(f"{sampler.published} bytes in {time.perf_counter() - begun:.2f} s: {sampler.differences}")
+        assert all(d.mean < BOUND for d in sampler.differences.values()) and len(sampler.differences) == 2
+        assert_ours(policy, answers(sampler, requests(20)))
+    sampler.close()
+    again = opened(policy, folder, *servers)
+    shake(policy, 0.02)
+    again.update(policy.model)
+    assert_ours(policy, answers(again, requests(20)))
+    again.close()
 
 
 def test_context_too_small(sampler: ServerSampler) -> None:

@@ -23,6 +23,7 @@ from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
+from acereason.sample.servers.stream import received
 from acereason.sample.servers.vllm_worker import shape_of
 
 Plan = Callable[[dict[str, Any], int], str]
@@ -61,13 +62,14 @@ class FakeVllm(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, policy: Policy, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, policy: Policy, port: int = 0, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), Handler)
         self.model = copy.deepcopy(policy.model)
         self.sampler = EmbeddedSampler(self.model, slots=1, threads=1, eos_ids=policy.end_ids)
         self.plan: Plan = lambda body, attempt: "good"
         self.loads, self.version, self.mode, self.limit = "good", "default", "processed_logprobs", 256
         self.extension = self.dev = True
+        self.transfers, self.address, self.fault = True, dict[str, Any](), ""
         self.adapters, self.loaded = True, dict[str, Any]()  # name of an adapter: the merged weights
         self.bodies: list[dict[str, Any]] = []
         self.used: list[str] = []
@@ -110,6 +112,17 @@ class FakeVllm(ThreadingHTTPServer):
             self.model.load_state_dict(tensors, strict=False)
             self.sampler.update(self.model)
         return {"refreshed": 2}
+
+    def take(self, coming: dict[str, Any]) -> None:
+        """Receive weights as a worker does, by the project's own reading of the stream."""
+        try:
+            keys = ("names", "dtype_names", "shapes")
+            tensors = dict(received(self.address, *(coming[key] for key in keys)))
+        except OSError as error:
+            self.fault = str(error)
+            return
+        if self.loads != "nothing":
+            self.model.load_state_dict(tensors, strict=False)
 
     def load_adapter(self, name: str, folder: str) -> None:
         """Merge an adapter in peft's files with the base, by arithmetic of its own."""
@@ -193,6 +206,17 @@ class Handler(BaseHTTPRequestHandler):
                 mode = s.mode if s.mode != "raw" else "unknown"
                 shape = shape_of(s.model.config)
                 self.send({"results": [{"shape": shape, "logprobs_mode": mode, "device": "cpu"}]})
+            case "/collective_rpc" if body["method"] == "transfer_fault":
+                self.send({"results": [s.fault]})
+            case "/init_weight_transfer_engine" if not s.transfers:
+                self.send({"error": "Weight transfer not configured"}, 500)
+            case "/init_weight_transfer_engine":
+                s.address, s.fault = body["init_info"], ""
+                self.send({})
+            case "/update_weights":
+                with s.lock:
+                    s.take(body["update_info"])
+                self.send({})
             case "/collective_rpc":
                 with s.lock:
                     self.send({"results": [s.load(next(iter(body["kwargs"].values())))]})

@@ -26,6 +26,7 @@ OPTIONS = (
     # vLLM 0.32 on CPU dies of a seeded request whose prompt is prefilled in chunks
     *("--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192", "--max-model-len", "256"),
     *("--worker-extension-cls", "acereason.sample.vllm_worker.Published", "--host", "127.0.0.1"),
+    *("--weight-transfer-config", '{"backend": "acereason_stream"}'),
 )
 
 

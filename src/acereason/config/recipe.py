@@ -50,6 +50,11 @@ class Recipe(Struct, frozen=True):
             raise ValueError(f"stage names must differ and not be 'sft': {names}")
         if self.lora is not None and self.sft is not None and self.sft.optimizer == "muon":
             raise ValueError("sft.optimizer = 'muon' is for whole matrices; use 'adamw' with [lora]")
+        servers = self.sampling.servers
+        if self.lora and self.lora.publish == "adapter" and servers and servers.transfer != "files":
+            raise ValueError(
+                "lora.publish = 'adapter' goes by files; set sampling.servers.transfer = 'files'"
+            )
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")

@@ -8,22 +8,36 @@ from msgspec import Meta
 
 from acereason.config.struct import Count, Positive, Rate, Struct
 
+LIMITS = {"plain": 0.02, "fp8": 0.1, "speculative": 0.02}  # nats, assumed; measured in float32 alone: 1e-6
+
 
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
-    Weights are published as files in `folder`, which every server can read. After each publish the
-    log-probabilities of fixed prompts must agree with the trainer's within `canary` nats, on average.
+    Weights are published as files in `folder`, which every server can read, or go to the servers directly
+    (`transfer` = "stream": TCP, by vLLM's weight-transfer API). After each publish the
+    log-probabilities of fixed prompts must agree with the trainer's within `canary` nats, on average; left
+    out, within what is usual for the `kind` of server (`LIMITS`). `head` = "float32" and `invariant` ask for
+    servers that compute so.
     `colocated` servers share the trainer's GPUs and sleep while it learns. `api_key` is the name of the
     environment variable that holds the servers' key."""
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1)]
     folder: str = "/dev/shm/acereason"
+    transfer: Literal["files", "stream"] = "files"
     colocated: bool = False
-    canary: Rate = 0.02
+    canary: Rate | None = None
+    kind: Literal["plain", "fp8", "speculative"] = "plain"
+    head: Literal["any", "float32"] = "any"
+    invariant: bool = False
     concurrency: Positive = 256  # requests in flight per server
     deadline: Rate = 3600.0  # seconds for one response
     api_key: str | None = None
+
+    @property
+    def limit(self) -> float:
+        """Most nats that servers may be from the trainer."""
+        return LIMITS[self.kind] if self.canary is None else self.canary
 
 
 class Sampling(Struct, frozen=True):

@@ -1,6 +1,6 @@
 """vLLM servers as the sampler: the same requests and completions as the embedded one, over HTTP.
 
-    update(model) ─▶ safetensors in a folder ─▶ every server reloads ─▶ canary
+    update(model) ─▶ safetensors in a folder, or a stream (`direct`) ─▶ every server reloads ─▶ canary
     sample(requests) ─▶ least loaded server ─▶ Completion, as each ends, while the rest are being written
 
 Responses arrive while the caller learns (`remote`). A server that dies has its requests asked elsewhere, with
@@ -29,17 +29,18 @@ import torch
 
 from acereason import ranks
 from acereason.config import Servers
+from acereason.config.running import LIMITS
 from acereason.errors import SamplingError
 from acereason.policy import lora
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers import canary
+from acereason.sample.servers import canary, direct, mismatch
 from acereason.sample.servers.fleet import Member
 from acereason.sample.servers.http import Busy, Garbled, Refused
 from acereason.sample.servers.publish import Outbox
 from acereason.sample.servers.remote import RemoteSampler
-from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
+from acereason.sample.servers.vllm import EXTENSION, LOAD, Facts, Vllm, reports_raw
 from acereason.sample.servers.vllm_worker import shape_of
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ class ServerSampler(RemoteSampler):
         self.remote = not settings.colocated
         self.differences: dict[str, canary.Mismatch] = {}  # of the last canary, by server
         self._outbox: Outbox | None = None
-        self._weights: tuple[Path, str] | None = None
+        self._direct = direct.Direct() if settings.transfer == "stream" else None
+        self._weights: tuple[Path | None, str] | None = None  # the folder, where there is one, and the name
         self._known: dict[str, Known] = {}  # each server's last canary, with the trainer's numbers
         self._reference: Known | None = None  # one of the present weights, for servers that come back
         cap = max(1, settings.concurrency // ranks.world())
@@ -78,8 +80,9 @@ class ServerSampler(RemoteSampler):
     def close(self) -> None:
         """Abandon what is in flight and delete the published weights."""
         super().close()
-        if self._outbox is not None:
-            self._outbox.close()
+        for made in (self._outbox, self._direct):
+            if made is not None:
+                made.close()
 
     def sample(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Yield completions as they finish; sampling goes on between two of them.
@@ -103,17 +106,39 @@ class ServerSampler(RemoteSampler):
         self._abandon("the weights were updated while responses were in flight")
         ranks.barrier()
         begun = time.perf_counter()
-        folder, name = self._write(weights)
-        self._weights, self._reference = (folder, name), None
-        answers = self._on_main(lambda: self._run(self._publish(folder, name)))
+        folder, name, answers = (self._sent if self._direct else self._written)(weights)
         for member in self._fleet.members if self._adapter_alone else ():
             member.server.adapter = name  # on every rank
         self._judge(answers)
-        if self._outbox is not None:
+        if self._outbox is not None and folder is not None:
             self._outbox.served(folder)
         log.info("weights %s published in %.2f s", name, time.perf_counter() - begun)
 
     # on every rank
+
+    def _written(self, weights: Any) -> tuple[Path | None, str, dict[str, Answers]]:
+        """Publish as files: their folder, the weights' name, and the canary's answers."""
+        folder, name = self._write(weights)
+        self._weights, self._reference = (folder, name), None
+        return folder, name, self._on_main(lambda: self._run(self._publish(folder, name)))
+
+    def _sent(self, weights: Any) -> tuple[Path | None, str, dict[str, Answers]]:
+        """Publish without files, as `_written`."""
+        tensors = full_tensors(weights, self.dtype)
+
+        def send() -> tuple[str, dict[str, Answers]]:
+            assert self._direct is not None
+            name = self._direct.name()
+            told = self._start(self._announce(direct.told(weights, self.dtype), name))
+            self._direct.feed(tensors)
+            return name, told.result()
+
+        if not ranks.main():
+            for _ in tensors:
+                pass
+        name, answers = self._on_main(send)
+        self._weights, self._reference = (None, name), None
+        return None, name, answers
 
     def _write(self, weights: Any) -> tuple[Path, str]:
         """Gather and write the tensors; every rank takes part, the main one writes."""
@@ -136,7 +161,8 @@ class ServerSampler(RemoteSampler):
     @property
     def published(self) -> int | None:
         """Bytes of the last publication; None on ranks that do not write."""
-        return None if self._outbox is None else self._outbox.bytes
+        made = self._direct or self._outbox
+        return None if made is None or not ranks.main() else made.bytes
 
     @property
     def _adapter_alone(self) -> bool:
@@ -171,9 +197,9 @@ class ServerSampler(RemoteSampler):
             at += len(each)
         self.differences = {url: canary.difference(*pair) for url, pair in known.items()}
         stale = [u for u, p in known.items() if u in self._known and canary.frozen(*p, *self._known[u])]
-        bad = {u: d for u, d in self.differences.items() if not d.mean <= self.settings.canary}
+        bad = {u: d for u, d in self.differences.items() if not d.mean <= self.settings.limit}
         if bad or stale:
-            raise SamplingError(self._stale(bad, stale))
+            raise SamplingError(f"{self._stale(bad, stale)}{self._why(bad, known)}")
         self._known, self._reference = known, next(iter(known.values()))
 
     def _stale(self, bad: dict[str, canary.Mismatch], stale: Sequence[str]) -> str:
@@ -184,10 +210,18 @@ class ServerSampler(RemoteSampler):
         frozen = f" Unchanged to the last bit since the publish before: {', '.join(stale)}." if stale else ""
         return (
             "canary: servers do not serve the weights that were published. Differences of log-probabilities "
-            f"from the trainer's (allowed: mean {self.settings.canary} nats): {'; '.join(lines)}.{frozen} "
+            f"from the trainer's (allowed: mean {self.settings.limit} nats): {'; '.join(lines)}.{frozen} "
             f"Start the servers with --worker-extension-cls {EXTENSION}, which reloads whole, and the dtype "
             "of placement.compute; kernels that differ more need a larger sampling.servers.canary"
         )
+
+    def _why(self, bad: Iterable[str], known: dict[str, Known]) -> str:
+        """Where the difference of each bad server comes from. Collective, as the canary is."""
+        said = ""
+        for url in bad:
+            found = mismatch.causes(self.policy, known[url][0], self._known.get(url))
+            said += f". {url}: {mismatch.said(found)}"
+        return said
 
     def _fit(self, request: Request) -> None:
         """SamplingError when a server has no room for the request."""
@@ -255,10 +289,30 @@ class ServerSampler(RemoteSampler):
                 f"{server.url} runs on CPU, where a reload leaves a tied output head stale; start it with "
                 f"--worker-extension-cls {EXTENSION}"
             )
+        self._as_wanted(server.url, facts)
         if facts.logprobs_mode not in ("processed_logprobs", "unknown"):
             raise SamplingError(
                 f"{server.url} reports {facts.logprobs_mode}; start it with --logprobs-mode "
                 "processed_logprobs"
+            )
+
+    def _as_wanted(self, url: str, facts: Facts) -> None:
+        """SamplingError when a server is not of the kind that the recipe says, as far as it tells."""
+        wanted = self.settings
+        if facts.kind not in (None, wanted.kind):
+            raise SamplingError(
+                f"{url} is a {facts.kind} server, and sampling.servers.kind is {wanted.kind!r}; set it to "
+                f"{facts.kind!r}, whose canary allows {LIMITS[facts.kind]} nats, or start another server"
+            )
+        if wanted.head == "float32" and facts.head not in (None, "float32"):
+            raise SamplingError(
+                f"{url} computes its head in {facts.head}; start it with --hf-overrides "
+                '\'{"head_dtype": "float32"}\', or take sampling.servers.head out'
+            )
+        if wanted.invariant and not facts.invariant:
+            raise SamplingError(
+                f"{url} is not batch-invariant, as far as it tells; start it with VLLM_BATCH_INVARIANT=1, or "
+                "take sampling.servers.invariant out"
             )
 
     async def _begin(self) -> None:
@@ -292,6 +346,41 @@ class ServerSampler(RemoteSampler):
         if self.settings.colocated:
             await self._each("sleep")
         return answers
+
+    async def _announce(self, what: direct.Told, name: str) -> dict[str, Answers]:
+        """Every server that answers takes the weights that this rank sends; its canary answers by url."""
+        assert self._direct is not None
+        if self.settings.colocated:
+            await self._each("wake")
+        members = [m for m in self._fleet.members if m.up or await self._answers(m.server)]
+        failed = await self._direct.announce([m.server for m in members], what, name)
+        parts = await asyncio.gather(*(self._taken(m, failed.get(m.server.url)) for m in members))
+        answers = {url: each for url, each in parts if each is not None}
+        if not answers:
+            raise self._fleet.dark()
+        if self.settings.colocated:
+            await self._each("sleep")
+        return answers
+
+    async def _answers(self, server: Vllm) -> bool:
+        """Whether a server that was left out is there again."""
+        try:
+            await self._look(server)
+        except (Busy, Garbled, Refused):
+            return False
+        return True
+
+    async def _taken(self, member: Member, error: Exception | None) -> tuple[str, Answers | None]:
+        """The canary's answers of a server that has the weights; it is left out where it does not."""
+        try:
+            if error is not None:
+                raise error
+            answers = await self._ask_canary(member.server)
+            member.up = True
+            return member.server.url, answers
+        except (Busy, Garbled, Refused) as wrong:
+            self._fleet.failed(member, wrong if isinstance(wrong, Busy) else Busy(str(wrong)))
+            return member.server.url, None
 
     async def _load(self, member: Member, folder: Path, name: str) -> tuple[str, Answers | None]:
         try:
@@ -328,11 +417,16 @@ class ServerSampler(RemoteSampler):
         if server.facts.versions and await server.version() == self._weights[1]:
             return
         await self._look(server)
-        await self._give(server, *self._weights)
+        folder, name = self._weights
+        if folder is None:
+            raise Busy(
+                f"{server.url} waits for the next weights: they are sent, and there is no file of these"
+            )
+        await self._give(server, folder, name)
         known, own = self._reference
         d = canary.common(await self._ask_canary(server), known, own)
-        if not d <= self.settings.canary:
+        if not d <= self.settings.limit:
             raise SamplingError(
                 f"canary: {server.url} came back, was given the present weights, and its log-probabilities "
-                f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.canary})"
+                f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.limit})"
             )

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -46,7 +46,8 @@ class _Body(msgspec.Struct):
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a server says of itself. `limit`: most tokens of prompt and response. `shape`: of its model, known
-    where it loaded our `extension`. `versions`: it keeps the name of its weights."""
+    where it loaded our `extension`. `versions`: it keeps the name of its weights. `kind`, `head` (the type it
+    computes its head in) and `invariant` (its numbers do not depend on the batch) as far as it tells."""
 
     model: str
     limit: int
@@ -56,6 +57,9 @@ class Facts:
     shape: dict[str, Any] | None = None
     extension: bool = False
     versions: bool = False
+    kind: Literal["plain", "fp8", "speculative"] | None = None
+    head: str | None = None
+    invariant: bool = False
 
 
 class Vllm:
@@ -94,6 +98,7 @@ class Vllm:
                 model["id"], int(model.get("max_model_len") or 0), str(version.get("version", "unknown")),
                 said.get("logprobs_mode", "unknown"), said.get("device", "unknown"), said.get("shape"),
                 "shape" in said, await self.call("GET", "/weight_info", optional=True) is not None,
+                said.get("kind"), said.get("head"), bool(said.get("invariant")),
             )  # fmt: skip
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise SamplingError(f"{self.url} is no vLLM server that is understood here: {error!r}") from error
@@ -166,7 +171,7 @@ class Vllm:
         assert self.facts is not None
         await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
         try:
-            await self._name("loading")
+            await self.rename("loading")
             if self.facts.extension:
                 results = await self.remote("load_published", LOAD, folder=str(folder))
                 for result in results:
@@ -174,8 +179,8 @@ class Vllm:
                         raise SamplingError(f"{self.url} could not load the weights in {folder}: {result}")
             else:
                 await self.remote("reload_weights", LOAD, weights_path=str(folder))
-            await self._forget()
-            await self._name(version)
+            await self.forget()
+            await self.rename(version)
         finally:
             await self.call("POST", "/resume", optional=True)
 
@@ -185,13 +190,13 @@ class Vllm:
         Its name is new, so no cached prefix is of another one. The one before is taken out."""
         await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
         try:
-            await self._name("loading")
+            await self.rename("loading")
             body = {"lora_name": version, "lora_path": str(folder), "load_inplace": True}
             await self._adapters("load", body, LOAD)
             before, self.adapter = self.adapter, version
             if before not in (None, version):
                 await self._adapters("unload", {"lora_name": before}, QUICK)
-            await self._name(version)
+            await self.rename(version)
         finally:
             await self.call("POST", "/resume", optional=True)
 
@@ -212,10 +217,12 @@ class Vllm:
                 'VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment, or set lora.publish = "merged"'
             )
 
-    async def _name(self, version: str) -> None:
+    async def rename(self, version: str) -> None:
+        """Name the weights that are served, where the server keeps a name."""
         await self.call("POST", "/update_weight_version", {"new_version": version}, optional=True)
 
-    async def _forget(self) -> None:
+    async def forget(self) -> None:
+        """Forget cached prefixes, which belong to old weights."""
         for _ in range(50):  # blocks of aborted requests are freed a moment later
             if (await self.json("POST", "/reset_prefix_cache") or {"success": True})["success"]:
                 return

@@ -7,12 +7,17 @@ the checkpoint, so nothing repacks it, and it goes on with the weights of before
 Here every layer that shares its weight with another is processed again after the reload. A reload that
 fails is reported instead of raised, for vLLM ends a server whose worker raises.
 
+It also brings an engine of vLLM's weight transfer that needs no CUDA (`vllm_engine`).
+
 Runs inside the server, so it imports nothing but the standard library. The server's environment needs this
 package, not its dependencies: `pip install --no-deps acereason`, or its `src` on PYTHONPATH.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from typing import Any
 
 SHAPE = (
@@ -26,6 +31,20 @@ def shape_of(settings: Any) -> dict[str, Any]:
     return {name: getattr(settings, name, None) for name in SHAPE}
 
 
+def _register() -> None:
+    """Make our weight-transfer engine known, where this is a server."""
+    if "vllm" in sys.modules:
+        from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+        with contextlib.suppress(ValueError):  # it is known already
+            where = "acereason.sample.servers.vllm_engine"
+            WeightTransferEngineFactory.register_engine("acereason_stream", where, "StreamEngine")
+
+
+with contextlib.suppress(ImportError):  # vLLM before 0.12 has no such API; files do there
+    _register()
+
+
 class Published:
     """Mixed into vLLM's worker, which brings `reload_weights`, `get_model` and its configuration."""
 
@@ -37,7 +56,13 @@ class Published:
             "shape": shape_of(served.hf_config),
             "logprobs_mode": str(served.logprobs_mode),
             "device": str(worker.device.type),
+            **how_served(worker.vllm_config),
         }
+
+    def transfer_fault(self) -> str:
+        """What went wrong with the weights that came last; empty when nothing did."""
+        worker: Any = self
+        return str(getattr(worker.weight_transfer_engine, "fault", ""))
 
     def load_published(self, folder: str) -> dict[str, Any]:
         """Load the safetensors in `folder` in place: {"refreshed": number of tied layers}, or {"error": why}
@@ -50,6 +75,19 @@ class Published:
             Exception
         ) as error:  # vLLM and safetensors raise many kinds, and one that escapes ends the server
             return {"error": f"{type(error).__name__}: {error}"}
+
+
+def how_served(settings: Any) -> dict[str, Any]:
+    """What of a server's settings moves its log-probabilities: quantised or speculative, the head's type, and
+    whether its numbers depend on the batch."""
+    model = settings.model_config
+    quantised = getattr(model, "quantization", None)
+    kind = "speculative" if getattr(settings, "speculative_config", None) else "plain"
+    return {
+        "kind": "fp8" if quantised and "fp8" in str(quantised) else kind,
+        "head": str(getattr(model, "head_dtype", "")).removeprefix("torch.") or None,
+        "invariant": os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1",
+    }
 
 
 def refresh_tied(model: Any) -> int:
