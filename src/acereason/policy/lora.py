@@ -30,6 +30,7 @@ from acereason.draws import draw_seed
 from acereason.errors import ConfigError
 from acereason.policy import four_bit, hub
 from acereason.policy.halves import HalfLinear
+from acereason.policy.marks import marks_of
 
 FOLDER = "adapter"  # in a saved model's folder
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -102,7 +103,7 @@ def adapt(model: Any, settings: Lora) -> None:
     for name, layer in known.items():
         if not settings.targets or name.rpartition(".")[2] in settings.targets:
             _add(layer, kinds[type(layer)], settings)
-    model.lora = settings
+    marks_of(model).lora = settings
 
 
 def _add(layer: Any, kind: type, settings: Lora) -> None:
@@ -115,8 +116,7 @@ def _add(layer: Any, kind: type, settings: Lora) -> None:
 
 def settings_of(model: Any) -> Lora | None:
     """The adapters' settings; None for a model that learns whole."""
-    found: Lora | None = getattr(model, "lora", None)
-    return found
+    return marks_of(model).lora
 
 
 def adapters(model: Any) -> dict[str, Adapter]:
@@ -139,7 +139,7 @@ def initialise(model: Any, seed: int) -> None:
         drawn = (2 * torch.rand(rank, columns, generator=chance) - 1) / columns**0.5
         _fill(layer.lora_A.weight.detach(), drawn)
         _fill(layer.lora_B.weight.detach(), torch.zeros(layer.lora_B.weight.shape))
-    model.lora_base = _sum(model)
+    marks_of(model).lora_base = _sum(model)
 
 
 def _fill(target: Tensor, values: Tensor) -> None:
@@ -167,8 +167,7 @@ def _sum(model: Any) -> Tensor:
 
 def base_of(model: Any) -> Tensor | None:
     """The checksum [1] of the frozen tensors, taken when the adapters were made; None without adapters."""
-    found: Tensor | None = getattr(model, "lora_base", None)
-    return found
+    return marks_of(model).lora_base
 
 
 def gathered(tensor: Tensor) -> Tensor:
@@ -204,7 +203,8 @@ def save(model: Any, folder: Path, base: str) -> None:
 
 def describe(model: Any, folder: Path, base: str) -> None:
     """Write the adapter's configuration beside its weights."""
-    settings: Lora = model.lora
+    settings = settings_of(model)
+    assert settings is not None
     base, revision = hub.split(base)
     names = sorted({name.split(".")[-2] for name in adapters(model)})
     config = {

@@ -96,7 +96,7 @@ def _here(recipe: Recipe) -> Path | None:
 def _config(path: str, theta: float | None, wanted: int | None) -> Any:
     from acereason.policy import model as models
 
-    return models._config(path, theta, wanted)
+    return models.read_config(path, theta, wanted)
 
 
 def of_folder(recipe: Recipe) -> Any:
