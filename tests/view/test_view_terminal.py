@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from acereason.progress import duration
 from acereason.view.terminal import steps
-from acereason.view.terminal.steps import Lines, Pace, Rows, Screen, cells, display, duration, line
+from acereason.view.terminal.steps import Lines, Pace, Rows, Screen, cells, display, line
 
 
 def rl(step: int, stage: str = "math-8k", total: float = 2.0, **more: Any) -> dict[str, Any]:

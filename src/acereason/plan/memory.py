@@ -35,6 +35,7 @@ CHUNK = 1 << 28  # logits held at a time on CUDA, as in policy.head
 OTHER = 3.0 * GIB  # assumed
 ASLEEP = 1.5 * GIB  # assumed
 SERVER = 3.0 * GIB  # assumed: CUDA context, graphs and activations of vLLM
+FOUR_BITS = 0.5 + 4 / 64  # bytes a weight in NF4: a float32 maximum for each 64
 STEP = 1024  # tokens that fit are rounded down to a multiple of it
 
 
@@ -77,6 +78,7 @@ def means_of(recipe: Recipe) -> Means:
     """The means of a recipe, in RL."""
     place, lora = recipe.placement, recipe.lora
     width = 4.0 if recipe.model.dtype == "float32" else 2.0
+    width = FOUR_BITS if lora is not None and lora.base == "nf4" else width
     return Means(
         place.checkpoint_activations, recipe.rl.moments, place.offload, 0 if lora is None else lora.rank,
         width, place.sequence, beside(recipe),
@@ -111,8 +113,13 @@ def states(shape: Shape, machine: Machine, means: Means, gradients: bool = True)
         return 0.0
     learned = adapters(shape, means.rank) if means.rank else shape.parameters
     each = 4.0 + (4.0 if gradients else 0.0) + (0.0 if "moments" in means.offload else means.moment_bytes)
-    frozen = means.base * shape.parameters if means.rank else 0.0
+    frozen = _frozen(shape, means.base) if means.rank else 0.0
     return (each * learned + frozen) / machine.gpus
+
+
+def _frozen(shape: Shape, base: float) -> float:
+    """Bytes of a base that does not learn; in four bits embedding and head are not."""
+    return base * shape.layers * shape.layer + max(base, 2.0) * shape.root
 
 
 def activation(shape: Shape) -> int:
@@ -146,13 +153,20 @@ def learning(shape: Shape, machine: Machine, tokens: int, means: Means) -> dict[
     other = {} if means.second is None else {"second": second(means.second, machine)}
     return {
         "states": states(shape, machine, means),
-        "gathered": 2.0 * (shape.parameters if alone else 2 * shape.layer + shape.root),
+        "gathered": _gathered(shape, alone, means),
         "gradients": 0.0 if means.rank else max(layer_gradients, root_gradients),
         "head": max(head, 2.5 * 4 * CHUNK),
         "activations": tokens * per_token(shape, means),
         **other,
         "other": OTHER + (0 if machine.separate else ASLEEP),
     }
+
+
+def _gathered(shape: Shape, alone: bool, means: Means) -> float:
+    """Bytes of the weights at work; a base in four bits is made wide a layer at a time."""
+    if means.rank and means.base < 1:
+        return 2.0 * shape.layer
+    return 2.0 * (shape.parameters if alone else 2 * shape.layer + shape.root)
 
 
 def fitting(shape: Shape, machine: Machine, means: Means) -> int:

@@ -112,7 +112,7 @@ def _here(recipe: Recipe) -> Path | None:
 def _config(path: str, theta: float | None, wanted: int | None) -> Any:
     from acereason.policy import model as models
 
-    return models._config(path, theta, wanted)
+    return models.read_config(path, theta, wanted)
 
 
 def of_folder(recipe: Recipe) -> Any:
@@ -172,6 +172,8 @@ def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
             count = config.get_text_config().num_attention_heads
     except AceReasonError:
         return  # said by `model`
+    if recipe.lora is not None and recipe.lora.base == "nf4":
+        yield from _four_bit(recipe)
     if count is None or recipe.placement.sequence == 1:
         return
     from acereason.policy import sequence
@@ -180,3 +182,13 @@ def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
         sequence.check(count, recipe.placement.sequence)
     except ConfigError as error:
         yield Finding("error", "placement.sequence", str(error))
+
+
+def _four_bit(recipe: Recipe) -> Iterator[Finding]:
+    from acereason.policy import four_bit
+    from acereason.train import parallel
+
+    try:
+        four_bit.check(parallel.device(recipe.placement), 1)
+    except ConfigError as error:
+        yield Finding("error", "lora.base", str(error))

@@ -63,8 +63,7 @@ function recipes(found, root) {
     root.append(el("p", { class: "soft" }, found.groups.length > 1 ? "No recipe was kept, or none differs." : "All runs have one recipe; they differ in their seeds."));
     return;
   }
-  const said = (value) => (value === null ? "–" : typeof value === "string" ? visible(value) : visible(JSON.stringify(value)));
-  const rows = found.differs.map((row) => el("tr", {}, cells("td", [el("code", {}, visible(row.key)), ...row.values.map(said)])));
+  const rows = found.differs.map((row) => el("tr", {}, cells("td", [el("code", {}, visible(row.key)), ...row.values.map(recipeValue)])));
   root.append(ruled(["key", ...found.groups.map((group) => group.label)], rows));
 }
 

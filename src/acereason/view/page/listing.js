@@ -81,6 +81,12 @@ function pager(found, query, start) {
   );
 }
 
+/** Whether the pointer or the focus is on the rows, or some of their text is marked. */
+function heldStill(root) {
+  const rows = root.querySelector(".listing");
+  return Boolean(rows) && (rows.matches(":hover, :focus-within") || marked(rows));
+}
+
 const listView = {
   async refresh(root, route) {
     const { query } = route,
@@ -94,11 +100,24 @@ const listView = {
     this.complete = found.searched >= 1 && found.indexed >= 1;
     const told = JSON.stringify(found);
     if (this.key === key && told === this.told && root.firstChild && this.complete) return null;
+    if (this.key === key && root.firstChild && this.complete && !this.asked && heldStill(root)) return this.offer(root);
+    this.asked = false;
     Object.assign(lastList, { run: route.run, rows: found.rows, query: route.search });
     this.draw(root, route, found, start);
     Object.assign(this, { key, told });
     if (!this.complete) return this.refresh(root, route); // asked again, the server goes on where it stopped
     root.dataset.milliseconds = String(Math.round(performance.now() - asked));
+    return null;
+  },
+  /** New responses wait while the pointer is on a row, or the keyboard: no row moves away under it. */
+  offer(root) {
+    if (root.querySelector(".fresh")) return null;
+    const button = el("button", { type: "button", class: "fresh" }, "there are new responses: show them");
+    button.addEventListener("click", () => {
+      this.asked = true;
+      look();
+    });
+    root.querySelector("[role=status]").append(" ", button);
     return null;
   },
   draw(root, route, found, start) {

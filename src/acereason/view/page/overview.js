@@ -66,7 +66,12 @@ function overviewCells(run, benchmarks, keys, scale, now) {
   ];
 }
 
-const recipeValue = (value) => (value === undefined || value === null ? "–" : visible(typeof value === "string" ? value : JSON.stringify(value)));
+/** A key's value as it is read: lists without their brackets. */
+function recipeValue(value) {
+  if (value === undefined || value === null) return "–";
+  if (Array.isArray(value) && value.every((one) => typeof one !== "object")) return visible(value.join(", ") || "none");
+  return visible(typeof value === "string" ? value : JSON.stringify(value));
+}
 
 const DIFFERING = 3; // keys of the recipes that have columns without being asked for
 const order = { column: null, down: true, wanted: "", keys: null, open: false }; // kept while the table is drawn anew

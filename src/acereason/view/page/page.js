@@ -62,13 +62,29 @@ function bar(route) {
   );
 }
 
-/** Replace what `root` shows without the page jumping. */
+/** The way from `root` to an element: its place among its siblings, level by level. */
+function placeOf(root, element) {
+  const way = [];
+  for (let at = element; at !== root; at = at.parentElement) way.unshift([...at.parentElement.children].indexOf(at));
+  return way;
+}
+
+/** Replace what `root` shows without the page jumping; what had the focus has it again. */
 function redraw(root, draw) {
+  const active = root.contains(document.activeElement) && document.activeElement !== root ? document.activeElement : null,
+    way = active && placeOf(root, active),
+    open = [...root.querySelectorAll("details")].map((one) => one.open);
   root.style.minHeight = `${root.offsetHeight}px`;
   root.replaceChildren();
   draw();
   root.style.minHeight = "";
+  [...root.querySelectorAll("details")].forEach((one, at) => open[at] !== undefined && (one.open = open[at]));
+  const again = way?.reduce((at, place) => at?.children[place], root);
+  if (again?.tagName === active?.tagName) again?.focus({ preventScroll: true });
 }
+
+/** Whether the reader holds something there: text that is marked, so that it is not drawn away. */
+const marked = (root) => !getSelection().isCollapsed && root.contains(getSelection().anchorNode);
 
 /** What went wrong, above what is still shown; nothing when all is well. */
 function tell(error) {

@@ -110,15 +110,17 @@ async function renderRun(run, root, told) {
     );
     root.replaceChildren(el("header"), el("nav", { "aria-label": "sections" }, links), ...sections);
   }
-  root.firstChild.replaceWith(head(run));
+  const top = head(run);
+  if (root.firstChild.innerHTML !== top.innerHTML && !marked(root.firstChild)) root.firstChild.replaceWith(top);
   for (const [id, , draw, keys, any] of SECTIONS) {
     const empty = !any(run);
     root.querySelector(`#${id}`).hidden = root.querySelector(`nav [data-section="${id}"]`).hidden = empty;
     if (empty) continue;
     const fresh = JSON.stringify(keys.map((key) => run[key]));
     if (told[id] === fresh) continue;
-    told[id] = fresh;
     const body = root.querySelector(`#${id} > .body`);
+    if (marked(body)) continue; // drawn when nothing in it is marked any more
+    told[id] = fresh;
     if (!root.isConnected) return;
     redraw(body, () => {
       try {
