@@ -63,7 +63,7 @@ def texts(
         for j in range(k)
     ]
 
-    def over(_: Request, tokens: np.ndarray) -> bool:
+    def over(_: Request, tokens: np.ndarray, __: np.ndarray) -> bool:
         said = policy.text(tokens[-12:])
         return "}" in said or END in said
 

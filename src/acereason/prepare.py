@@ -16,7 +16,7 @@ from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
 from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
-from acereason.policy import lora, saved, shards, vocabulary
+from acereason.policy import four_bit, lora, saved, shards, vocabulary
 from acereason.policy import model as models
 from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
@@ -86,6 +86,10 @@ def policy_of(recipe: Recipe, data: Data) -> Policy:
         policy = Policy(_loaded(recipe), tokenizer, prompt, base=_named(recipe))
         policy = _cut(policy, data, recipe) if recipe.model.vocabulary == "data" else policy
         return _begun(policy, recipe)
+    if recipe.lora is not None and recipe.lora.base == "nf4":
+        raise ConfigError(
+            'lora.base = "nf4" needs a model.path: a new model has nothing to keep in four bits'
+        )
     policy = _new(recipe, data)
     _prepare(policy.model, recipe)
     if parallel.wanted(recipe.placement):
@@ -138,6 +142,8 @@ def _loaded(recipe: Recipe) -> models.Model:
     assert wanted.source is not None
     how = (wanted.source, getattr(torch, wanted.dtype), wanted.rope_theta, wanted.context)
     where = parallel.device(place)
+    if recipe.lora is not None and recipe.lora.base == "nf4":
+        return _four_bit(recipe, where)
     if not parallel.wanted(place):
         model = models.load_model(*how).to(where)
         _prepare(model, recipe)
@@ -146,6 +152,18 @@ def _loaded(recipe: Recipe) -> models.Model:
         _prepare(model, recipe)
         parallel.shard(model, place)
         shards.fill(model, folder, where, parallel.rests_on(place))
+    return model
+
+
+def _four_bit(recipe: Recipe, where: torch.device) -> models.Model:
+    """The base model with its layers in four bits and adapters beside them, whole on one GPU."""
+    four_bit.check(where, ranks.world())
+    wanted, dtype = recipe.model, getattr(torch, recipe.placement.compute)
+    assert wanted.path is not None and recipe.lora is not None
+    model = models.load_model(wanted.path, dtype, wanted.rope_theta, wanted.context)
+    four_bit.quantise(model, dtype)
+    model.to(where)
+    _prepare(model, recipe)
     return model
 
 

@@ -69,13 +69,15 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the judge says. `reward` is 1 or 0, and None exactly when `outcome` is "unjudged":
-    an infrastructure fault is neither right nor wrong and never becomes a reward."""
+    an infrastructure fault is neither right nor wrong and never becomes a reward. `share`: the part of a
+    program's tests that it passed, where the judge was asked for it."""
 
     outcome: Outcome
     reward: int | None
     extracted: str | None = None
     detail: str = ""
     seconds: float = 0.0
+    share: float | None = None
 
     def __post_init__(self) -> None:
         expected = {"correct": 1, "unjudged": None}.get(self.outcome, 0)

@@ -36,6 +36,7 @@ from acereason.problems import Problem
 from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors, read_metrics
 from acereason.sample.ask import Groups, light
+from acereason.sample.forcing import forcing
 from acereason.train import checkpoint, dev, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
@@ -87,7 +88,7 @@ def _run_all(
             checkpoint.load_weights(found[0], policy.model)
         sampler = workshop.sampler_of(recipe, policy)
         stack.callback(sampler.close)
-        judge = stack.enter_context(Judge(workers=recipe.rl.judges))
+        judge = stack.enter_context(Judge(recipe.rl.judges, every_test=recipe.rl.reward == "tests"))
         writer = stack.enter_context(checkpoint.Writer(run))
         shop = Workshop(
             run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress, _health(run)
@@ -190,7 +191,8 @@ def _phase(
             asked = {p.question for p in held_back}
             problems = [p for p in tasks.of_stage(data.rl, stage.name) if p.question not in asked]
             inside = dev.DevSplit(shop, stage, held_back, save)
-            training = replace(shop, judge=mistaken(shop.judge, shop.recipe))
+            sampler = forcing(shop.sampler, shop.policy, stage.thinking)
+            training = replace(shop, judge=mistaken(shop.judge, shop.recipe), sampler=sampler)
             rl.train_stage(training, stage, problems, inside, optimizer, position, save)
         position.finished = True
         save()
@@ -198,6 +200,7 @@ def _phase(
         heap.give_back()
         shop.sampler.update(shop.policy.model)
         _evaluate(shop, data.held_out, name, position.step)
+    if name in {*summary.evaluated(shop.recipe), *shop.recipe.asked_later}:
         _keep_model(shop, name)
     position.next_stage()
     if position.stage == 1:

@@ -86,20 +86,38 @@ class Terminal:
             bar = bars.add_task(name, total=total, completed=done, note="")
             yield lambda parts, note: bars.update(bar, advance=parts, note=note)
 
-    @contextmanager
-    def _lines(self, name: str, total: int, done: int) -> Iterator[Advance]:
-        begun = last = time.monotonic()
-        count = done
+    def _lines(self, name: str, total: int, done: int) -> AbstractContextManager[Advance]:
+        return in_lines(self.say, name, total, done, self._interval)
 
-        def advance(parts: int, note: str) -> None:
-            nonlocal count, last
-            count += parts
-            now = time.monotonic()
-            if now - last >= self._interval or count >= total:
-                last = now
-                self.say(f"{name:<14} {count}/{total}  {now - begun:5.0f} s  {note}")
 
-        yield advance
+@contextmanager
+def in_lines(
+    say: Callable[[str], None], name: str, total: int, done: int, interval: float
+) -> Iterator[Advance]:
+    """A piece of work whose progress is a line every `interval` seconds, and one at its end."""
+    begun = last = time.monotonic()
+    count = done
+
+    def advance(parts: int, note: str) -> None:
+        nonlocal count, last
+        count += parts
+        now = time.monotonic()
+        if now - last >= interval or count >= total:
+            last = now
+            say(f"{name:<14} {count}/{total}  {duration(now - begun)}  {note}".rstrip())
+
+    yield advance
+
+
+def duration(seconds: float | None) -> str:
+    """1:02:03 or 2:03 or 3 s."""
+    if seconds is None:
+        return "–"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def for_terminal(quiet: bool) -> Quiet | Terminal:

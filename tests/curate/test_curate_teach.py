@@ -268,11 +268,11 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from acereason.curate.teach import Teacher, teach
-from acereason.curate.wire import Protocol
+from acereason.curate.wire import TeacherProtocol
 from acereason.problems import Problem
 problems = [Problem(f"p{i}", "math", f"What is {i} + {i}?", str(2 * i)) for i in range(12)]
 settings = Teacher((sys.argv[1],), samples=20, concurrency=8, progress=False)
-teach(problems, settings, Protocol("fake", max_tokens=100, seed=7), Path(sys.argv[2]))
+teach(problems, settings, TeacherProtocol("fake", max_tokens=100, seed=7), Path(sys.argv[2]))
 """
 
 

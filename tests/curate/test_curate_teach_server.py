@@ -40,10 +40,10 @@ import sys
 from pathlib import Path
 import msgspec
 from acereason.curate.teach import Teacher, teach
-from acereason.curate.wire import Protocol
+from acereason.curate.wire import TeacherProtocol
 from acereason.files import read_jsonl
 from acereason.problems import Problem
-protocol = msgspec.json.decode(sys.argv[1], type=Protocol)
+protocol = msgspec.json.decode(sys.argv[1], type=TeacherProtocol)
 problems = list(read_jsonl(sys.argv[2], Problem))
 teach(problems, Teacher((sys.argv[3],), samples=8, progress=False), protocol, Path(sys.argv[4]))
 """

@@ -156,6 +156,13 @@ class FakeVllm(ThreadingHTTPServer):
             finish = "length"
         return {"token_ids": found.tokens.tolist(), "logprobs": logprobs, "finish_reason": finish}
 
+    def score(self, ids: list[int]) -> dict[str, Any]:
+        """The choice of an answer that was asked for the prompt's own log-probabilities."""
+        with torch.no_grad(), self.lock:
+            table = self.model(torch.tensor([ids])).logits[0].log_softmax(-1)
+        told = [{str(i): {"logprob": float(table[place, i])}} for place, i in enumerate(ids[1:])]
+        return {"finish_reason": "length", "prompt_logprobs": [None, *told]}
+
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -197,6 +204,8 @@ class Handler(BaseHTTPRequestHandler):
         match path:
             case "/v1/completions":
                 self.complete(body)
+            case "/tokenize":
+                self.send({"tokens": tokenizer().encode(body["prompt"], add_special_tokens=False)})
             case "/collective_rpc" if not s.dev:
                 self.send({"error": "no such route"}, 404)
             case "/collective_rpc" if body["method"] == "served_facts" and not s.extension:
@@ -253,6 +262,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, style: str, body: dict[str, Any]) -> None:
         match style:
+            case "good" if "prompt_logprobs" in body:
+                self.send({"choices": [self.server.score(body["prompt"])]})
             case "good":
                 self.send({"choices": [self.server.draw(body)]})
             case "slow":

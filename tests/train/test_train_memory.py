@@ -18,6 +18,7 @@ from acereason.config import Rl, Sft
 from acereason.errors import ConfigError
 from acereason.policy import activations
 from acereason.policy import model as models
+from acereason.policy.marks import marks_of
 from acereason.policy.packing import Example, pack
 from acereason.train import eight_bit, optimizers, sft
 from commands import torchrun
@@ -48,7 +49,7 @@ def test_a_code_is_near_its_value(seed: int, rows: int, columns: int, size: floa
 def learned(settings: Sft, steps: int = 40, prepared: tuple[str, ...] = ()) -> tuple[Any, list[float], Any]:
     model = make("qwen3")
     model.set_attn_implementation("acereason")
-    model.offload = prepared
+    marks_of(model).offload = prepared
     made = optimizers.for_sft(model, settings)
     optimizers.set_rates(made, [3e-3] * len(made))
     losses = []
@@ -144,7 +145,7 @@ def test_on_a_gpu_moments_rest_beside_it(moments: Any) -> None:
     for offload in ((), ("moments",)):
         torch.manual_seed(0)
         model = torch.nn.Sequential(*(torch.nn.Linear(1024, 1024) for _ in range(8))).cuda()
-        model.offload = offload  # type: ignore[assignment]
+        marks_of(model).offload = offload
         made = optimizers.for_rl(model, Rl(moments=moments))
         optimizers.set_rates(made, [1e-3])
         for step in range(4):
@@ -162,7 +163,7 @@ def test_on_a_gpu_activations_rest_beside_it() -> None:
     torch.manual_seed(0)
     plain = torch.nn.Sequential(*(torch.nn.Linear(2048, 2048) for _ in range(16))).cuda()
     resting = copy.deepcopy(plain)
-    resting.offload = ("activations",)  # type: ignore[assignment]
+    marks_of(resting).offload = ("activations",)
     x, kept = torch.randn(8192, 2048, device="cuda"), []
     for model in (plain, resting):
         torch.cuda.synchronize()

@@ -6,11 +6,13 @@ import threading
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
-from acereason.config import Rl
+from acereason.config import Filter, Rl
+from acereason.draws import draw_seed
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
@@ -49,6 +51,72 @@ def test_learning_meanwhile_gives_the_gradient_of_the_plain_order(qwen3: Any, no
         for a, b in zip(mine, theirs, strict=True):
             assert a.problem.id == b.problem.id and np.array_equal(a.completion.tokens, b.completion.tokens)
     assert plain.overlap == 0.0
+
+
+MORE = [Problem(f"m{i}", "math", "?") for i in range(80)]
+
+
+class Hard(Coin):
+    """Some prompts are always failed, by hash: their groups have no gradient."""
+
+    def submit(self, problem: Problem, response: Response) -> Future[Verdict]:
+        if draw_seed("hard", problem.id) % 3 and problem.id != "0":
+            future: Future[Verdict] = Future()
+            future.set_result(Verdict("wrong", 0))
+            return future
+        return super().submit(problem, response)
+
+
+def refilled(model: Any, sampler: Any, rounds: int, overlap: bool) -> tuple[streaming.StepResult, Capture]:
+    """A step whose dropped groups are replaced, in rounds or while the others are being answered."""
+    capture, left = Capture(model), list(MORE)
+
+    def more(count: int, asked: Any) -> list[Problem]:
+        return [left.pop(0) for _ in range(min(count, len(left)))]
+
+    done = streaming.ask_and_learn(
+        Policy(model, Words(), "plain"), sampler, Hard(), PROBLEMS,
+        How(samples=4, budget=12, temperature=0.8, label=(1, "s", 1)), [capture],  # type: ignore[list-item]
+        msgspec.structs.replace(STAGE, filter=Filter(refill=rounds)),
+        Rl(micro_tokens=32, clip_gradient=1e9, overlap=overlap), more=more,
+    )  # fmt: skip
+    return done, capture
+
+
+def test_refilling_while_others_answer_asks_what_rounds_would_ask(qwen3: Any) -> None:
+    rounds, whole = refilled(qwen3, Elsewhere(), 40, overlap=False)
+    streamed, parts = refilled(qwen3, Elsewhere(), 40, overlap=True)
+    asked = [{g[0].problem.id for g in done.batch.groups} for done in (rounds, streamed)]
+    assert asked[0] == asked[1] and len(asked[0]) == len(rounds.batch.groups) > len(PROBLEMS)
+    for done in (rounds, streamed):
+        assert int((done.weights != 0).any(1).sum()) == len(PROBLEMS)  # as many as the step wanted
+    assert whole.gradient is not None and parts.gradient is not None
+    assert (whole.gradient - parts.gradient).norm() <= 1e-5 * whole.gradient.norm()
+
+
+def test_a_refill_is_bounded(qwen3: Any) -> None:
+    streamed, _ = refilled(qwen3, Elsewhere(), 1, overlap=True)
+    assert len(PROBLEMS) < len(streamed.batch.groups) <= 2 * len(PROBLEMS)
+    assert len(refilled(qwen3, Elsewhere(), 0, overlap=True)[0].batch.groups) == len(PROBLEMS)
+
+
+def test_nobody_waits_for_the_slowest_to_be_refilled(qwen3: Any) -> None:
+    """The first batch's last response comes only when a further prompt has been answered."""
+    further = threading.Event()
+
+    class Slow(Elsewhere):
+        def sample(self, requests: Any) -> Any:
+            wanted = list(requests)
+            first = len(wanted) == 4 * len(PROBLEMS)
+            for number, found in enumerate(super().sample(wanted)):
+                if first and number == len(wanted) - 1:
+                    assert further.wait(60), "the refill waited for the slowest response"
+                yield found
+            if not first:
+                further.set()
+
+    refilled(qwen3, Slow(), 40, overlap=True)
+    assert further.is_set()
 
 
 def test_it_learns_before_the_last_response_is_sampled(qwen3: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,7 +97,7 @@ def test_the_page_is_served_without_the_libraries_of_models() -> None:
         "import sys, acereason.view.server; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert shown.stdout.strip() == "set()"
+    assert shown.stdout.strip() == "[]"
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from acereason.progress import typical
+from acereason.progress import duration, typical
 from acereason.view.terminal import steps
-from acereason.view.terminal.steps import Lines, Pace, Rows, Screen, cells, display, duration, line
+from acereason.view.terminal.steps import Lines, Pace, Rows, Screen, cells, display, line
 from acereason.view.terminal.summary import table
 from recorded import recorded
 

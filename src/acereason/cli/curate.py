@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from acereason import config
-from acereason.cli.common import OutFolder, RecipeFile, Settings, err, find_recipe, out
+from acereason.cli.common import OutFolder, RecipeFile, Settings, err, find_recipe, goes_on_with, out
 from acereason.errors import ConfigError
 
 
@@ -27,7 +27,9 @@ def curate(
     if published := curation_of(path):
         from acereason.curate import funnel, pipeline
 
-        out.print(funnel.table(pipeline.curate(published, folder, err.print)))
+        with goes_on_with():
+            steps = pipeline.curate(published, folder, err.print)
+        out.print(funnel.table(steps))
         out.print(f"in {folder}: README.md (the card), manifest.json, sft/, rl/, reports/", soft_wrap=True)
         return
     from acereason.curate import tasks

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from acereason import progress
-from acereason.cli.common import PromptFormat, embedded, out
+from acereason.cli.common import PromptFormat, embedded, goes_on_with, out
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
 
@@ -89,6 +89,8 @@ def evaluate(
         asked = job.named(benchmarks, not any_count) if benchmarks else job.of_problems(cast(Path, problems))
         target = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shown = progress.for_terminal(as_json)
+        if folder is not None:
+            stack.enter_context(goes_on_with())
         found = job.run(asked, source, target, k=k, judges=judges, mode=mode, progress=shown)
     if as_json:
         out.print_json(json.dumps({s.name: _brief(s) for s in found}))

@@ -7,7 +7,7 @@ from typing import Annotated, cast, get_args
 
 import typer
 
-from acereason.cli.common import err, out
+from acereason.cli.common import err, goes_on_with, out
 from acereason.errors import ConfigError, RunError
 from acereason.kinds import said
 from acereason.runs import disk_errors
@@ -76,7 +76,10 @@ def run(
     for place in (folder, records):  # an arm's process would fail at each by itself
         with disk_errors(place):
             place.mkdir(parents=True, exist_ok=True)
-    failed = runner.run(jobs, folders, workers, lambda text: err.print(text, markup=False, soft_wrap=True))
+    with goes_on_with():
+        failed = runner.run(
+            jobs, folders, workers, lambda text: err.print(text, markup=False, soft_wrap=True)
+        )
     _told(findings.write(studies, ground, Results(records), pages), pages)
     if failed:
         raise typer.Exit(1)

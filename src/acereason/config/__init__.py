@@ -14,10 +14,10 @@ from acereason.config.evaluation import Dev, Evaluation, Health, HealthRule
 from acereason.config.model import Lora, Model, NewModel
 from acereason.config.reading import check_stage, digest, kind_of, load, parse, resolved, stage_names
 from acereason.config.recipe import SCHEMA, Recipe
-from acereason.config.rl import Rl
+from acereason.config.rl import Kl, Rl
 from acereason.config.running import Keep, Placement, Sampling, Servers
 from acereason.config.sft import Fault, Sft
-from acereason.config.stage import Filter, Readmit, Stage, Stop, Temperature
+from acereason.config.stage import Filter, Readmit, Stage, Stop, Temperature, Thinking
 from acereason.config.struct import Struct
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "Health",
     "HealthRule",
     "Keep",
+    "Kl",
     "Lora",
     "Model",
     "NewModel",
@@ -46,6 +47,7 @@ __all__ = [
     "Struct",
     "Tasks",
     "Temperature",
+    "Thinking",
     "check_stage",
     "digest",
     "kind_of",

@@ -60,12 +60,14 @@ class Model(Struct, frozen=True):
 class Lora(Struct, frozen=True):
     """Low-rank adapters over a frozen base: W + alpha / rank · B A in the linear layers named by `targets`
     (their last name; none: all of the decoder). `publish` says what servers get: merged weights, or the
-    adapter alone, by vLLM's dynamic loading."""
+    adapter alone, by vLLM's dynamic loading. `base` = "nf4" keeps the frozen layers in four bits (QLoRA), on
+    one GPU."""
 
     rank: Positive = 16
     alpha: Rate = 32.0
     targets: tuple[str, ...] = ()
     publish: Literal["merged", "adapter"] = "merged"
+    base: Literal["full", "nf4"] = "full"
 
     @property
     def scale(self) -> float:

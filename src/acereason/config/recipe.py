@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from acereason.config.data import Curate
 from acereason.config.evaluation import Evaluation, Health
 from acereason.config.model import Lora, Model
 from acereason.config.rl import Rl
 from acereason.config.running import Keep, Placement, Sampling
 from acereason.config.sft import Sft
-from acereason.config.stage import Stage
+from acereason.config.stage import Filter, Stage
 from acereason.config.struct import Positive, Struct
 
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
@@ -64,8 +66,75 @@ class Recipe(Struct, frozen=True):
                 f"an entropy coefficient ({bonus}) is measured in rewards, and rl.advantage = 'batch' in the "
                 "batch's standard deviations; take another of the two"
             )
+        if self.rl.reward == "tests" and {d for s in self.stage for d in s.domains} == {"math"}:
+            raise ValueError(
+                "rl.reward = 'tests' is the share of a program's tests, and every stage is of math"
+            )
         if soft := [s.name for s in self.stage if s.overlong == "soft"]:
             self._check_soft(soft)
+        for number, stage in enumerate(self.stage):
+            self._check_second(stage, names[number:])
+            if stage.replay and not self.replayed(stage):
+                raise ValueError(
+                    f"stage {stage.name}: replay asks the domains of earlier stages again, and there is none "
+                    f"but its own ({', '.join(stage.domains)})"
+                )
+
+    def _check_second(self, stage: Stage, later: list[str]) -> None:
+        """That the stage's second model is there when it begins, and can say what it is asked."""
+        second = self.second_of(stage)
+        if second in later:
+            raise ValueError(
+                f"stage {stage.name}: its teacher or reference {second!r} is no earlier stage; earlier are "
+                f"{['sft', *(s.name for s in self.stage)][: -len(later)]}"
+            )
+        rule = stage.temperature
+        if (
+            second is not None
+            and second.startswith(("http://", "https://"))
+            and (rule.rule, rule.value) != ("fixed", 1)
+        ):
+            raise ValueError(
+                f"stage {stage.name}: a server tells log-probabilities of a prompt at T = 1 alone, so with "
+                f"{second} the temperature must be fixed at 1; give the model's folder in place of the URL"
+            )
+
+    def shares_of(self, stage: Stage) -> dict[str, float]:
+        """Which part of a stage's prompts each domain has, those that are replayed last; together 1."""
+        weights = stage.weights or (1.0,) * len(stage.domains)
+        own = (1 - stage.replay) / sum(weights)
+        again = self.replayed(stage)
+        return dict(zip(stage.domains, (own * w for w in weights), strict=True)) | {
+            domain: stage.replay / len(again) for domain in again
+        }
+
+    def replayed(self, stage: Stage) -> dict[str, Stage]:
+        """The domains that a stage replays, each with the last earlier stage that had it as its own."""
+        earlier = self.stage[: self.stage.index(stage)] if stage.replay else ()
+        return {domain: s for s in earlier for domain in s.domains if domain not in stage.domains}
+
+    def filter_of(self, stage: Stage, domain: str) -> Filter:
+        """The rule for a domain's prompts in a stage: what is replayed has the levels that it had before."""
+        again = self.replayed(stage)
+        levels = again[domain].filter.levels if domain in again else stage.filter.levels
+        return msgspec.structs.replace(stage.filter, levels=levels)
+
+    def second_of(self, stage: Stage) -> str | None:
+        """The model beside the policy in a stage: its teacher, or its reference; an earlier stage's name, or
+        what a model is loaded by; None where there is none."""
+        if stage.kind == "distill":
+            return stage.teacher
+        if not self.rl.kl.coefficient:
+            return None
+        before = ["sft", *(s.name for s in self.stage)]
+        named = self.rl.kl.reference
+        return before[before.index(stage.name) - 1] if named == "start" else named
+
+    @property
+    def asked_later(self) -> set[str]:
+        """The stages whose models later stages need."""
+        seconds = {self.second_of(s) for s in self.stage}
+        return {name for name in ("sft", *(s.name for s in self.stage)) if name in seconds}
 
     def _check_soft(self, stages: list[str]) -> None:
         if self.rl.advantage == "max_rl":

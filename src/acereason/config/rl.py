@@ -9,6 +9,22 @@ from msgspec import Meta
 from acereason.config.struct import Positive, Rate, Share, Struct
 
 
+class Kl(Struct, frozen=True):
+    """KL to a `reference` in the loss, times `coefficient` (0: none, as in the recipe); `form`:
+    `train.ratios.kl_loss`. The reference is the model that the stage starts from ("start"), or one by its
+    folder, hub id, or server's URL."""
+
+    coefficient: Annotated[float, Meta(ge=0)] = 0.0
+    form: Literal["k1", "k2", "k3"] = "k3"
+    reference: str = "start"
+
+    def __post_init__(self) -> None:
+        if not self.coefficient and self.reference != "start":
+            raise ValueError(
+                "rl.kl.reference needs an rl.kl.coefficient above 0, e.g. 1e-3; at 0 nothing is asked"
+            )
+
+
 class Rl(Struct, frozen=True):
     """What all stages share. `masked_in_statistics`: a response masked by the overlong rule still counts in
     its group's mean and standard deviation (unpublished; ours). `unjudged`: a response that could not be
@@ -23,12 +39,14 @@ class Rl(Struct, frozen=True):
     advantage: Literal["std", "mean", "batch", "max_rl", "loo"] = "std"
     normalisation: Literal["global", "group", "constant"] = "global"
     idle_groups: Literal["count", "drop"] = "count"  # those without a gradient, in the denominator
+    reward: Literal["outcome", "tests"] = "outcome"  # of programs: all tests or nothing, or their share
     length_penalty: Annotated[float, Meta(ge=0)] = 0.0
     masked_in_statistics: bool = True
     unjudged: Literal["response", "group"] = "response"
     updates: Positive = 1
     ratio: Literal["clip", "cispo", "gspo"] = "clip"
     clip: tuple[Rate, Rate] = (0.2, 0.2)
+    kl: Kl = Kl()
     sequence_mask: Literal["none", "geometric", "icepop"] = "none"
     mask_bounds: tuple[Rate, Rate] = (0.5, 2.0)
     betas: tuple[float, float] = (0.9, 0.95)
@@ -60,6 +78,11 @@ class Rl(Struct, frozen=True):
         if not self.mask_bounds[0] < 1 < self.mask_bounds[1]:
             raise ValueError(
                 f"rl.mask_bounds must enclose 1, the ratio of equal policies, not {self.mask_bounds}"
+            )
+        if self.reward == "tests" and self.length_penalty:
+            raise ValueError(
+                "rl.length_penalty tells right from wrong responses, and rl.reward = 'tests' gives shares "
+                "between them; use one of the two"
             )
         if self.advantage == "max_rl" and self.length_penalty:
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from acereason.config.struct import Count, Positive, Rate, Share, Struct
+from acereason.prompts import END_THINK
 
 
 class Temperature(Struct, frozen=True):
@@ -51,6 +52,18 @@ class Temperature(Struct, frozen=True):
             )
         if self.share is not None and self.rule not in ("anchored", "coefficient"):
             raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
+
+
+class Thinking(Struct, frozen=True):
+    """Thinking that has not ended after `budget` tokens is ended: `end` is put in, and the answer may take
+    what is left of the stage's budget. What was put in carries no gradient."""
+
+    budget: Positive
+    end: str = "\n</think>\n\n"
+
+    def __post_init__(self) -> None:
+        if END_THINK not in self.end:
+            raise ValueError(f"thinking.end must hold {END_THINK}, which ends it; found {self.end!r}")
 
 
 class Readmit(Struct, frozen=True):
@@ -116,18 +129,28 @@ class Stage(Struct, frozen=True):
 
     `group` is a number, or one for each epoch of the prompts, the last of which holds. The learning rate
     rises over `warmup` steps. Every `evaluate_every` steps (0: never) the policy is asked the dev split (see
-    `Dev`); with `keep = "best"` the stage ends with the weights that did best there."""
+    `Dev`); with `keep = "best"` the stage ends with the weights that did best there.
+
+    `kind = "distill"` learns from a `teacher` in the place of the judge, on what the policy itself samples:
+    each token is pulled by log π_teacher - log π. The teacher is an earlier stage by its name ("sft": the
+    first), or another model with the same tokens by its folder, hub id, or server's URL. Truncated responses
+    teach as well as others; `overlong = "mask"` leaves them out. Rewards are still judged, and only told."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]+$")]
-    domain: str
+    domain: str | Annotated[tuple[str, ...], Meta(min_length=1)]
     budget: Positive
     steps: Positive
+    kind: Literal["reinforce", "distill"] = "reinforce"
+    teacher: str | None = None
+    weights: tuple[Rate, ...] = ()  # of several domains, in their order; none: all alike
+    replay: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # part of each batch that earlier stages' domains have
     group: Group | Annotated[tuple[Group, ...], Meta(min_length=1)] = 8
     prompts: Positive = 128
     learning_rate: Rate = 1e-6
     warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
     overlong: Literal["mask", "zero", "soft"] = "mask"
+    thinking: Thinking | None = None
     overlong_buffer: Count = 0  # tokens before the budget in which "soft" takes more and more of the reward
     filter: Filter = Filter()
     stop: Stop = Stop()
@@ -142,6 +165,40 @@ class Stage(Struct, frozen=True):
                 f"stage {self.name}: overlong = 'soft' and an overlong_buffer of 1 to {self.budget} tokens "
                 "(the budget) belong together"
             )
+        self._check_kind()
+        if self.thinking is not None and self.thinking.budget >= self.budget:
+            raise ValueError(
+                f"stage {self.name}: thinking.budget ({self.thinking.budget}) leaves nothing of the stage's "
+                f"budget ({self.budget}) for an answer"
+            )
+        if len(set(self.domains)) < len(self.domains):
+            raise ValueError(
+                f"stage {self.name}: a domain stands twice in {list(self.domains)}; give weights"
+            )
+        if self.weights and (len(self.domains) == 1 or len(self.weights) != len(self.domains)):
+            raise ValueError(
+                f"stage {self.name}: weights are one for each of several domains; found "
+                f"{list(self.weights)} for {list(self.domains)}"
+            )
+
+    def _check_kind(self) -> None:
+        if (self.kind == "distill") != (self.teacher is not None):
+            raise ValueError(f"stage {self.name}: kind = 'distill' and a teacher belong together")
+        if self.kind == "distill" and self.overlong == "soft":
+            raise ValueError(
+                f"stage {self.name}: overlong = 'soft' changes rewards, and a distillation looks at none; "
+                "take 'mask' or 'zero'"
+            )
+        if self.kind == "distill" and self.filter.refill:
+            raise ValueError(
+                f"stage {self.name}: filter.refill asks on until rewards differ, and a distillation learns "
+                "from every group; leave it out"
+            )
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains of its own prompts, those of `replay` not among them."""
+        return (self.domain,) if isinstance(self.domain, str) else self.domain
 
     @property
     def groups(self) -> tuple[int, ...]:

@@ -20,10 +20,25 @@ Length = Callable[[Problem], int]  # tokens of a problem's prompt
 OVERHEAD = 512  # bytes of a prompt beside its question and starter code: no format has more
 
 
-def stages_of(problem: Problem, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages that may ask a problem."""
+def stages_of(problem: Problem, recipe: Recipe) -> list[Stage]:
+    """The stages that may ask a problem, those that replay its domain among them."""
     named = problem.meta.get("stages")
-    return [s for s in stages if s.domain == problem.domain and (named is None or s.name in named)]
+    return [
+        stage
+        for stage in recipe.stage
+        if problem.domain in recipe.shares_of(stage) and (named is None or stage.name in named)
+    ]
+
+
+def with_replay(problem: Problem, recipe: Recipe) -> Problem:
+    """The problem with the stages that replay it named where it names its stages: it was one of another's."""
+    named = problem.meta.get("stages")
+    again = [s for s in recipe.stage if problem.domain in recipe.replayed(s)] if named is not None else []
+    names = [s.name for s in recipe.stage]
+    more = [s.name for s in again if set(names[: names.index(s.name)]) & set(named or ())]
+    if not more:
+        return problem
+    return msgspec.structs.replace(problem, meta={**problem.meta, "stages": [*(named or ()), *more]})
 
 
 def fitting(
@@ -33,8 +48,8 @@ def fitting(
     kept: list[Problem] = []
     left_out: Counter[str] = Counter()
     shortest: dict[str, int] = {}  # of what a stage cannot ask
-    for problem in problems:
-        stages = stages_of(problem, recipe.stage)
+    for problem in (with_replay(p, recipe) for p in problems):
+        stages = stages_of(problem, recipe)
         budget = max((s.budget for s in stages), default=0)
         if at_most(problem) + budget <= context:
             kept.append(problem)
@@ -50,7 +65,7 @@ def fitting(
         else:
             left_out["too long for every stage"] += 1
     for stage in recipe.stage:
-        if stage.name in shortest and not any(stage in stages_of(p, recipe.stage) for p in kept):
+        if stage.name in shortest and not any(stage in stages_of(p, recipe) for p in kept):
             raise DataError(_no_room(stage, shortest[stage.name], context))
     line = Funnel("prompts in the context", len(problems), len(kept), dict(left_out))
     return kept, [line] if left_out else []

@@ -10,6 +10,7 @@ Learning, N ranks, FSDP2 as in `train.parallel`, P parameters, by the means of a
     gradients    of the layer or root that is being reduced: bfloat16, and float32 for the sum; and the
                  head's, which is reduced last; none under adapters
     head         one chunk of logits with what is made of it, or the head's float32 gradient
+    second       2 Q / N + its two gathered layers: a teacher's or reference's Q parameters in bfloat16
     activations  per token and layer 16 E + 4 Q + 4 K + 8 I bytes (E hidden, Q and K query and key-value
                  width, I intermediate): two norms with their float32 input, q, k, v, attention, and the
                  gated MLP; with checkpointing 2 E, or nothing where it is offloaded, and one layer in full.
@@ -26,6 +27,7 @@ import math
 from dataclasses import dataclass
 
 from acereason.config import Recipe
+from acereason.plan import shapes
 from acereason.plan.shapes import Shape
 
 GIB = 1 << 30
@@ -33,6 +35,7 @@ CHUNK = 1 << 28  # logits held at a time on CUDA, as in policy.head
 OTHER = 3.0 * GIB  # assumed
 ASLEEP = 1.5 * GIB  # assumed
 SERVER = 3.0 * GIB  # assumed: CUDA context, graphs and activations of vLLM
+FOUR_BITS = 0.5 + 4 / 64  # bytes a weight in NF4: a float32 maximum for each 64
 STEP = 1024  # tokens that fit are rounded down to a multiple of it
 
 
@@ -54,7 +57,8 @@ class Machine:
 @dataclass(frozen=True, slots=True)
 class Means:
     """What a recipe does about memory. `rank` of adapters, 0 where all weights learn; `base`: bytes a weight
-    that does not learn; `sequence`: ranks that share a sequence."""
+    that does not learn; `sequence`: ranks that share a sequence; `second`: the shape of a teacher or a
+    reference beside the policy."""
 
     checkpointing: bool = False
     moments: str = "float32"
@@ -62,6 +66,7 @@ class Means:
     rank: int = 0
     base: float = 4.0
     sequence: int = 1
+    second: Shape | None = None
 
     @property
     def moment_bytes(self) -> float:
@@ -73,10 +78,27 @@ def means_of(recipe: Recipe) -> Means:
     """The means of a recipe, in RL."""
     place, lora = recipe.placement, recipe.lora
     width = 4.0 if recipe.model.dtype == "float32" else 2.0
+    width = FOUR_BITS if lora is not None and lora.base == "nf4" else width
     return Means(
         place.checkpoint_activations, recipe.rl.moments, place.offload, 0 if lora is None else lora.rank,
-        width, place.sequence,
+        width, place.sequence, beside(recipe),
     )  # fmt: skip
+
+
+def beside(recipe: Recipe) -> Shape | None:
+    """The largest teacher or reference that lies beside the policy in some stage. None: there is none, or a
+    server has it. ConfigError: its shape is not known."""
+    names = {str(recipe.second_of(stage)) for stage in recipe.stage if recipe.second_of(stage)}
+    own = {"sft", *(stage.name for stage in recipe.stage)}
+    local = [name for name in names if not name.startswith(("http://", "https://"))]
+    found = [shapes.of(recipe.model) if name in own else shapes.named(name) for name in local]
+    return max(found, key=lambda one: one.parameters, default=None)
+
+
+def second(shape: Shape, machine: Machine) -> float:
+    """Bytes of a second model of that shape, which only tells log-probabilities."""
+    gathered = 0.0 if machine.gpus == 1 else 2.0 * (2 * shape.layer + shape.root)
+    return 2.0 * shape.parameters / machine.gpus + gathered
 
 
 def adapters(shape: Shape, rank: int) -> int:
@@ -91,8 +113,13 @@ def states(shape: Shape, machine: Machine, means: Means, gradients: bool = True)
         return 0.0
     learned = adapters(shape, means.rank) if means.rank else shape.parameters
     each = 4.0 + (4.0 if gradients else 0.0) + (0.0 if "moments" in means.offload else means.moment_bytes)
-    frozen = means.base * shape.parameters if means.rank else 0.0
+    frozen = _frozen(shape, means.base) if means.rank else 0.0
     return (each * learned + frozen) / machine.gpus
+
+
+def _frozen(shape: Shape, base: float) -> float:
+    """Bytes of a base that does not learn; in four bits embedding and head are not."""
+    return base * shape.layers * shape.layer + max(base, 2.0) * shape.root
 
 
 def activation(shape: Shape) -> int:
@@ -123,14 +150,23 @@ def learning(shape: Shape, machine: Machine, tokens: int, means: Means) -> dict[
     layer_gradients = 6.0 * shape.layer + 2.0 * shape.embedding
     root_gradients = 2.0 * shape.root + 4.0 * shape.root
     head = 0.0 if means.rank else 4.0 * shape.embedding
+    other = {} if means.second is None else {"second": second(means.second, machine)}
     return {
         "states": states(shape, machine, means),
-        "gathered": 2.0 * (shape.parameters if alone else 2 * shape.layer + shape.root),
+        "gathered": _gathered(shape, alone, means),
         "gradients": 0.0 if means.rank else max(layer_gradients, root_gradients),
         "head": max(head, 2.5 * 4 * CHUNK),
         "activations": tokens * per_token(shape, means),
+        **other,
         "other": OTHER + (0 if machine.separate else ASLEEP),
     }
+
+
+def _gathered(shape: Shape, alone: bool, means: Means) -> float:
+    """Bytes of the weights at work; a base in four bits is made wide a layer at a time."""
+    if means.rank and means.base < 1:
+        return 2.0 * shape.layer
+    return 2.0 * (shape.parameters if alone else 2 * shape.layer + shape.root)
 
 
 def fitting(shape: Shape, machine: Machine, means: Means) -> int:
@@ -142,6 +178,7 @@ def fitting(shape: Shape, machine: Machine, means: Means) -> int:
 def sampling(shape: Shape, machine: Machine, means: Means) -> dict[str, float]:
     """What a GPU that samples holds besides the cache."""
     trainer = 0.0 if machine.separate else states(shape, machine, means, gradients=False) + OTHER
+    trainer += 0.0 if machine.separate or means.second is None else second(means.second, machine)
     return {
         "trainer": trainer,
         "weights": 2.0 * shape.parameters / machine.tensor_parallel,

@@ -134,7 +134,7 @@ def step(
     sequences = stage.prompts * max(stage.groups)
     length = PROMPT + rates.fill * stage.budget
     sampled, batch = sampling(shape, machine, rates, sequences, stage.budget, means)
-    rate = rates.judge_code if stage.domain == "code" else rates.judge_math
+    rate = rates.judge_code if "code" in stage.domains else rates.judge_math
     tokens = sequences * length
     learned = learning(shape, machine, rates, tokens, length, rates.mfu_rl, means)
     return StepTimes(

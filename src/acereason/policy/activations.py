@@ -18,20 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from acereason.policy.marks import marks_of
+
 LEAST = 1 << 20  # bytes of a tensor that is worth moving
 HOST = torch.device("cpu")
 
 
 def offloaded(model: Any) -> tuple[str, ...]:
     """What rests in the machine's memory (`placement.offload`, put down by `train.parallel.prepare`)."""
-    found: tuple[str, ...] = getattr(model, "offload", ())
-    return found
+    return marks_of(model).offload
 
 
 def work_device(model: Any) -> torch.device:
     """Where the model computes, which is not where its parameters are when these rest."""
-    found: torch.device | None = getattr(model, "works_on", None)
-    return found or next(model.parameters()).device
+    return marks_of(model).works_on or next(model.parameters()).device
 
 
 def copied(tensor: Tensor, device: torch.device) -> Tensor:

@@ -34,6 +34,7 @@ from acereason.native.build import architecture, build_native, load
 from acereason.policy import llama as decoder
 from acereason.policy import lora
 from acereason.policy.layout import ARRAYS, Layout, lay_out
+from acereason.policy.marks import marks_of
 from acereason.policy.packing import Pack
 
 _pointer, _int, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
@@ -287,7 +288,7 @@ def logprobs(
 
 def available(model: Any) -> bool:
     """Whether compiled code can do this model's passes: not when its parameters are sharded over ranks."""
-    if getattr(model, "halved", False) or any(
+    if marks_of(model).halved or any(
         p.dtype != torch.float32 or p.device.type != "cpu" or isinstance(p, DTensor)
         for p in model.parameters()
     ):

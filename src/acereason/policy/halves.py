@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acereason.policy.marks import marks_of
+
 HALF = torch.bfloat16
 
 
@@ -127,7 +129,7 @@ def halve(model: Any, keep_masters: bool = True) -> None:
             _halve(module, keep_masters)
         elif type(module).__name__.endswith("RMSNorm"):
             _fuse(module)
-    model.halved = True
+    marks_of(model).halved = True
 
 
 def _halve(linear: Any, keep_masters: bool) -> None:
@@ -181,7 +183,7 @@ def _fuse(norm: Any) -> None:
 @torch.no_grad()
 def refresh(model: Any) -> None:
     """Copy the masters again: a fused optimiser moves weights without autograd knowing."""
-    if getattr(model, "halved", False):
+    if marks_of(model).halved:
         for module in model.base_model.modules():
             if isinstance(module, HalfLinear) and module.copied is not None and module.weight.requires_grad:
                 module.copied.copy_(module.weight)

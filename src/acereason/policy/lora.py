@@ -28,8 +28,9 @@ from acereason import ranks
 from acereason.config import Lora
 from acereason.draws import draw_seed
 from acereason.errors import ConfigError
-from acereason.policy import hub
+from acereason.policy import four_bit, hub
 from acereason.policy.halves import HalfLinear
+from acereason.policy.marks import marks_of
 
 FOLDER = "adapter"  # in a saved model's folder
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -81,10 +82,19 @@ class AdaptedHalf(Adapter, HalfLinear):
 KINDS: dict[type, type] = {nn.Linear: AdaptedLinear, HalfLinear: AdaptedHalf}
 
 
+def _kinds(model: Any) -> dict[type, type]:
+    """The layers that take factors, with what they become; those in four bits where the model has some."""
+    packed = next((type(m) for m in model.modules() if four_bit.quantised(getattr(m, "weight", None))), None)
+    if packed is None:
+        return KINDS
+    return {packed: type("AdaptedFourBit", (Adapter, packed), {"__doc__": "A layer in four bits."}), **KINDS}
+
+
 def adapt(model: Any, settings: Lora) -> None:
     """Give the layers that `settings.targets` names (all linear ones of the decoder where it names none)
     factors that are still zero, in place, and freeze the rest. ConfigError: there is no such layer."""
-    known = {n: m for n, m in model.base_model.named_modules() if type(m) in KINDS}
+    kinds = _kinds(model)
+    known = {n: m for n, m in model.base_model.named_modules() if type(m) in kinds}
     last = {name.rpartition(".")[2] for name in known}
     if not known or (missing := sorted(set(settings.targets) - last)):
         wrong, there = ", ".join(missing) if known else "linear layer", ", ".join(sorted(last)) or "none"
@@ -92,13 +102,13 @@ def adapt(model: Any, settings: Lora) -> None:
     model.requires_grad_(False)
     for name, layer in known.items():
         if not settings.targets or name.rpartition(".")[2] in settings.targets:
-            _add(layer, settings)
-    model.lora = settings
+            _add(layer, kinds[type(layer)], settings)
+    marks_of(model).lora = settings
 
 
-def _add(layer: Any, settings: Lora) -> None:
-    rows, columns = layer.weight.shape
-    layer.__class__ = KINDS[type(layer)]
+def _add(layer: Any, kind: type, settings: Lora) -> None:
+    rows, columns = layer.out_features, layer.in_features
+    layer.__class__ = kind
     layer.lora_A = Factor(settings.rank, columns, layer.weight.device)
     layer.lora_B = Factor(rows, settings.rank, layer.weight.device)
     layer.scale = settings.scale
@@ -106,8 +116,7 @@ def _add(layer: Any, settings: Lora) -> None:
 
 def settings_of(model: Any) -> Lora | None:
     """The adapters' settings; None for a model that learns whole."""
-    found: Lora | None = getattr(model, "lora", None)
-    return found
+    return marks_of(model).lora
 
 
 def adapters(model: Any) -> dict[str, Adapter]:
@@ -130,7 +139,7 @@ def initialise(model: Any, seed: int) -> None:
         drawn = (2 * torch.rand(rank, columns, generator=chance) - 1) / columns**0.5
         _fill(layer.lora_A.weight.detach(), drawn)
         _fill(layer.lora_B.weight.detach(), torch.zeros(layer.lora_B.weight.shape))
-    model.lora_base = _sum(model)
+    marks_of(model).lora_base = _sum(model)
 
 
 def _fill(target: Tensor, values: Tensor) -> None:
@@ -150,7 +159,7 @@ def _sum(model: Any) -> Tensor:
     frozen = (p.detach() for _, p in model.named_parameters() if not p.requires_grad)
     for number, tensor in enumerate(frozen):
         own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-        bits = {2: torch.int16, 4: torch.int32, 8: torch.int64}[own.element_size()]
+        bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[own.element_size()]
         part = (own.view(bits).sum(dtype=torch.int64) * (2 * number + 1)).cpu()
         (total if isinstance(tensor, DTensor) else shared).add_(part)
     return shared + ranks.total(total)
@@ -158,8 +167,7 @@ def _sum(model: Any) -> Tensor:
 
 def base_of(model: Any) -> Tensor | None:
     """The checksum [1] of the frozen tensors, taken when the adapters were made; None without adapters."""
-    found: Tensor | None = getattr(model, "lora_base", None)
-    return found
+    return marks_of(model).lora_base
 
 
 def gathered(tensor: Tensor) -> Tensor:
@@ -173,7 +181,7 @@ def merged(model: Any) -> Iterator[tuple[str, Tensor]]:
     found = adapters(model)
     for name, parameter in model.named_parameters():
         if not is_factor(name):
-            tensor = gathered(parameter)
+            tensor = four_bit.wide(gathered(parameter))
             yield name, found[name].whole(tensor) if name in found else tensor
 
 
@@ -195,7 +203,8 @@ def save(model: Any, folder: Path, base: str) -> None:
 
 def describe(model: Any, folder: Path, base: str) -> None:
     """Write the adapter's configuration beside its weights."""
-    settings: Lora = model.lora
+    settings = settings_of(model)
+    assert settings is not None
     base, revision = hub.split(base)
     names = sorted({name.split(".")[-2] for name in adapters(model)})
     config = {

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers import logging as transformers_logging
@@ -25,6 +26,7 @@ from acereason.errors import CheckpointError
 from acereason.policy import activations, attention, compiled_pass, hub, lora, proof, sequence, shards
 from acereason.policy.activations import work_device
 from acereason.policy.head import tempered_logprobs
+from acereason.policy.marks import marks_of
 from acereason.policy.output import output_of
 from acereason.policy.packing import Example, Pack, packs, packs_by_prompt
 from acereason.policy.sharing import Shared, share
@@ -57,7 +59,7 @@ def load_model(
     path = located(path, weights_too=True)
     _check_kind(path)
     try:
-        config = _config(path, rope_theta, context)
+        config = read_config(path, rope_theta, context)
         with _quiet():
             model, report = AutoModelForCausalLM.from_pretrained(
                 str(path),
@@ -106,7 +108,7 @@ def empty_model(
     _check_kind(folder)
     try:
         with _quiet():
-            return shards.empty_model(_config(folder, rope_theta, context), folder, dtype), folder
+            return shards.empty_model(read_config(folder, rope_theta, context), folder, dtype), folder
     except (OSError, ValueError) as error:
         raise CheckpointError(f"no causal language model is in {path}: {first_line(error)}") from error
 
@@ -130,7 +132,7 @@ def _check_kind(path: str | Path) -> None:
         raise CheckpointError(f"{path} is {kinds.said(folder)}. {hub.EXPECTED}")
 
 
-def _config(path: str | Path, rope_theta: float | None, context: int | None) -> Any:
+def read_config(path: str | Path, rope_theta: float | None, context: int | None) -> Any:
     """The checkpoint's configuration with the recipe's changes."""
     config = AutoConfig.from_pretrained(str(path), trust_remote_code=False)
     if rope_theta is not None:
@@ -186,7 +188,8 @@ def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tup
     if compiled is not None:
         return compiled
     # on a sharded model a method, made by `train.parallel`, that gathers the weights before
-    run = getattr(model, "packed_logprobs", None) or partial(packed_logprobs, model)
+    own: Any = model if isinstance(model, FSDPModule) else None
+    run = partial(packed_logprobs, model) if own is None else own.packed_logprobs
     result: tuple[Tensor, Tensor] = run(pack, temperature)
     return result
 
@@ -229,9 +232,8 @@ def _shared_logprobs(
 
 
 def compute_dtype(model: Model) -> torch.dtype:
-    """The type of the forward pass: the parameters' own, or what sharding casts them to
-    (`train.parallel` sets `compute` on the model it shards)."""
-    return getattr(model, "compute", None) or model.dtype  # type: ignore[no-any-return]
+    """The type of the forward pass: the parameters' own, or what sharding casts them to."""
+    return marks_of(model).compute or model.dtype
 
 
 def micro_batches(model: Model, examples: Sequence[Example], budget: int) -> list[Pack]:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from acereason.errors import ConfigError
+from acereason.policy.marks import marks_of
 from acereason.policy.packing import Block, Pack
 
 
@@ -137,8 +138,7 @@ class _Whole(torch.autograd.Function):
 
 def of(model: Any) -> Part | None:
     """What this rank does of every pack; None where each rank has packs of its own."""
-    found: Part | None = getattr(model, "sequence", None)
-    return found
+    return marks_of(model).sequence
 
 
 def repeats(queries: int, heads: int, size: int) -> int:

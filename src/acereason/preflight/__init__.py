@@ -21,6 +21,7 @@ __all__ = ["Finding", "Kind", "findings", "refuse"]
 Check = Callable[[Recipe, Path], Iterator[Finding]]
 CHECKS: tuple[tuple[str, Check], ...] = (
     ("model", model.model),
+    ("second model", model.second),
     ("budgets", model.budgets),
     ("placement", model.heads),
     ("data", data.data),

@@ -24,10 +24,11 @@ FIRST = 1000
 def data(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """Files or tasks, then every stage on them."""
     for stage in recipe.stage:
-        try:
-            domain(stage.domain)
-        except ConfigError as error:
-            yield Finding("error", f"stage.{stage.name}.domain", str(error))
+        for name in stage.domains:
+            try:
+                domain(name)
+            except ConfigError as error:
+                yield Finding("error", f"stage.{stage.name}.domain", str(error))
     if recipe.curate.files is not None:
         yield from _files(recipe, recipe.curate.files)
     elif recipe.curate.tasks:
@@ -48,13 +49,13 @@ def _tasks(recipe: Recipe) -> Iterator[Finding]:
                 "error", f"curate.tasks.{name}", "needs reasoning-gym: pip install 'acereason[base]'"
             )
     for stage in recipe.stage:
-        if stage.domain not in recipe.curate.tasks:
-            yield _no_prompts(stage, sorted(recipe.curate.tasks))
+        for name in set(stage.domains) - set(recipe.curate.tasks):
+            yield _no_prompts(stage, name, sorted(recipe.curate.tasks))
 
 
-def _no_prompts(stage: Stage, found: Sequence[str]) -> Finding:
+def _no_prompts(stage: Stage, name: str, found: Sequence[str]) -> Finding:
     return Finding(
-        "error", f"stage.{stage.name}", f"no prompt of domain {stage.domain!r}; there are: {', '.join(found)}"
+        "error", f"stage.{stage.name}", f"no prompt of domain {name!r}; there are: {', '.join(found)}"
     )
 
 
@@ -119,9 +120,10 @@ def _stages(recipe: Recipe, own: OwnData) -> Iterator[Finding]:
 def _stage(
     stage: Stage, recipe: Recipe, fit: Sequence[Problem], every: Sequence[Problem]
 ) -> Iterator[Finding]:
-    asked = [p for p in fit if stage in stages_of(p, recipe.stage)]
-    if not any(p.domain == stage.domain for p in every):
-        yield _no_prompts(stage, sorted({p.domain for p in every}))
+    asked = [p for p in fit if stage in stages_of(p, recipe)]
+    there = sorted({p.domain for p in every})
+    if missing := [name for name in stage.domains if name not in there]:
+        yield _no_prompts(stage, missing[0], there)
         return
     if not asked:
         yield Finding("error", f"stage.{stage.name}", "no prompt is short enough for its budget")

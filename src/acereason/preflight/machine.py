@@ -13,6 +13,7 @@ from acereason.config import Recipe
 from acereason.errors import ConfigError, SandboxUnavailable
 from acereason.plan import disk as plan
 from acereason.plan import shapes
+from acereason.plan.memory import beside
 from acereason.preflight.finding import Finding, Kind
 
 SECONDS = 3.0  # for a server to answer
@@ -45,7 +46,7 @@ def unreachable(url: str) -> str:
 
 def judge(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """A sandbox for programs, and the slow path for math."""
-    domains = {stage.domain for stage in recipe.stage} | set(recipe.curate.tasks)
+    domains = {name for stage in recipe.stage for name in stage.domains} | set(recipe.curate.tasks)
     if "math" in domains and importlib.util.find_spec("math_verify") is None:
         yield Finding(
             "warning", "judge", "math-verify is not installed: what the exact rules leave open counts as "
@@ -90,7 +91,8 @@ def memory(recipe: Recipe, _: Path) -> Iterator[Finding]:
     size, free = parameters(recipe), available()
     if size is None or free is None or recipe.placement.device == "cuda" or _has_gpu():
         return
-    needed = size * LEARNING // (1 if recipe.model.dtype == "float32" else 2)
+    wide = 4 if recipe.model.dtype == "float32" else 2
+    needed = size * LEARNING * wide // 4 + (size * wide if beside(recipe) else 0)
     if needed > free:
         yield Finding(
             "error", "memory", f"{needed / 1e9:,.1f} GB are needed to learn {size / 1e9:.1f} billion "

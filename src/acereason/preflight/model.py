@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from acereason import weights
-from acereason.config import Recipe
+from acereason.config import Recipe, stage_names
 from acereason.curate.fit import Length
 from acereason.errors import AceReasonError, ConfigError
 from acereason.kinds import said
 from acereason.preflight.finding import Finding
+from acereason.preflight.machine import unreachable
 
 WEIGHTS = ("*.safetensors",)
 TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
@@ -20,9 +21,26 @@ TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """The folder with its config and weights; or a hub id that is downloaded when the run begins."""
-    path = recipe.model.path
-    if path is None:
-        return
+    if recipe.model.path is not None:
+        yield from _there(recipe.model.path, recipe.model.source)
+        if (config := of_folder(recipe)) is not None:
+            yield Finding(
+                "note", "model", f"{recipe.model.path}: {config.model_type}, context {context(recipe):,}"
+            )
+
+
+def second(recipe: Recipe, _: Path) -> Iterator[Finding]:
+    """The teachers and references of the stages, where they are none of the run's own models."""
+    names = {recipe.second_of(stage) for stage in recipe.stage} - {None, *stage_names(recipe)}
+    for path in sorted(str(name) for name in names):
+        if not path.startswith(("http://", "https://")):
+            yield from _there(path)
+        elif reason := unreachable(path):
+            yield Finding("error", "second model", f"{path} does not answer: {reason}")
+
+
+def _there(path: str, source: str | None = None) -> Iterator[Finding]:
+    """A folder with weights, a hub id, or what is made into one; `source`: the hub id it came from."""
     if weights.name_of(path) is not None or Path(path).expanduser().suffix == ".gguf":
         yield from _made(path)
         return
@@ -31,7 +49,7 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
         if looks_local(path):
             yield Finding("error", "model", f"there is no folder {path}{_beside(folder)}")
         else:
-            yield from _hub(recipe.model.source or path)
+            yield from _hub(source or path)
         return
     if not (folder / "config.json").exists():
         yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
@@ -41,8 +59,6 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
             "model",
             f"{path} holds no *.safetensors: it is {said(folder)}; convert the weights, or fetch them whole",
         )
-    if (config := of_folder(recipe)) is not None:
-        yield Finding("note", "model", f"{path}: {config.model_type}, context {context(recipe):,}")
 
 
 def _made(path: str) -> Iterator[Finding]:
@@ -96,7 +112,7 @@ def _here(recipe: Recipe) -> Path | None:
 def _config(path: str, theta: float | None, wanted: int | None) -> Any:
     from acereason.policy import model as models
 
-    return models._config(path, theta, wanted)
+    return models.read_config(path, theta, wanted)
 
 
 def of_folder(recipe: Recipe) -> Any:
@@ -156,6 +172,8 @@ def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
             count = config.get_text_config().num_attention_heads
     except AceReasonError:
         return  # said by `model`
+    if recipe.lora is not None and recipe.lora.base == "nf4":
+        yield from _four_bit(recipe)
     if count is None or recipe.placement.sequence == 1:
         return
     from acereason.policy import sequence
@@ -164,3 +182,13 @@ def heads(recipe: Recipe, _: Path) -> Iterator[Finding]:
         sequence.check(count, recipe.placement.sequence)
     except ConfigError as error:
         yield Finding("error", "placement.sequence", str(error))
+
+
+def _four_bit(recipe: Recipe) -> Iterator[Finding]:
+    from acereason.policy import four_bit
+    from acereason.train import parallel
+
+    try:
+        four_bit.check(parallel.device(recipe.placement), 1)
+    except ConfigError as error:
+        yield Finding("error", "lora.base", str(error))

@@ -48,7 +48,7 @@ def raw_rows(path: Path) -> Iterator[Read]:
     """The rows of a file in order, unreadable ones with the reason. DataError for a file that holds none, or
     is no data at all."""
     if not path.is_file() and not path.is_fifo():
-        raise DataError(f"{path}: expected a file of rows, found {said(path)}{near(path)}")
+        raise DataError(f"cannot read {path}: expected a file of rows, found {said(path)}{near(path)}")
     try:
         file, head = opened(path)
         with file:

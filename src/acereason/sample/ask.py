@@ -146,19 +146,38 @@ class Asking:
     def __init__(
         self, policy: Policy, sampler: Sampler, judge: Judging, problems: Sequence[Problem], how: How
     ) -> None:
-        self._policy, self._sampler, self._judge = policy, sampler, judge
-        self._problems, self._how = problems, how
-        self._wanted = requests(policy, problems, how)
+        self._policy, self._sampler, self._judge, self._how = policy, sampler, judge, how
+        self._problems: list[Problem] = []
         self._change = threading.Condition()
-        self._groups: Groups = [[] for _ in problems]
+        self._groups: Groups = []
         self._ready: list[int] = []  # places of whole groups that were not handed out
-        self._left = len(problems)  # groups that are not whole
+        self._left = self._flying = 0  # groups that are not whole; threads that still sample
         self._error: BaseException | None = None
         self._begun = time.perf_counter()
         self.sampled: float | None = None  # when the last response had been sampled
         self._waited = 0.0
-        self._thread = threading.Thread(target=self._run, daemon=True, name="acereason-ask")
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+        self.add(problems)
+
+    def add(self, problems: Sequence[Problem]) -> None:
+        """Ask further problems, while the others are still being answered. Nobody waits for anybody."""
+        if not problems and self._threads:
+            return
+        with self._change:
+            first = len(self._problems)
+            self._problems += problems
+            self._groups += [[] for _ in problems]
+            self._left, self._flying = self._left + len(problems), self._flying + 1
+            self.sampled = None
+        wanted = (replace(r, key=(first + r.key[0], r.key[1])) for r in self._requests(problems))
+        thread = threading.Thread(
+            target=self._run, args=(wanted, len(problems)), daemon=True, name="acereason-ask"
+        )
+        self._threads.append(thread)
+        thread.start()
+
+    def _requests(self, problems: Sequence[Problem]) -> Iterator[Request]:
+        return requests(self._policy, problems, self._how)
 
     def take(self, tokens: int) -> Groups:
         """Judged groups not handed out yet. Waits until they hold so many `tokens`, or nothing is left to
@@ -185,17 +204,20 @@ class Asking:
 
     def batch(self) -> Batch:
         """Everything, once all is over."""
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
+        if self._error is not None:
+            raise self._error
         assert self.sampled is not None
         return Batch(self._groups, self.sampled - self._begun, self._waited)
 
     def _size(self) -> int:
         return sum(len(a.completion.tokens) for place in self._ready for a in self._groups[place])
 
-    def _run(self) -> None:
-        missing = len(self._problems) * self._how.samples
+    def _run(self, wanted: Iterator[Request], problems: int) -> None:
+        missing = problems * self._how.samples
         try:
-            for completion in self._sampler.sample(self._wanted):
+            for completion in self._sampler.sample(wanted):
                 missing -= 1
                 problem = self._problems[completion.request.key[0]]
                 pending = _submit(self._policy, self._judge, problem, completion)
@@ -204,7 +226,10 @@ class Asking:
                 raise SamplingError(f"the sampler ended with {missing} responses missing")
         except BaseException as error:
             self._fail(error)
-        self.sampled = time.perf_counter()
+        with self._change:
+            self._flying -= 1
+            if not self._flying:
+                self.sampled = time.perf_counter()
 
     def _judged(self, pending: _Pending, verdict: Future[Verdict]) -> None:
         error = verdict.exception()

@@ -44,7 +44,8 @@ class Request:
 class Completion:
     """A finished response: tokens (end token included when it stopped), and for each token the
     log-probability and the entropy in nats of softmax(logits / T), before any top-p cut.
-    `entropy_1` is the entropy of softmax(logits), i.e. at T = 1, on the same tokens."""
+    `entropy_1` is the entropy of softmax(logits), i.e. at T = 1, on the same tokens. Tokens of the places
+    from `forced[0]` to `forced[1]` were put in, not drawn (`sample.forcing`): all three are 0 there."""
 
     request: Request
     tokens: npt.NDArray[np.int32]
@@ -52,6 +53,12 @@ class Completion:
     entropy: npt.NDArray[np.float32]
     entropy_1: npt.NDArray[np.float32]
     finish: Finish
+    forced: tuple[int, int] = (0, 0)
+
+    @property
+    def drawn(self) -> int:
+        """How many tokens were drawn from the policy."""
+        return len(self.tokens) - (self.forced[1] - self.forced[0])
 
 
 class Sampler(Protocol):

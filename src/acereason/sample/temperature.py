@@ -72,8 +72,8 @@ def entropy_of(completions: Iterable[Completion], exact: bool = True) -> tuple[f
 
 
 def _sums(completions: Iterable[Completion], exact: bool) -> list[tuple[float, int]]:
-    """Each response's sum of entropies and number of tokens."""
-    return [(float(c.entropy.sum() if exact else -c.logprobs.sum()), len(c.tokens)) for c in completions]
+    """Each response's sum of entropies and number of drawn tokens."""
+    return [(float(c.entropy.sum() if exact else -c.logprobs.sum()), c.drawn) for c in completions]
 
 
 def mean_entropy(sums: Sequence[float], counts: Sequence[int]) -> tuple[float, float]:

@@ -33,7 +33,7 @@ def split(
     `problems` are those of all stages, `reported` the held-out questions, `learned` those of SFT, which are
     taken last. Raises ConfigError when a split would take more than half of a domain's questions."""
     count, chosen = recipe.evaluation.dev.prompts, []
-    for domain in sorted({s.domain for s in recipe.stage if s.evaluate_every}):
+    for domain in sorted({d for s in recipe.stage if s.evaluate_every for d in s.domains}):
         questions = {p.question: p for p in problems if p.domain == domain and p.question not in reported}
         if 2 * count > len(questions):
             raise ConfigError(
@@ -50,7 +50,7 @@ class DevSplit:
 
     def __init__(self, shop: Workshop, stage: Stage, problems: Sequence[Problem], save: Saver) -> None:
         self._shop, self._stage, self._save = shop, stage, save
-        self._problems = [p for p in problems if p.domain == stage.domain]
+        self._problems = [p for p in problems if p.domain in stage.domains]
 
     def due(self, step: int) -> bool:
         """Whether the stage is evaluated after so many of its steps; at its beginning, too."""
@@ -75,7 +75,13 @@ class DevSplit:
         accuracy = statistics.fmean(rates) if rates else 0.0
         se = statistics.stdev(rates) / math.sqrt(len(rates)) if len(rates) > 1 else None
         where = {"step": position.step, "stage": stage.name, "stage_step": position.stage_step}
-        told = {"domain": stage.domain, "accuracy": accuracy, "se": se, "n": len(rates), "k": dev.k}
+        told = {
+            "domain": "+".join(stage.domains),
+            "accuracy": accuracy,
+            "se": se,
+            "n": len(rates),
+            "k": dev.k,
+        }
         shop.run.record("dev", **where, **told)
         state.dev.append((position.stage_step, accuracy))
         if stage.keep == "best":

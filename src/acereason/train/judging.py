@@ -58,4 +58,5 @@ class Mistaken:
             return verdict
         outcome = "wrong" if verdict.reward else "correct"
         detail = f"turned over on purpose (was {verdict.outcome}) {verdict.detail}".strip()
-        return msgspec.structs.replace(verdict, outcome=outcome, reward=1 - verdict.reward, detail=detail)
+        told = {"outcome": outcome, "reward": 1 - verdict.reward, "detail": detail, "share": None}
+        return msgspec.structs.replace(verdict, **told)

@@ -39,7 +39,9 @@ class ResponseNumbers(NamedTuple):
     H: float
     H_1: float
     weight: float
+    drawn: int  # of the tokens; the others were put in
     answer: str | None = None  # what was extracted
+    domain: str = ""
 
 
 def tell(groups: Groups, weights: Tensor) -> list[list[ResponseNumbers]]:
@@ -62,7 +64,9 @@ def _told(answer: Answer, weight: float) -> ResponseNumbers:
         float(completion.entropy.sum()),
         float(completion.entropy_1.sum(dtype=np.float64)),
         weight,
+        completion.drawn,
         verdict.extracted,
+        answer.problem.domain,
     )
 
 
@@ -76,8 +80,9 @@ def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
     lengths = np.array([a.tokens for a in answers])
     rewards = [[a.reward for a in g] for g in groups]
     judged = [r for g in rewards for r in g if r is not None]
-    H, se = mean_entropy([sum(a.H for a in g) for g in groups], [sum(a.tokens for a in g) for g in groups])
-    H_1 = sum(a.H_1 for a in answers) / max(int(lengths.sum()), 1)
+    H, se = mean_entropy([sum(a.H for a in g) for g in groups], [sum(a.drawn for a in g) for g in groups])
+    drawn = sum(a.drawn for a in answers)
+    H_1 = sum(a.H_1 for a in answers) / max(drawn, 1)
     return {
         "reward": sum(judged) / max(len(judged), 1),
         "H_T": H,
@@ -95,8 +100,31 @@ def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
         "learning_groups": sum(any(a.weight != 0 for a in g) for g in groups),
         "outcomes": dict(Counter(a.outcome for a in answers)),
         "by_level": _by_level(answers),
+        **by_domain(groups),
         "tokens": int(lengths.sum()),
+        "forced": sum(a.drawn < a.tokens for a in answers) / len(answers),
         "asked": len(groups),
+    }
+
+
+def by_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:
+    """{"by_domain": …} of a step that asked several: prompts, mean reward, H_T and tokens of each."""
+    parts: dict[str, list[Sequence[ResponseNumbers]]] = defaultdict(list)
+    for group in groups:
+        parts[group[0].domain].append(group)
+    told = {name: _of_domain(own) for name, own in sorted(parts.items())}
+    return {"by_domain": told} if len(told) > 1 else {}
+
+
+def _of_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:
+    answers = [a for g in groups for a in g]
+    judged, tokens = [a.reward for a in answers if a.reward is not None], sum(a.tokens for a in answers)
+    return {
+        "asked": len(groups),
+        "reward": sum(judged) / max(len(judged), 1),
+        "H_T": sum(a.H for a in answers) / max(sum(a.drawn for a in answers), 1),
+        "tokens": tokens,
+        "truncated": sum(a.truncated for a in answers) / len(answers),
     }
 
 
@@ -141,6 +169,7 @@ def learning(learned: Learned, learning_rate: float) -> dict[str, Any]:
             "max": learned.max_difference,
             "k3": learned.k3,
         },
+        "kl": learned.kl,
     }
 
 

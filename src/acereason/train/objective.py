@@ -51,6 +51,7 @@ class Weights(NamedTuple):
 
     advantages  [P, G] A_i by the group's statistics; NaN where there is none (unjudged)
     pulls       [P, G] the weight of each response but for the batch's denominator; 0 for what is masked
+    shares      [P, G] the same for an advantage of 1: what terms weigh that know no advantage (KL, entropy)
     sizes       [P]    what each group adds to that denominator: kept tokens, or 1 if a response is kept, or
                 its whole budget
     squares     [P, 2] what each group adds to the batch's variance: Σ (S - mean)², and of how many responses;
@@ -59,6 +60,7 @@ class Weights(NamedTuple):
 
     advantages: Tensor
     pulls: Tensor
+    shares: Tensor
     sizes: Tensor
     squares: Tensor
 
@@ -70,7 +72,7 @@ class Weights(NamedTuple):
     def none() -> Weights:
         """Those of no group at all."""
         nothing = torch.zeros(0, 0)
-        return Weights(nothing, nothing, torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
+        return Weights(nothing, nothing, nothing, torch.zeros(0, dtype=torch.long), torch.zeros(0, 2))
 
     @staticmethod
     def joined(parts: Sequence[Weights]) -> Weights:
@@ -132,18 +134,38 @@ def weigh(
     keep, judged = kept(rollouts, overlong, unjudged), ~rollouts.rewards.isnan()
     counted = judged if masked_in_statistics else judged & keep
     advantage_PG = advantages(rollouts.rewards.nan_to_num(), counted, advantage)
-    pulls = torch.where(keep, advantage_PG, 0.0)
-    squares = _squares(advantage_PG, counted, advantage)
-    tokens = torch.where(keep, rollouts.tokens, 0).sum(1)
+    shares, sizes = shared(rollouts, keep, normalisation, budget)
     usable = kept(rollouts, "zero", unjudged)  # whatever the overlong rule then masks
     told = torch.where(usable, advantage_PG, torch.nan)
-    if normalisation == "group":
-        pulls = pulls / tokens.to(pulls.dtype).clamp(min=1)[:, None]
-    places = torch.full_like(tokens, rollouts.tokens.shape[1] * budget)
-    sizes = {"global": tokens, "group": keep.any(1).long(), "constant": places}[normalisation]
     if idle == "drop":
-        sizes = torch.where((pulls != 0).any(1), sizes, 0)
-    return Weights(told, pulls, sizes, squares)
+        pulling = (torch.where(keep, advantage_PG, 0.0) != 0).any(1)
+        shares, sizes = torch.where(pulling[:, None], shares, 0.0), torch.where(pulling, sizes, 0)
+    pulls = torch.where(keep, advantage_PG, 0.0) * shares
+    return Weights(told, pulls, shares, sizes, _squares(advantage_PG, counted, advantage))
+
+
+def alike(
+    rollouts: Rollouts, overlong: Overlong = "mask", normalisation: Normalisation = "global", budget: int = 1
+) -> Weights:
+    """As `weigh`, with an advantage of 1 for every response, judged or not: where the pull on each token is
+    known otherwise, as in distillation. Truncated ones are out under "mask" alone."""
+    keep = ~rollouts.truncated if overlong == "mask" else torch.ones_like(rollouts.truncated)
+    shares, sizes = shared(rollouts, keep, normalisation, budget)
+    ones = torch.ones_like(shares)
+    return Weights(ones, shares, shares, sizes, _squares(ones, keep, "std"))
+
+
+def shared(
+    rollouts: Rollouts, keep: Tensor, normalisation: Normalisation, budget: int
+) -> tuple[Tensor, Tensor]:
+    """The weight [P, G] of a kept response with advantage 1, and what each group adds to the denominator
+    [P]."""
+    tokens = torch.where(keep, rollouts.tokens, 0).sum(1)
+    shares = keep.to(rollouts.rewards.dtype)
+    if normalisation == "group":
+        shares = shares / tokens.to(shares.dtype).clamp(min=1)[:, None]
+    places = torch.full_like(tokens, rollouts.tokens.shape[1] * budget)
+    return shares, {"global": tokens, "group": keep.any(1).long(), "constant": places}[normalisation]
 
 
 def _squares(advantage_PG: Tensor, counted: Tensor, rule: Advantage) -> Tensor:
@@ -199,6 +221,13 @@ def entropy_pull(logprobs: Tensor, entropy: Tensor) -> Tensor:
     """[M] the weights by which log π of sampled tokens has the gradient of their entropy, in expectation:
     ∇H = E[(-log π - H) ∇ log π], for E[∇ log π] = 0. No gradient through the entropy itself is needed."""
     return -logprobs.detach() - entropy.detach()
+
+
+def distillation_pull(logprobs: Tensor, teacher: Tensor) -> Tensor:
+    """[M] the weights by which log π of sampled tokens has the gradient of minus the reverse KL to the
+    teacher, token by token: log π_teacher - log π, without gradient (on-policy distillation: Agarwal et al.,
+    2306.13649; as an advantage: Cascade 2's MOPD, 2603.19220). Later tokens do not count for earlier ones."""
+    return (teacher - logprobs).detach()
 
 
 def policy_loss(logprobs: Tensor, weights: Tensor) -> Tensor:

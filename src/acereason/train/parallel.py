@@ -45,6 +45,7 @@ from acereason.config import Placement
 from acereason.errors import ConfigError
 from acereason.policy import halves, sequence
 from acereason.policy import model as models
+from acereason.policy.marks import marks_of
 from acereason.policy.packing import Example, Pack, pack
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ def shard(model: Any, placement: Placement) -> None:
             world_size=1,
         )
         atexit.register(dist.destroy_process_group)
-    model.sequence = _part(model, placement)
+    marks = marks_of(model)
+    marks.sequence = _part(model, placement)
     compute: torch.dtype = getattr(torch, placement.compute)
     mesh = init_device_mesh(where.type, (ranks.world(),))
     policy = MixedPrecisionPolicy(
@@ -101,7 +103,7 @@ def shard(model: Any, placement: Placement) -> None:
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
-    model.compute, model.works_on = compute, where
+    marks.compute, marks.works_on = compute, where
     model.packed_logprobs = MethodType(models.packed_logprobs, model)
     register_fsdp_forward_method(model, "packed_logprobs")
 
@@ -157,7 +159,7 @@ def prepare(model: Any, placement: Placement) -> None:
     where it is not, bfloat16 products on the processor.
 
     ConfigError: a whole model on each of several CUDA ranks."""
-    model.offload = placement.offload
+    marks_of(model).offload = placement.offload
     if "parameters" in placement.offload and not wanted(placement):
         raise ConfigError(
             'placement.offload of "parameters" is FSDP2\'s: it needs a CUDA device with placement.compute = '
@@ -173,7 +175,7 @@ def prepare(model: Any, placement: Placement) -> None:
             raise ConfigError(
                 'placement.parallel = "replicate" is for processors; use "shard" on CUDA devices'
             )
-        model.replicated = getattr(torch, placement.reduce)
+        marks_of(model).replicated = getattr(torch, placement.reduce)
     if placement.compute == "bfloat16" and not wanted(placement):
         if halves.available(device(placement)):
             halves.halve(model)
@@ -275,7 +277,7 @@ def _even_packs(model: Any, examples: Sequence[Example], budget: int) -> list[Pa
 
 def reduce_gradients(model: Any) -> None:
     """Add up the gradients of ranks that each hold the whole model, in place. Collective."""
-    dtype = getattr(model, "replicated", None)
+    dtype = marks_of(model).replicated
     if dtype is None:
         return
     for parameter in model.parameters():

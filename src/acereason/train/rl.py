@@ -2,10 +2,11 @@
 
     take prompts ─▶ ask each G times ─▶ judge ─▶ one optimiser step ─▶ publish weights ─▶ ask again
 
-GRPO with exactly one update per batch and no KL: no reference model, no ratio, no clip. A stage first
-measures which temperature to ask at, and which of its prompts are worth asking at that temperature; both, and
-the order of prompts, are part of the position that a checkpoint keeps. Every rank asks, judges and learns its
-own share of the prompts, and all compute the same position from the merged numbers.
+GRPO with exactly one update per batch and no KL: no reference model, no ratio, no clip; what later recipes
+add is named in the recipe and stands in `train.loss`. A stage first measures which temperature to ask at, and
+which of its prompts are worth asking (`train.beginning`); both, and the order of prompts, are part of the
+position that a checkpoint keeps. Every rank asks, judges and learns its own share of the prompts, and all
+compute the same position from the merged numbers.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ from acereason import ranks
 from acereason.config import Stage
 from acereason.errors import TrainingError
 from acereason.problems import Problem
-from acereason.sample import temperature
-from acereason.sample.ask import How, ask
+from acereason.sample.ask import How
 from acereason.sample.rules import Moment, Rule, rule_of
-from acereason.train import metrics, stages
+from acereason.train import metrics, second, stages
+from acereason.train.beginning import begin
 from acereason.train.checkpoint import Position, Saver
 from acereason.train.dev import DevSplit
-from acereason.train.memory import SAMPLING, enough_for
+from acereason.train.mixture import Pool, pool_of
 from acereason.train.optimizers import Optimizers, set_rates
-from acereason.train.stages import PoolState, PromptPool, StageState
+from acereason.train.second import Besides, Scorer
+from acereason.train.stages import StageState
 from acereason.train.streaming import StepResult, ask_and_learn
 from acereason.train.update import Learned
 from acereason.train.workshop import Workshop, end_unwell
@@ -39,11 +41,12 @@ class Training:
 
     shop: Workshop
     stage: Stage
-    pool: PromptPool
+    pool: Pool
     rule: Rule
     optimizer: Optimizers
     position: Position
     state: StageState  # the position's
+    second: Scorer | None = None  # a teacher, or a reference
 
 
 def train_stage(
@@ -65,9 +68,10 @@ def train_stage(
         if stage.filter.samples or stage.evaluate_every or position.state.temperature:
             save()  # what was measured is asked once
     state = position.state
-    pool = PromptPool(problems, state.pool, stage.name, shop.recipe.seed, stage.filter)
+    shares = shop.recipe.shares_of(stage)
+    pool = pool_of(problems, state.pool, shares, stage.name, shop.recipe.seed, stage.filter)
     rule = rule_of(stage.temperature, state.temperature)
-    training = Training(shop, stage, pool, rule, optimizer, position, state)
+    training = Training(shop, stage, pool, rule, optimizer, position, state, second.of_stage(shop, stage))
     reason = stages.finished(stage.stop, state.history, state.dev)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
@@ -85,58 +89,6 @@ def train_stage(
     dev.restore(position)
 
 
-def begin(shop: Workshop, stage: Stage, problems: Sequence[Problem], step: int) -> StageState:
-    """Measure the stage's temperature, and which prompts it asks at that temperature, with the policy that it
-    begins with."""
-    chosen = stages.candidates(problems, stage.domain, stage.filter, shop.recipe.seed)
-    rule = rule_of(stage.temperature, {})
-    if rule.measures and chosen:
-        _calibrate(shop, stage, rule, chosen, step)
-    if stage.filter.samples:
-        chosen = _filter(shop, stage, chosen, rule.temperature(Moment(0, stage.steps, 0)))
-    if not chosen:
-        raise TrainingError(
-            f"stage {stage.name!r} has no prompts left after its filter; widen filter.low/high or levels"
-        )
-    return StageState(pool=PoolState(ids=[p.id for p in chosen]), temperature=rule.state)
-
-
-def _calibrate(shop: Workshop, stage: Stage, rule: Rule, chosen: Sequence[Problem], step: int) -> None:
-    key = (shop.recipe.of_draws, stage.name)
-    with enough_for("sampling", SAMPLING):
-        met = temperature.calibrate_policy(
-            shop.policy, shop.sampler, chosen, stage.budget, stage.temperature, key
-        )
-    rule.start(met)
-    shop.run.record("calibration", step=step, stage=stage.name, **met.row())
-    shop.progress.say(
-        f"{stage.name}: H_T = {met.check.H:.3f} ± {met.check.se:.3f} at T = {met.T:.3f} (target {met.target})"
-    )
-
-
-def _filter(shop: Workshop, stage: Stage, chosen: Sequence[Problem], T: float) -> list[Problem]:
-    """Keep the prompts whose pass rate under the present policy, at the stage's temperature and budget, is in
-    range."""
-    rule = stage.filter
-    part = chosen[: rule.candidates]
-    name = f"{stage.name} filter"
-    own = ranks.share(part)
-    label = (shop.recipe.of_draws, stage.name, "filter")
-    how = How(samples=rule.samples, budget=stage.budget, temperature=T, label=label)
-    doing = shop.progress.task(name, len(own) * rule.samples)
-    with doing as advance, enough_for("sampling", SAMPLING):
-        batch = ask(shop.policy, shop.sampler, shop.judge, own, how, lambda _: advance(1, ""))
-    rates = metrics.pass_rates(metrics.judged_rewards(batch.groups))
-    kept = stages.within(part, rates, rule)
-    reasons = {
-        "pass rate too high": sum(rate > rule.high for rate in rates.values()),
-        "pass rate too low": sum(rate < rule.low for rate in rates.values()),
-        "could not be judged": len(part) - len(rates),
-    }
-    shop.run.record("funnel", name=name, T=T, before=len(part), after=len(kept), reasons=reasons)
-    return kept
-
-
 def _step(training: Training) -> dict[str, Any]:
     """One step, from prompts to published weights, and its metrics row."""
     shop, stage, position, state = training.shop, training.stage, training.position, training.state
@@ -149,6 +101,7 @@ def _step(training: Training) -> dict[str, Any]:
     )
     set_rates(training.optimizer, [rate])
     prompts, coefficient = _take(training), rule.coefficient(now)
+    besides = Besides(coefficient, training.second, stage.kind == "distill")
     result = ask_and_learn(
         shop.policy,
         shop.sampler,
@@ -158,7 +111,7 @@ def _step(training: Training) -> dict[str, Any]:
         training.optimizer,
         stage,
         shop.recipe.rl,
-        coefficient,
+        besides,
         pool.more,
     )
     learned = time.perf_counter()
@@ -169,7 +122,7 @@ def _step(training: Training) -> dict[str, Any]:
         "step": step,
         "stage": stage.name,
         "stage_step": now.step + 1,
-        "domain": stage.domain,
+        "domain": "+".join(stage.domains),
         "budget": stage.budget,
         "group": group,
         "epoch": now.epoch,
@@ -180,6 +133,7 @@ def _step(training: Training) -> dict[str, Any]:
     rule.observe(now, numbers["H_T"])
     rates = metrics.pass_rates(metrics.judged_rewards(result.batch.groups))
     pool.observe(rates)
+    where["pool"] = pool.counts()
     position.step, position.stage_step, state.temperature = step, now.step + 1, rule.state
     state.history.append((numbers["reward"], numbers["truncated"], numbers["tokens"]))
     _watch(training, result.learned)

@@ -35,7 +35,8 @@ ALL = Filter()
 
 class PoolState(msgspec.Struct, kw_only=True):
     """Where a stage stands among its prompts: their ids, this epoch's order and how much of it was asked; and
-    what it remembers of them: each one's last pass rate, and which left for good."""
+    what it remembers of them: each one's last pass rate, and which left for good. `taken`: how many were
+    asked in all. A mixture of domains has the state of each in its `parts`."""
 
     ids: list[str]
     epoch: int = 0
@@ -44,6 +45,8 @@ class PoolState(msgspec.Struct, kw_only=True):
     rates: dict[str, float] = {}
     retired: list[str] = []
     small: bool = False  # smaller batches than the stage asks for were said
+    taken: int = 0
+    parts: dict[str, PoolState] = {}
 
 
 class StageState(msgspec.Struct, kw_only=True):
@@ -71,6 +74,9 @@ class PromptPool:
         if not state.order:
             state.order = self._epoch_order(0)
 
+    def __contains__(self, id_: object) -> bool:
+        return id_ in self._by_id
+
     @property
     def epoch(self) -> int:
         """The epoch, from 0, of the prompt that is next."""
@@ -88,6 +94,7 @@ class PromptPool:
             state.order = [*other, *(i for i in state.order if i not in set(other))]
             state.cursor = len(other)
             taken = [*taken, *other]
+        state.taken += len(taken)
         return [self._by_id[i] for i in taken]
 
     def more(self, count: int, asked: Container[str]) -> list[Problem]:
@@ -96,13 +103,19 @@ class PromptPool:
         rest = state.order[state.cursor :]
         chosen = [i for i in rest if i not in asked][:count]
         state.order[state.cursor :] = [*chosen, *(i for i in rest if i not in set(chosen))]
-        state.cursor += len(chosen)
+        state.cursor, state.taken = state.cursor + len(chosen), state.taken + len(chosen)
         return [self._by_id[i] for i in chosen]
 
     @property
     def exhausted(self) -> bool:
         """Whether every prompt left for good."""
         return len(self.state.retired) == len(self.state.ids)
+
+    def counts(self) -> dict[str, int]:
+        """How many prompts there are, are left out of this epoch, and left for good."""
+        state, retired = self.state, set(self.state.retired)
+        dropped = set(state.ids) - set(state.order) - retired
+        return {"prompts": len(state.ids), "dropped": len(dropped), "retired": len(retired)}
 
     def _epoch_order(self, epoch: int) -> list[str]:
         retired = set(self.state.retired)

@@ -27,6 +27,7 @@ from acereason.sample.protocol import Sampler
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
 from acereason.train.objective import Weights
 from acereason.train.optimizers import Optimizers
+from acereason.train.second import NOTHING, Besides
 from acereason.train.update import Learned, Update, denominator, learn, weigh
 
 More = Callable[[int, Container[str]], Sequence[Problem]]  # up to so many, none of the ids asked
@@ -59,17 +60,18 @@ def ask_and_learn(
     optimizer: Optimizers,
     stage: Stage,
     settings: Rl,
-    entropy: float = 0.0,
+    besides: Besides = NOTHING,
     more: More = nothing_more,
 ) -> StepResult:
     """Ask this rank's share of the problems, judge, and take one optimiser step. Collective.
 
-    `entropy` is the coefficient of an entropy bonus; `more` gives the further problems that a stage with
+    `besides`: see `update`; `more` gives the further problems that a stage with
     `filter.refill` asks until as many as the given ones have a gradient."""
     own = ranks.share(problems)
-    if settings.overlap and sampler.remote and settings.updates == 1 and not stage.filter.refill:
+    if sampler.remote and overlaps(settings, besides):
         asking = Asking(policy, sampler, judge, own, how)
-        return _learn_meanwhile(policy, asking, optimizer, stage, settings, entropy)
+        refill = Refill(problems, stage.filter.refill, more)
+        return _learn_meanwhile(policy, asking, optimizer, stage, settings, besides, refill)
 
     def asked(part: Sequence[Problem]) -> Batch:
         with enough_for("sampling", SAMPLING):
@@ -79,8 +81,15 @@ def ask_and_learn(
     begun = time.perf_counter()
     weights = weigh(batch.groups, stage, settings)
     with enough_for("learning", LEARNING):
-        learned, final = learn(policy, batch.groups, weights, optimizer, settings, entropy)
+        learned, final = learn(policy, batch.groups, weights, optimizer, settings, besides)
     return StepResult(batch, weights.advantages, final, learned, time.perf_counter() - begun, 0.0)
+
+
+def overlaps(settings: Rl, besides: Besides) -> bool:
+    """Whether groups can be learned from before the whole batch is known. KL to a reference cannot where
+    rewards are divided by the batch's deviation at the end, and it is not."""
+    apart = besides.second is not None and settings.advantage == "batch"
+    return settings.overlap and settings.updates == 1 and not apart
 
 
 def _refilled(
@@ -110,11 +119,38 @@ def _refilled(
     return batch
 
 
+class Refill:
+    """Which further prompts are asked while a batch is being answered: one for each group that turned out to
+    be without a gradient, at most `rounds` times as many as the batch has. Whoever is slow is not waited
+    for, and the prompts asked in the end are those that rounds one after the other would ask. Every rank
+    calls `after` equally often."""
+
+    def __init__(self, problems: Sequence[Problem], rounds: int, more: More) -> None:
+        self._known, self._more = {p.id for p in problems}, more
+        self._left, self._owed = rounds * len(problems), 0
+
+    def after(self, pulls: Tensor) -> list[Problem]:
+        """This rank's share of the prompts to ask after these groups [p, G]. Collective."""
+        if not self._left:
+            return []
+        self._owed += int(ranks.total((pulls == 0).all(1).sum()))
+        further = self._more(min(self._owed, self._left), self._known) if self._owed else []
+        self._owed, self._left = self._owed - len(further), self._left - len(further)
+        self._known |= {p.id for p in further}
+        return list(ranks.share(further))
+
+
 def _learn_meanwhile(
-    policy: Policy, asking: Asking, optimizer: Optimizers, stage: Stage, settings: Rl, entropy: float
+    policy: Policy,
+    asking: Asking,
+    optimizer: Optimizers,
+    stage: Stage,
+    settings: Rl,
+    besides: Besides,
+    refill: Refill,
 ) -> StepResult:
     """Accumulate what is judged, in rounds that all ranks take part in, until every rank has everything."""
-    update, order, parts = Update(policy, settings, entropy), [], []
+    update, order, parts = Update(policy, settings, besides), [], []
     overlap = after = 0.0
     left = True
     while left:
@@ -122,8 +158,9 @@ def _learn_meanwhile(
         begun = time.perf_counter()
         parts.append(weigh(groups, stage, settings))
         order += [group[0].problem.id for group in groups]
+        asking.add(refill.after(parts[-1].pulls))
         with enough_for("learning", LEARNING):
-            update.add(groups, parts[-1].pulls, parts[-1].advantages)
+            update.add(groups, parts[-1].pulls, parts[-1].shares)
         exposed = asking.judging_since(begun)
         after, overlap = after + exposed, overlap + time.perf_counter() - begun - exposed
         left = bool(ranks.largest(torch.tensor(int(not asking.over))))

@@ -15,6 +15,7 @@ gradient is exactly zero; their tokens count.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -29,11 +30,14 @@ from acereason.errors import TrainingError
 from acereason.policy.model import logprobs
 from acereason.policy.packing import Example, Pack
 from acereason.policy.policy import Policy
+from acereason.problems import Verdict
 from acereason.sample.ask import Groups
 from acereason.sample.protocol import Completion
-from acereason.train import objective, optimizers, ratios, rewards
+from acereason.train import objective, optimizers, rewards
+from acereason.train.loss import Tokens, loss_of
 from acereason.train.objective import Rollouts, Weights
 from acereason.train.parallel import is_filler, leads, micro_batches, pooled, reduce_gradients
+from acereason.train.second import NOTHING, Besides, Scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Learned:
     """What one optimiser step did, over all ranks. `gradient_norm` is None when nothing moved: there was
     nothing to learn (`learned_tokens` 0) or the gradient was not finite. The differences are of
     log-probabilities, trainer minus sampler, on learned tokens; `k3` = mean(exp(d) - 1 - d) estimates their
-    KL divergence."""
+    KL divergence. `kl`: mean of log π - log π_second on these tokens, where there is a second model."""
 
     loss: float
     gradient_norm: float | None
@@ -49,13 +53,21 @@ class Learned:
     mean_difference: float
     max_difference: float
     k3: float
+    kl: float | None = None
 
 
-def rollouts(groups: Groups) -> Rollouts:
-    """What the objective needs to know of at least one group."""
+def _reward(verdict: Verdict, rule: str) -> float:
+    """1 or 0, or the share of tests passed where that counts; NaN where the judge could not judge."""
+    if verdict.reward is None:
+        return math.nan
+    return float(verdict.reward if rule == "outcome" or verdict.share is None else verdict.share)
+
+
+def rollouts(groups: Groups, reward: str = "outcome") -> Rollouts:
+    """What the objective needs to know of at least one group; `reward` as in `config.Rl`."""
     return Rollouts(
         rewards=torch.tensor(
-            [[float("nan") if a.verdict.reward is None else a.verdict.reward for a in g] for g in groups],
+            [[_reward(a.verdict, reward) for a in g] for g in groups],
             dtype=torch.float64,
         ),
         tokens=torch.tensor([[len(a.completion.tokens) for a in g] for g in groups]),
@@ -67,8 +79,10 @@ def weigh(groups: Groups, stage: Stage, settings: Rl) -> Weights:
     """How hard each response of these groups pulls."""
     if not groups:
         return Weights.none()
+    if stage.kind == "distill":
+        return objective.alike(rollouts(groups), stage.overlong, settings.normalisation, stage.budget)
     return objective.weigh(
-        shaped(rollouts(groups), stage, settings),
+        shaped(rollouts(groups, settings.reward), stage, settings),
         stage.overlong,
         settings.masked_in_statistics,
         settings.normalisation,
@@ -95,48 +109,59 @@ def denominator(weights: Weights) -> float:
     return objective.denominator(sizes, squares)
 
 
+def tokens_in(weights: Weights) -> float:
+    """The same for the shares, which know no standard deviation of rewards. Collective."""
+    return objective.denominator(ranks.total(weights.sizes.sum()), torch.ones(2))
+
+
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """A response that pulls: its `weight` in the loss, and its `share` of the entropy bonus."""
+    """A response that pulls: its `weight` in the loss, and its `share` of what knows no advantage."""
 
     prompt: Sequence[int]
     tokens: npt.NDArray[np.int32]
     logprobs: npt.NDArray[np.float32]
+    drawn: npt.NDArray[np.float32]  # 0 for tokens that were put in, else 1
     temperature: float
     weight: float
     share: float
 
 
 def _pull(answer: Completion, weight: float, share: float) -> Pull:
-    asked = answer.request
-    return Pull(asked.prompt, answer.tokens, answer.logprobs, asked.temperature, weight, share)
+    asked, drawn = answer.request, np.ones(len(answer.tokens), np.float32)
+    drawn[slice(*answer.forced)] = 0
+    return Pull(asked.prompt, answer.tokens, answer.logprobs, drawn, asked.temperature, weight, share)
 
 
 class Update:
     """The gradient of one optimiser step. Every rank calls `add` and `finish` equally often."""
 
-    def __init__(self, policy: Policy, settings: Rl, entropy: float = 0.0) -> None:
-        self._policy, self._settings, self._entropy = policy, settings, entropy
-        self._sums = torch.zeros(4, dtype=torch.float64)  # loss, Σ d, Σ k3, tokens
+    def __init__(self, policy: Policy, settings: Rl, besides: Besides = NOTHING) -> None:
+        self._policy, self._settings, self._besides = policy, settings, besides
+        self._sums = torch.zeros(5, dtype=torch.float64)  # loss, Σ d, Σ k3, Σ of kl, tokens
         self._largest = torch.zeros((), dtype=torch.float64)
 
-    def add(self, groups: Groups, weights: Tensor, advantages: Tensor) -> None:
-        """Accumulate the gradient of -Σ weight log π over the responses; `weights` and the advantages in them
-        [P, G]. An entropy bonus is that of the responses learned from, each token weighed as one of
-        advantage 1."""
-        shares = torch.where(weights != 0, weights / advantages, 0.0).flatten() * self._entropy
-        table = zip((a for g in groups for a in g), weights.flatten().tolist(), shares.tolist(), strict=True)
-        own = [_pull(answer.completion, weight, share) for answer, weight, share in table if weight != 0.0]
+    def add(self, groups: Groups, weights: Tensor, shares: Tensor) -> None:
+        """Accumulate the gradient of -Σ weight log π over the responses, and of what is `besides`; `weights`
+        and `shares` [P, G] as in `Weights`. An entropy bonus is that of the responses learned from; KL to a
+        reference is taken on all that have a share."""
+        table = zip((a for g in groups for a in g), *_lists(weights, shares), strict=True)
+        second = self._besides.second
+        own = [
+            _pull(a.completion, w, s) for a, w, s in table if w != 0.0 or (s != 0.0 and second is not None)
+        ]
         pulls = pooled(self._policy.model, own)
         examples = [Example(p.prompt, p.tokens.tolist(), i) for i, p in enumerate(pulls)]
+        temperatures = torch.tensor([p.temperature for p in pulls], dtype=torch.float64)
+        scores = None if second is None else second.score(examples, temperatures)
         for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
-            self._pass(pack, pulls)
+            self._pass(pack, pulls, scores)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:
         """Multiply the gradient by `scale`, clip it, and take the step.
 
         Raises TrainingError, with nothing moved, when sampler and trainer differ by more than rl.max_k3."""
-        loss, difference, k3, tokens = ranks.total(self._sums).tolist()
+        loss, difference, k3, kl, tokens = ranks.total(self._sums).tolist()
         largest, count = float(ranks.largest(self._largest)), max(tokens, 1.0)
         self._check(k3 / count, difference / count, largest)
         norm = None
@@ -144,7 +169,8 @@ class Update:
             reduce_gradients(self._policy.model)
             optimizers.scale(self._policy.model, scale)
             norm = optimizers.step(self._policy.model, optimizer, self._settings.clip_gradient)
-        return Learned(loss * scale, norm, int(tokens), difference / count, largest, k3 / count)
+        told = (difference / count, largest, k3 / count, kl / count if self._besides.second else None)
+        return Learned(loss * scale, norm, int(tokens), *told)
 
     def _check(self, k3: float, mean: float, largest: float) -> None:
         most = self._settings.max_k3
@@ -156,7 +182,7 @@ class Update:
                 "weights, the same model and the same precision, or raise rl.max_k3"
             )
 
-    def _pass(self, pack: Pack, pulls: Sequence[Pull]) -> None:
+    def _pass(self, pack: Pack, pulls: Sequence[Pull], scores: Scores | None) -> None:
         """Forward and backward of one micro-batch."""
         if is_filler(pack):  # other ranks have more micro-batches
             logprob, _ = logprobs(self._policy.model, pack)
@@ -165,27 +191,19 @@ class Update:
         numbers = torch.tensor([(p.temperature, p.weight, p.share) for p in pulls], dtype=torch.float64)
         temperatures, weights, shares = numbers[pack.owners].unbind(1)
         sampled = _per_token(pack, [p.logprobs for p in pulls])
+        second = None if scores is None else _per_token(pack, scores)
+        drawn = _per_token(pack, [p.drawn for p in pulls])
         logprob, entropy = logprobs(self._policy.model, pack, temperatures)
-        loss = self._loss(logprob, sampled, weights.to(logprob.dtype), pack.owners)
-        if self._entropy:
-            bonus = shares.to(logprob.dtype) * objective.entropy_pull(logprob, entropy)
-            loss = loss + objective.policy_loss(logprob, bonus)
+        sampled = torch.where(drawn > 0, sampled, logprob.detach())
+        tokens = Tokens(logprob, entropy, sampled, second, pack.owners)
+        weight, share = ((w * drawn).to(logprob.dtype) for w in (weights, shares))
+        loss = loss_of(tokens, weight, share, self._settings, self._besides)
         loss.backward()
         d = (logprob.detach() - sampled).double()
-        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), d.new_tensor(len(d))]
+        kl = d.new_zeros(()) if second is None else (drawn * (logprob.detach() - second)).double().sum()
+        part = [loss.detach().double(), d.sum(), (d.exp() - 1 - d).sum(), kl, drawn.double().sum()]
         self._sums += torch.stack(part) * leads(self._policy.model)
         self._largest = torch.maximum(self._largest, d.abs().max())
-
-    def _loss(self, logprob: Tensor, sampled: Tensor, weight: Tensor, owners: Tensor) -> Tensor:
-        settings = self._settings
-        mask = settings.sequence_mask
-        if mask != "none":
-            weight = weight * ratios.masked(mask, logprob, sampled, owners, settings.mask_bounds)
-        if settings.updates > 1:
-            return ratios.off_policy_loss(settings.ratio, logprob, sampled, weight, settings.clip, owners)
-        if settings.importance_cap is not None:
-            weight = weight * ratios.importance(logprob, sampled, settings.importance_cap)
-        return objective.policy_loss(logprob, weight)
 
 
 def learn(
@@ -194,15 +212,15 @@ def learn(
     weights: Weights,
     optimizer: optimizers.Optimizers,
     settings: Rl,
-    entropy: float = 0.0,
+    besides: Besides = NOTHING,
 ) -> tuple[Learned, Tensor]:
     """One optimiser step on a whole batch of groups, or `updates` of them on its parts, off-policy. Returns
     what was learned and the weights [P, G] that it was learned with. Collective."""
     results, final = [], torch.zeros_like(weights.pulls)
     for part in _parts(len(groups), settings.updates):
         final[part] = weights.pulls[part] / denominator(weights.of(part))
-        update = Update(policy, settings, entropy)
-        update.add(groups[part], final[part], weights.advantages[part])
+        update = Update(policy, settings, besides)
+        update.add(groups[part], final[part], weights.shares[part] / tokens_in(weights.of(part)))
         results.append(update.finish(optimizer))
     return _together(results), final
 
@@ -226,10 +244,18 @@ def _together(results: Sequence[Learned]) -> Learned:
         sum(r.mean_difference * r.learned_tokens for r in results) / max(tokens, 1),
         max(r.max_difference for r in results),
         sum(r.k3 * r.learned_tokens for r in results) / max(tokens, 1),
+        None
+        if results[0].kl is None
+        else sum((r.kl or 0) * r.learned_tokens for r in results) / max(tokens, 1),
     )
 
 
-def _per_token(pack: Pack, values: Sequence[npt.NDArray[np.float32]]) -> Tensor:
+def _lists(*tables: Tensor) -> list[list[float]]:
+    """Tables [P, G] as flat lists."""
+    return [table.flatten().tolist() for table in tables]
+
+
+def _per_token(pack: Pack, values: Sequence[npt.NDArray[np.float32]] | Scores) -> Tensor:
     """Per-response arrays laid out as the pack's targets are: an owner's tokens stand together, in order."""
     owners = list(dict.fromkeys(pack.owners.tolist()))
     return torch.from_numpy(np.concatenate([values[i] for i in owners]))

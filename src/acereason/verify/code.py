@@ -77,16 +77,18 @@ class Examiner:
             zygote.close()
         self._zygotes.clear()
 
-    def judge(self, problem: Problem, code: str, lenient: bool = False) -> Verdict:
-        """Judge one program. `lenient` runs it as LiveCodeBench would (`sandbox/lcb.py`): one process,
-        tests in order, the first failure counts, its own limits. Never raises for the program; a
+    def judge(self, problem: Problem, code: str, lenient: bool = False, every_test: bool = False) -> Verdict:
+        """Judge one program. `every_test` tells in `share` how many tests a wrong one passes, which costs a
+        child for each that it fails. `lenient` runs it as LiveCodeBench would (`sandbox/lcb.py`): one
+        process, tests in order, the first failure counts, its own limits. Never raises for the program; a
         zygote lost twice, or a machine too busy, gives "unjudged"."""
         fault = unusable(problem)
         if fault:
             return Verdict("unjudged", None, detail=fault)
         for _ in range(2):
             try:
-                return self._judge(problem, code, lenient)
+                verdict = self._judge(problem, code, lenient)
+                return self._shared(verdict, problem, code, lenient) if every_test else verdict
             except Lost as error:
                 self.lost += 1
                 self.close()
@@ -108,6 +110,17 @@ class Examiner:
                 detail = f"test {index + 1} of {total}: {failure.detail}{_hint(failure.detail)}"
                 return Verdict(failure.kind, 0, detail=detail)
         return Verdict("correct", 1, detail=f"{total} tests passed")
+
+    def _shared(self, verdict: Verdict, problem: Problem, code: str, lenient: bool) -> Verdict:
+        """The verdict with the share of the tests passed."""
+        passed = len(problem.tests)
+        if not verdict.reward:
+            trial = _Trial(self, problem, code, lenient)
+            kinds = (
+                [i for i, t in enumerate(problem.tests) if t.type == kind] for kind in ("functional", "stdin")
+            )
+            passed = sum(trial.passed(own) for own in kinds)
+        return msgspec.structs.replace(verdict, share=passed / len(problem.tests))
 
     def _telling(self, problem: Problem) -> list[int]:
         """How many programs each test of a problem has caught."""
@@ -148,6 +161,15 @@ class _Trial:
             else:
                 return pending[0], failure
         return None
+
+    def passed(self, order: Sequence[int]) -> int:
+        """How many of these tests the program passes, in a child with others or at the head of one."""
+        pending, count = list(order), 0
+        while pending:
+            passed, failure = self._run([self._problem.tests[i] for i in pending])
+            count += passed
+            pending = pending[passed:] if passed or failure is None else pending[1:]
+        return count
 
     def _run(self, tests: Sequence[Test]) -> tuple[int, Failure | None]:
         """Run tests in one fresh child: how many passed before the first failure, and that

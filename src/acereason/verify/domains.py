@@ -36,6 +36,7 @@ class Tools:
     """What a judge's thread owns; each part starts its process when it is first used."""
 
     mode: Mode = "strict"
+    every_test: bool = False
     examiner: Examiner = field(default_factory=Examiner)
     math: MathWorker = field(default_factory=MathWorker)
     others: dict[str, MathWorker] = field(
@@ -91,7 +92,7 @@ def _unreadable(problem: Problem) -> Verdict:
 
 
 def _code(problem: Problem, answer: str, tools: Tools) -> Verdict:
-    return tools.examiner.judge(problem, answer, lenient=tools.mode == "lcb")
+    return tools.examiner.judge(problem, answer, lenient=tools.mode == "lcb", every_test=tools.every_test)
 
 
 MATH = register(Domain("math", chat.instruction, chat.boxed_answer, _math, _math_at_once))

@@ -41,17 +41,20 @@ class Judge:
 
     mode         "strict"; "lcb", "math_verify" and "acereason" reproduce other judges
     namespaces   False leaves Linux namespaces out of the sandbox, as where they are forbidden
+    every_test   programs that fail are run on, for the share of tests that they pass
 
     `counters` has one count per outcome, and "cached" (the verdict of an equal answer), "undecided"
     (not decided at once, of the domains that can), "lost" (sandbox processes replaced).
     """
 
-    def __init__(self, workers: int = 2, mode: str = "strict", namespaces: bool = True) -> None:
+    def __init__(
+        self, workers: int = 2, mode: str = "strict", namespaces: bool = True, every_test: bool = False
+    ) -> None:
         if mode not in get_args(Mode):
             raise ConfigError(f"unknown mode {mode!r}; known: {', '.join(get_args(Mode))}")
         self.mode = cast(Mode, mode)
         self.counters: Counter[str] = Counter()
-        self._workers, self._namespaces = max(1, workers), namespaces
+        self._workers, self._namespaces, self._every_test = max(1, workers), namespaces, every_test
         self._lock = threading.Lock()
         self._queue: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -196,7 +199,7 @@ class Judge:
             thread.start()
 
     def _work(self) -> None:
-        tools = Tools(self.mode, Examiner(self._namespaces))
+        tools = Tools(self.mode, self._every_test, Examiner(self._namespaces))
         while (work := self._queue.get()) is not None:
             where, problem, answer, future = work
             start, lost = time.perf_counter(), tools.examiner.lost

@@ -141,13 +141,13 @@ class MathWorker:
         poll.register(channel, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    @staticmethod
-    def _line(channel: socket.socket, seconds: float) -> bytes:
+    @classmethod
+    def _line(cls, channel: socket.socket, seconds: float) -> bytes:
         """What arrives up to the end of a line, or as much of it as came in time."""
         deadline, data = time.monotonic() + seconds, b""
         while not data.endswith(b"\n"):
             left = deadline - time.monotonic()
-            if left <= 0 or not MathWorker._wait(channel, left):
+            if left <= 0 or not cls._wait(channel, left):
                 break
             received = channel.recv(4096)
             if not received:

@@ -29,6 +29,7 @@ from torch import nn
 from acereason.errors import SamplingError
 from acereason.policy.activations import work_device
 from acereason.policy.llama import Rotation, Shape, read_shape
+from acereason.policy.marks import marks_of
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
 from acereason.sample.engines.torch import TorchEngine
@@ -196,7 +197,7 @@ class EmbeddedSampler:
 
 def _engine(model: nn.Module, slots: int, threads: int | None, native: bool) -> Engine:
     device = work_device(model)
-    half = bool(getattr(model, "halved", False))  # then the trainer's products are the sampler's
+    half = marks_of(model).halved  # then the trainer's products are the sampler's
     made = _faster(model, slots, threads, device) if native and not half else None
     return made or TorchEngine(model.config, slots, device, half)
 

@@ -36,7 +36,7 @@ from rich.text import Text
 from acereason.config import Health
 from acereason.health.memory import Memory
 from acereason.health.rows import Finding
-from acereason.progress import RECENT, Advance, typical
+from acereason.progress import RECENT, Advance, duration, in_lines, typical
 
 COLUMNS = (
     *("stage", "step", "reward", "H_T", "target", "T", "tok/s", "length"),
@@ -125,17 +125,6 @@ def line(row: Mapping[str, Any], eta: float | None) -> str:
     if "reward" in row:
         pairs[2] = ("reward", pairs[2][1])
     return "  ".join(f"{name} {value}".strip() for name, value in pairs if value != "–")
-
-
-def duration(seconds: float | None) -> str:
-    """1:02:03 or 2:03 or 3 s."""
-    if seconds is None:
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 def _number(value: Any, form: str) -> str:
@@ -274,20 +263,15 @@ class Lines:
     @contextmanager
     def task(self, name: str, total: int, done: int = 0) -> Iterator[Advance]:
         """A piece of work: silent where its steps are rows, else a line now and then."""
-        self._pace = Pace(total, done)
-        begun = last = time.monotonic()
-        count = done
+        self._pace, self._told = Pace(total, done), False
+        with in_lines(self._tell, name, total, done, self._interval) as advance:
+            yield advance
 
-        def advance(parts: int, note: str) -> None:
-            nonlocal count, last
-            count += parts
-            now = time.monotonic()
-            told, self._told = self._told, False
-            if not told and (now - last >= self._interval or count >= total):
-                last = now
-                self.say(f"{name}  {count}/{total}  {duration(now - begun)}")
-
-        yield advance
+    def _tell(self, text: str) -> None:
+        """Say how far a piece of work is, unless its step was said just before."""
+        told, self._told = self._told, False
+        if not told:
+            self.say(text)
 
 
 class Rows:

@@ -1,0 +1,117 @@
+"""Whole runs of what the pack adds: mixed and replaying stages, distillation, KL, refills, rules with state.
+
+Killed at any event they end with the same bytes, and two ranks ask and learn what one does.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_run
+from commands import HERE, outcome
+from ranked import asked, finish, one, rl_rows, two
+
+SIZES: dict[str, Any] = {"budget": 30, "group": 4, "prompts": 5, "learning_rate": 1e-3, "overlong": "zero"}
+MIXED = {
+    **SIZES, "name": "mixed", "domain": ["math", "code"], "weights": [3, 1], "steps": 3,
+    "filter": {"drop": "both", "readmit": {"hard": 0.5}, "retire_above": 1.0, "refill": 2},
+    "temperature": {"rule": "coefficient", "share": 0.9, "coefficient_step": 1e-2, "coefficient_max": 0.1},
+}  # fmt: skip
+REPLAY = {
+    **SIZES, "name": "replay", "domain": "code", "replay": 0.4, "steps": 3,
+    "thinking": {"budget": 12}, "temperature": {"rule": "e3"},
+}  # fmt: skip
+TAUGHT = {**SIZES, "name": "taught", "domain": "math", "steps": 2, "kind": "distill", "teacher": "mixed"}
+CHANGES: dict[str, Any] = {
+    "sft": {**tiny_run.RECIPE["sft"], "evaluate_prompts": 0},
+    "stage": [MIXED, REPLAY, TAUGHT],
+    "rl": {"judges": 1, "advantage": "loo", "kl": {"coefficient": 1e-2}},
+    "checkpoint_every": 1,
+    "evaluation": {"k": 2, "budget": 30, "start": True},
+}
+NEVER = 10**9
+Die = Callable[[Path, int], int]
+
+
+@pytest.fixture(scope="module")
+def die() -> Iterator[Die]:
+    """The run in this folder with a death at this event; its exit status."""
+    command = [sys.executable, str(HERE / "die.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+        def told(folder: Path, at: int) -> int:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(json.dumps([str(folder), at, CHANGES]) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield told
+
+
+@pytest.fixture(scope="module")
+def whole(die: Die, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert die(folder, NEVER) == 0
+    return folder
+
+
+def test_each_stage_does_what_it_says(whole: Path) -> None:
+    rows = {name: [r for r in rl_rows(whole) if r["stage"] == name] for name in ("mixed", "replay", "taught")}
+    assert [len(some) for some in rows.values()] == [3, 3, 2]
+    for row in rows["mixed"]:
+        told = row["by_domain"]
+        assert row["domain"] == "math+code" and told["math"]["asked"] > told["code"]["asked"] > 0
+        assert sum(one["asked"] for one in told.values()) == row["asked"] >= 5
+        assert row["kl"] is not None and row["pool"]["prompts"] == 90
+    assert rows["mixed"][0]["kl"] == pytest.approx(0, abs=1e-6)  # the policy is its own reference
+    assert rows["mixed"][-1]["kl"] != pytest.approx(0, abs=1e-6)
+    for row in rows["replay"]:
+        assert set(row["by_domain"]) == {"math", "code"} and row["forced"] > 0
+    assert rows["replay"][2]["T"] != 1  # E3 moves it after its second batch
+    assert all(row["kl"] is not None and row["gradient_norm"] for row in rows["taught"])
+    assert all(row["learned_tokens"] == row["tokens"] for row in rows["taught"])
+    assert (whole / "models" / "mixed" / "config.json").exists()
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_killed_at_random_events_it_ends_with_the_same_bytes(
+    die: Die, whole: Path, tmp_path: Path, seed: int
+) -> None:
+    rng, folder = random.Random(seed), tmp_path / "run"
+    kills, most = 0, 4 if seed == 0 else 30
+    while kills < most and (status := die(folder, rng.choice([-1, -2, rng.randint(20, 160)]))) != 0:
+        assert status == -signal.SIGKILL
+        kills += 1
+    assert kills >= 2
+    assert (folder / "summary.json").exists() or die(folder, NEVER) == 0
+    assert outcome(folder) == outcome(whole)
+
+
+@pytest.mark.slow
+def test_two_ranks_ask_and_learn_what_one_does(tmp_path: Path) -> None:
+    """Refills and the batch's standard deviation are of all ranks together."""
+    changes = {
+        **CHANGES,
+        "rl": {**CHANGES["rl"], "advantage": "batch"},
+        "stage": [MIXED | {"temperature": {}}, TAUGHT],
+    }
+    folders = tmp_path / "one", tmp_path / "two"
+    finish(one(folders[0], "new", json.dumps(changes)))
+    finish(two(folders[1], "new", json.dumps(changes)))
+    assert asked(folders[0]) == asked(folders[1])
+    alone, both = map(rl_rows, folders)
+    learned = [(a, b) for a, b in zip(alone, both, strict=True) if a["gradient_norm"] is not None]
+    assert len(learned) >= 3
+    for key in ("reward", "H_T", "loss", "gradient_norm", "tokens", "learned_tokens", "asked"):
+        assert learned[0][0][key] == pytest.approx(learned[0][1][key], rel=1e-3), key
+    assert [r["pool"] for r in alone] == [r["pool"] for r in both]
