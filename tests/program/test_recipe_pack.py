@@ -76,6 +76,7 @@ def test_scalerl_dapo_and_dr_grpo_have_their_switches() -> None:
     assert stage.filter.refill
     assert (doctor.rl.advantage, doctor.rl.normalisation) == ("mean", "constant")
     assert (doctor.stage[0].prompts, doctor.stage[0].group, doctor.stage[0].budget) == (128, 8, 3000)
+    assert prorl.rl.kl == config.Kl(1e-4, "k2") and scale.stage[0].thinking == config.Thinking(12288)
     assert (prorl.rl.advantage, prorl.rl.clip, prorl.rl.sequence_mask) == ("batch", (0.2, 0.27), "geometric")
 
 
