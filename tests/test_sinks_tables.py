@@ -78,7 +78,9 @@ def test_a_sink_without_tables_is_left_alone(tmp_path: Path, caplog: pytest.LogC
 FEEDER = """
 import json, sys
 from pathlib import Path
+from acereason import sinks
 from acereason.sinks import Feed, Place
+sinks.PATIENCE = 200.0  # a busy machine imports them slowly
 feed = Feed(sys.argv[1], Place(Path(sys.argv[2]), "tiny", {"a": 1}))
 feed("start", {"step": 0})
 feed("rl", {"step": 1, "reward": 0.5, "length": {"mean": 12.0}, "odd@name": 1})

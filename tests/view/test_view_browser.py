@@ -87,6 +87,8 @@ def test_the_report_draws_every_chart_and_asks_nobody(page: Browser, tmp_path: P
     assert page.ask("document.title") == "demo-run · acereason"
     assert "could not be drawn" not in page.ask("document.body.innerText")
     assert page.requests == [path.as_uri()]
+    gains = page.ask("document.querySelector('#table .tables').innerText")
+    assert "pass@8" in gains and "−5.0 (−8.0 to −2.0)" in gains and "+22.6 (+19.1 to +26.2)" in gains
 
 
 def test_the_report_filters_and_links_its_responses(page: Browser, tmp_path: Path) -> None:

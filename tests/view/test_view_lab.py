@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,14 @@ def test_the_terminal_says_the_same(runs: Path, capsys: pytest.CaptureFixture[st
     assert "math: B beats A by" in " ".join(said.split()) and "  gained  q" in said
     compare([runs / n for n in ("short-1", "short-2", "long-1")], as_json=True)
     assert json.loads(capsys.readouterr().out)["comparisons"][0]["difference"]["seeds"] == [2, 1]
+
+
+def test_the_page_is_served_without_the_libraries_of_models() -> None:
+    code = (
+        "import sys, acereason.view.server; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
 
 
 @pytest.fixture

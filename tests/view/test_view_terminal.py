@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import statistics
+from itertools import groupby, pairwise
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from acereason.progress import duration
+from acereason.progress import duration, typical
 from acereason.view.terminal import steps
 from acereason.view.terminal.steps import Lines, Pace, Rows, Screen, cells, display, line
+from acereason.view.terminal.summary import table
+from recorded import recorded
 
 
 def rl(step: int, stage: str = "math-8k", total: float = 2.0, **more: Any) -> dict[str, Any]:
@@ -139,3 +143,51 @@ def test_the_display_fits_where_it_is_shown(capsys: pytest.CaptureFixture[str]) 
     quiet.say("nothing")
     assert capsys.readouterr() == ("", "")
     assert len(steps.COLUMNS) == len(cells(rl(1), None))
+
+
+def stages() -> list[list[float]]:
+    """What the steps of each stage of two recorded runs took."""
+    rows = [row for name in ("demo-3", "demo-4") for row in recorded(name) if row["kind"] in ("rl", "sft")]
+    split = groupby(rows, key=lambda row: row["stage"])
+    return [[row["seconds"]["total"] for row in part] for _, part in split]
+
+
+def test_the_eta_settles_on_recorded_step_times() -> None:
+    """How far the end that is told moves from one step to the next, beside the median of the last ten."""
+    told: dict[str, list[float]] = {"typical": [], "median of ten": []}
+    for times in stages():
+        for name, each in (("typical", typical), ("median of ten", lambda t: statistics.median(t[-10:]))):
+            ends = [
+                sum(times[:done]) + (len(times) - done) * (each(times[:done]) or 0.0)
+                for done in range(max(5, len(times) // 10), len(times))
+            ]
+            told[name] += [abs(b - a) / sum(times) for a, b in pairwise(ends)]
+    typically, before = (sorted(told[name]) for name in ("typical", "median of ten"))
+    late = 95 * len(typically) // 100
+    assert typically[late] < 0.01 and typically[late] < 0.7 * before[late]
+    assert typical([]) is None and typical([1.0, 9.0, 2.0]) == 2.0
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_the_table_takes_the_columns_that_there_is_room_for(width: int) -> None:
+    console = terminal(width)
+    more = {"all_right": 0.1, "all_wrong": 0.25, "gradient_norm": 0.5, "lr": 1e-6}
+    with Screen(console) as screen, screen.task("math-8k", 100):
+        screen.row("rl", rl(7, **more, logprob_difference={"k3": 1e-9}))
+        plain = Console(file=io.StringIO(), width=width)
+        plain.print(screen.render())
+    assert isinstance(plain.file, io.StringIO)
+    head, row = plain.file.getvalue().splitlines()[:2]
+    assert len(head.rstrip()) <= width and len(head.split()) == len(row.split())
+    assert {"stage", "step", "reward", "ETA"} <= set(head.split())
+    assert ("idle" in head and "35%" in row) is (width >= 80)
+
+
+def test_the_summary_has_avg_and_pass_at_k_side_by_side() -> None:
+    gain = {"mean": 0.17, "low": 0.14, "high": 0.2}
+    wide = {"2": gain, "8": {"mean": -0.113, "low": -0.148, "high": -0.078}}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(table({"stages": [], "gain": {"math": gain}, "gain_pass_at_k": {"math": wide}}))
+    assert isinstance(console.file, io.StringIO)
+    said = console.file.getvalue()
+    assert "math  +17.0 points" in said and "math pass@8  -11.3 points  (95 % interval -14.8 to -7.8)" in said

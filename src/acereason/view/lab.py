@@ -21,19 +21,27 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from acereason import changes
 from acereason.config import parse, resolved
-from acereason.errors import ConfigError, RunError
+from acereason.errors import ConfigError
 from acereason.evaluate import lab
-from acereason.evaluate.benchmarks import compared
-from acereason.evaluate.benchmarks.scores import Table
 from acereason.evaluate.lab import Side
 from acereason.view.tail import Row
 
 SEEDS = ("seed", "data_seed", "draw_seed")
 FLIPS = 25  # in each direction that are listed
 END = "end"  # the last stage of each run, whatever its name
-Tables = Mapping[str, Mapping[str, Table]]  # stage → benchmark
+Rows = Mapping[str, Sequence[bool | None]]  # verdicts by question
+Tables = Mapping[str, Mapping[str, Rows]]  # stage → benchmark
+
+
+class Kept(msgspec.Struct):
+    """One benchmark of a run's `evaluations/STAGE.json`."""
+
+    ids: list[str]
+    right: list[list[bool | None]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class Group:
         found = {}
         for one in self.members:
             table = one.tables.get(one.stage(stage), {}).get(benchmark)
-            if table and (values := lab.values(table.rows, k)):
+            if table and (values := lab.values(table, k)):
                 found[one.seed] = values
         return found
 
@@ -140,22 +148,26 @@ def member(name: str, folder: Path, scores: Mapping[str, Any] | None = None) -> 
     """A run, or an evaluation (which is one stage); RunError when it is neither."""
     if not (folder / "evaluations").is_dir() and not (folder / "recipe.json").exists():
         stage = folder.stem if folder.is_file() else "evaluation"
-        return Member(name, folder, None, [stage], {stage: _named(compared.tables(folder))})
+        return Member(name, folder, None, [stage], {stage: _of_evaluation(folder)})
     recipe = recipe_of(folder)
     order = ["sft", *(str(s.get("name")) for s in (recipe or {}).get("stage") or [] if isinstance(s, dict))]
-    tables: dict[str, Mapping[str, Table]] = {}
+    tables: dict[str, Mapping[str, Rows]] = {}
     for file in (folder / "evaluations").glob("*.json"):
         try:
-            tables[file.stem] = _named(compared.tables(file))
-        except (RunError, ValueError):
+            found = msgspec.json.decode(file.read_bytes(), type=dict[str, Kept])
+            tables[file.stem] = {b: dict(zip(k.ids, k.right, strict=True)) for b, k in found.items()}
+        except (OSError, ValueError):
             continue  # damaged: the others are compared
     known = {*tables, *(scores or {})}
     stages = [s for s in order if s in known] + sorted(known - {*order})
     return Member(name, folder, recipe, stages, tables, scores or {})
 
 
-def _named(tables: Sequence[Table]) -> dict[str, Table]:
-    return {table.name: table for table in tables}
+def _of_evaluation(path: Path) -> dict[str, Rows]:
+    """The benchmarks of an evaluation; RunError when there are none."""
+    from acereason.evaluate.benchmarks import compared  # it knows how to make one, too: half a second
+
+    return {table.name: table.rows for table in compared.tables(path)}
 
 
 def recipe_of(folder: Path) -> Mapping[str, Any] | None:
@@ -218,7 +230,7 @@ def _ks(first: Group, second: Group, stage: str, benchmark: str) -> list[int]:
     tables = [
         m.tables.get(m.stage(stage), {}).get(benchmark) for group in (first, second) for m in group.members
     ]
-    most = [max((len(row) for row in t.rows.values()), default=0) for t in tables if t is not None]
+    most = [max((len(row) for row in t.values()), default=0) for t in tables if t is not None]
     return [0, min(most)] if most and min(most) > 1 else [0]
 
 
@@ -285,7 +297,7 @@ def _answers(group: Group, flip: lab.Flip, stage: str, benchmark: str) -> Row | 
     """Where a run of the group keeps its answers to the question."""
     for one in group.members:
         asked = one.tables.get(one.stage(stage), {}).get(benchmark)
-        if asked and flip.question in asked.rows and flip.seed in ("", one.seed):
+        if asked and flip.question in asked and flip.seed in ("", one.seed):
             file = _file(one.folder, f"evaluation-{benchmark}-{one.stage(stage)}")
             return {"run": one.name, "file": file} if file else None
     return None

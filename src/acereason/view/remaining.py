@@ -14,7 +14,8 @@ def remaining(recipe: Mapping[str, Any], stage: Any, done: Any, steps: Any, seco
     `done` steps of the stage, of `steps` where its rows say so (SFT); a step takes `seconds`. A later stage
     of RL is thought to take as long as its tokens at most are to the present one's; `untimed` stages have
     nothing to go by. Evaluations come on top."""
-    stages = [one for one in recipe.get("stage") or [] if isinstance(one, dict)]
+    known = recipe.get("stage")
+    stages = [one for one in known if isinstance(one, dict)] if isinstance(known, list) else []
     names = [one.get("name") for one in stages]
     place = names.index(stage) if stage in names else -1
     found: Row = {}
