@@ -73,11 +73,11 @@ def _at(recipe: config.Recipe, revision: str | None) -> config.Recipe:
 def begun_with(path: Path) -> config.Recipe:
     """The recipe that the run in `path` began with. RunError: of another schema, or changed since."""
     data = read_json(path / "manifest.json")
-    found = data.get("schema", 1)
-    if found != SCHEMA:
+    schema = data.get("schema", 1)
+    if schema != SCHEMA:
         version = data.get("packages", {}).get("acereason", "?")
         raise RunError(
-            f"{path} was begun by acereason {version} in schema {found} of runs; this one goes on with "
+            f"{path} was begun by acereason {version} in schema {schema} of runs; this one goes on with "
             f"schema {SCHEMA} alone, since draws and checkpoints differ. It can be looked at, exported and "
             "evaluated here; go on with the version that began it, or start a new run from its models/"
         )
@@ -89,8 +89,8 @@ def begun_with(path: Path) -> config.Recipe:
 
 def check_recipe(path: Path, now: config.Recipe, where: str) -> None:
     """RunError with the difference when the run's weights depend on what differs from its beginning."""
-    found = changes.differences(begun_with(path), now)
-    bound = {key: change for key, change in found.items() if not changes.free(key)}
+    changed = changes.differences(begun_with(path), now)
+    bound = {key: change for key, change in changed.items() if not changes.free(key)}
     if bound:
         raise RunError(
             f"{where} is not the recipe that {path} was started with; it differs in: {changes.said(bound)}. "
@@ -100,8 +100,8 @@ def check_recipe(path: Path, now: config.Recipe, where: str) -> None:
 
 def stamp(folder: Path) -> None:
     """Write the hash of every file of the run's data."""
-    found = {file.name: _stamp(file) for file in _files(folder)}
-    write_atomic(folder / HASHES, json.dumps(found, indent=1).encode() + b"\n")
+    stamps = {file.name: _stamp(file) for file in _files(folder)}
+    write_atomic(folder / HASHES, json.dumps(stamps, indent=1).encode() + b"\n")
 
 
 def check_data(folder: Path) -> None:

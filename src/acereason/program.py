@@ -110,21 +110,21 @@ def _where(
     run: Run, progress: Progress, until: str | None, about: Mapping[str, Any]
 ) -> tuple[Path, Position] | None:
     """The checkpoint to go on from, with the run's folder brought back to it and the start put down."""
-    found = checkpoint.latest(run)
-    position = found[1] if found else Position()
+    last = checkpoint.latest(run)
+    position = last[1] if last else Position()
     names = config.stage_names(run.recipe)
     if until is not None and position.stage > names.index(until):
         raise RunError(
             f"the stage {until!r} of {run.path} is finished already: its model is {run.model(until)}. "
             "Leave --until out to go on, or name a later stage"
         )
-    if found:
-        checkpoint.drop_later(run, found[0])
+    if last:
+        checkpoint.drop_later(run, last[0])
     run.rewind(position.metrics_size, position.step)
     run.record("start", step=position.step, seconds={}, **about)
     if missing := run.missing_responses(position.step) if run.writes else 0:
         progress.say(f"the responses of {missing} steps are not in {run.path} any more; the run goes on")
-    return found
+    return last
 
 
 def _health(run: Run) -> Memory:

@@ -109,8 +109,8 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def markers(self) -> list[str]:
         """Control tokens of the pieces (`<|…|>`) and the end of the turn: each must be one token."""
         pieces = "\n".join((self.begin, self.user, self.assistant, self.between))
-        found = dict.fromkeys(_MARKER.findall(pieces))
-        return list(found | dict.fromkeys([self.end] if self.end else []))
+        tokens = dict.fromkeys(_MARKER.findall(pieces))
+        return list(tokens | dict.fromkeys([self.end] if self.end else []))
 
 
 CHATML = Prompt(

@@ -256,12 +256,12 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
 
 def _hash_of(path: Path, size: int | None = None) -> Any:
     """The running hash of a file's first bytes; of nothing where there is no file."""
-    found, left = hashlib.sha256(), size
+    digest, left = hashlib.sha256(), size
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         while block := file.read(1 << 20 if left is None else min(left, 1 << 20)):
-            found.update(block)
+            digest.update(block)
             left = None if left is None else left - len(block)
-    return found
+    return digest
 
 
 def _make_folders(path: Path) -> None:

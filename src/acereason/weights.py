@@ -134,10 +134,10 @@ def _join(folder: Path, model: Packaged, file: Path) -> None:
     temporary = file.with_suffix(".part")
     with temporary.open("wb") as out:
         for part in model.parts:
-            found = sorted(folder.glob(part))
-            if not found:
+            parts = sorted(folder.glob(part))
+            if not parts:
                 raise ConfigError(
                     f"{folder} has no {part}; expected the files of {', '.join(model.packages)}"
                 )
-            out.write(found[0].read_bytes())
+            out.write(parts[0].read_bytes())
     temporary.rename(file)

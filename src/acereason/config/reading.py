@@ -58,10 +58,10 @@ def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
 
 def _current(data: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """The data in the present schema. ConfigError for that of a later acereason."""
-    found, data = data.get("schema", 1), {**data, "schema": SCHEMA}
-    if isinstance(found, int) and found > SCHEMA:
+    schema, data = data.get("schema", 1), {**data, "schema": SCHEMA}
+    if isinstance(schema, int) and schema > SCHEMA:
         raise ConfigError(
-            f"{origin} has schema {found}; this acereason reads up to {SCHEMA}. Upgrade it: "
+            f"{origin} has schema {schema}; this acereason reads up to {SCHEMA}. Upgrade it: "
             "pip install -U acereason"
         )
     data.pop("kind", None)

@@ -170,10 +170,10 @@ def open_code(row: Row, option: Any) -> SourceItem:
     question = text(row, "input")
     if question.strip() == "-":
         key = (row["dataset"], row["split"], str(row.get("index")))
-        found = (option or {}).get(key)
-        if found is None:
+        said = (option or {}).get(key)
+        if said is None:
             raise Skip(f"question must be rejoined from {key[0]}, which was not given")
-        question = found
+        question = said
     meta = {"problem_source": row["source"], "level": row["difficulty"]}
     if row["solution"]:
         meta["teacher_solution"] = row["solution"]
@@ -277,10 +277,10 @@ class ColumnMap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _question(row: Row, name: str) -> str:
     """The question in a column of text or of messages."""
-    found = fields.question_of({"question": row[name]})
-    if found is None:
+    question = fields.question_of({"question": row[name]})
+    if question is None:
         raise Skip(f"{name} is not text" if row[name] is None or row[name] == "" else "empty question")
-    return found
+    return question
 
 
 def generic(columns: ColumnMap, row: Row, _: Any) -> SourceItem:

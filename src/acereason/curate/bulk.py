@@ -73,8 +73,8 @@ def dedup_file(
         alive = np.flatnonzero(keep)
         columns = (np.fromfile(band, np.uint64)[alive] for band in bands)
         pairs = candidates(columns if threshold is not None else (), whole[alive])
-    found = clusters(alive[pairs], lambda i: lines.problem(i).question, threshold or 0.0)
-    near = losers(lines.problem, found)
+    alike = clusters(alive[pairs], lambda i: lines.problem(i).question, threshold or 0.0)
+    near = losers(lines.problem, alike)
     keep[list(near)] = False
     lines.copy(keep, target)
     if merged:

@@ -161,15 +161,15 @@ def decide(
         telling = (np.bincount(gram, minlength=len(index.grams)) <= often)[gram]
         prompt, gram = prompt[telling], gram[telling]
     equal = np.flatnonzero(hits.equal >= 0).tolist()
-    found = {p: Decision(p, int(hits.equal[p]), -1, 1.0) for p in equal}
+    decisions = {p: Decision(p, int(hits.equal[p]), -1, 1.0) for p in equal}
     bounds = np.flatnonzero(np.diff(prompt, prepend=-1, append=-1))
     for start, end in itertools.pairwise(bounds.tolist()):
         p = int(prompt[start])
-        if p not in found:
+        if p not in decisions:
             decision = _worst(p, gram[start:end], int(hits.sizes[p]), index)
             if decision.share >= min_share:
-                found[p] = decision
-    return [found[p] for p in sorted(found)]
+                decisions[p] = decision
+    return [decisions[p] for p in sorted(decisions)]
 
 
 def _worst(p: int, grams: I64, size: int, index: Index) -> Decision:

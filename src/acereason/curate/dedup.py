@@ -173,8 +173,8 @@ def candidates(columns: Iterable[U64], tie: U64) -> I64:
     count, codes = max(len(tie), 1), np.zeros(0, np.int64)
     for keys in columns:
         for left, right in _bucket_pairs(keys, tie):
-            found = np.minimum(left, right) * count + np.maximum(left, right)
-            codes = np.unique(np.concatenate([codes, found]))
+            paired = np.minimum(left, right) * count + np.maximum(left, right)
+            codes = np.unique(np.concatenate([codes, paired]))
     return np.stack(np.divmod(codes, count), axis=1)
 
 
@@ -242,5 +242,5 @@ def near(problems: Iterable[Problem], threshold: float = 0.8) -> tuple[list[Prob
         return [], line(NEAR[0], 0, 0, NEAR[1])
     keys = np.concatenate([band_keys(part) for part in parts])
     tie = np.concatenate([sequence_hashes(part) for part in parts])
-    found = clusters(candidates(keys.T, tie), lambda i: problems[i].question, threshold)
-    return _keep(problems, found, *NEAR)
+    alike = clusters(candidates(keys.T, tie), lambda i: problems[i].question, threshold)
+    return _keep(problems, alike, *NEAR)

@@ -22,7 +22,7 @@ def index_lines(path: Path) -> dict[str, int]:
     line that is none."""
     if not path.exists():
         return {}
-    found: dict[str, int] = {}
+    places: dict[str, int] = {}
     decoder, at = msgspec.json.Decoder(_Key), 0
     with path.open("r+b") as file:
         for line in file:
@@ -30,8 +30,8 @@ def index_lines(path: Path) -> dict[str, int]:
                 file.truncate(at)
                 break
             try:
-                found.setdefault(decoder.decode(line).key, at)
+                places.setdefault(decoder.decode(line).key, at)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise RunError(f"{path} is damaged at byte {at:,}: {error}") from error
             at += len(line)
-    return found
+    return places

@@ -156,18 +156,18 @@ def _rl(files: str | Mapping[str, str], report: Report) -> list[Problem]:
     """The problems of all stages once, each with the names of its stages in `meta` when stages have files."""
     if isinstance(files, str):
         return _problems(files, report)
-    found: dict[str, tuple[str, Problem]] = {}
+    by_id: dict[str, tuple[str, Problem]] = {}
     stages: dict[str, list[str]] = {}
     for stage, path in files.items():
         for problem in _problems(path, report):
-            first, known = found.setdefault(problem.id, (path, problem))
+            first, known = by_id.setdefault(problem.id, (path, problem))
             if known != problem:
                 raise DataError(
                     f"{path}: the id {problem.id!r} is that of another problem in {first}; give every "
                     "problem one of its own"
                 )
             stages.setdefault(problem.id, []).append(stage)
-    return [msgspec.structs.replace(p, meta={**p.meta, "stages": stages[i]}) for i, (_, p) in found.items()]
+    return [msgspec.structs.replace(p, meta={**p.meta, "stages": stages[i]}) for i, (_, p) in by_id.items()]
 
 
 def _traces(path: str, known: set[str], leaked: set[str], problems: str, report: Report) -> Left[Response]:

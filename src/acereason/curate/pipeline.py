@@ -157,10 +157,10 @@ def items(
 
 def _origins(settings: Curation) -> list[Origin]:
     """The files of every source and benchmark, hashed whole, and the commit of those from a hub."""
-    found = [(s.name, _files(s)) for s in settings.sources]
-    found += [(b.name, find_files(b.path, revision=b.revision)) for b in settings.benchmarks]
+    named = [(s.name, _files(s)) for s in settings.sources]
+    named += [(b.name, find_files(b.path, revision=b.revision)) for b in settings.benchmarks]
     return [
-        Origin(name, commit_of(files), {path.name: file_key(path) for path in files}) for name, files in found
+        Origin(name, commit_of(files), {path.name: file_key(path) for path in files}) for name, files in named
     ]
 
 
@@ -211,8 +211,8 @@ def questions(benchmark: BenchmarkSettings, column: str | None) -> Iterator[str]
     """One column of a benchmark's files, or its questions whatever their column; rows without left out."""
     for file in find_files(benchmark.path, revision=benchmark.revision):
         for _, row, *_ in raw_rows(file):
-            if row and column is None and (found := fields.question_of(fields.normal(row))):
-                yield found
+            if row and column is None and (question := fields.question_of(fields.normal(row))):
+                yield question
             elif row and column is not None and isinstance(row.get(column), str):
                 yield row[column]
 

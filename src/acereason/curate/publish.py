@@ -96,16 +96,16 @@ class PublishedState(msgspec.Struct, frozen=True):
 def _published(out: Path, key: str) -> list[Funnel] | None:
     """The funnel of what is published already, if it was made from the same and is all there."""
     try:
-        found = msgspec.json.decode((out / "manifest.json").read_bytes(), type=PublishedState)
+        before = msgspec.json.decode((out / "manifest.json").read_bytes(), type=PublishedState)
     except (OSError, msgspec.DecodeError):
         return None
-    if found.key != key or not (out / "README.md").exists():
+    if before.key != key or not (out / "README.md").exists():
         return None
-    for name, file in found.files.items():
+    for name, file in before.files.items():
         path = out / name
         if not path.exists() or path.stat().st_size != file.bytes:
             return None
-    return found.funnel
+    return before.funnel
 
 
 def settings_for_hash(settings: Curation) -> Curation:

@@ -64,10 +64,10 @@ class Source(msgspec.Struct, frozen=True):
     loose: bool = False
 
 
-def check_columns(source: Source, found: set[str], where: Path) -> None:
+def check_columns(source: Source, columns: set[str], where: Path) -> None:
     """DataError with the difference when a file's columns are not those of the published set."""
-    missing = source.columns - found
-    extra = found - source.columns - source.optional if source.exact else set()
+    missing = source.columns - columns
+    extra = columns - source.columns - source.optional if source.exact else set()
     if missing or extra:
         raise DataError(
             f"{where}: not the columns of {source.id}"

@@ -92,10 +92,10 @@ def _pass_at_k(verdicts: Sequence[Sequence[bool | None]]) -> dict[str, dict[str,
     """pass@k with its standard error, over the problems all of whose samples could be judged."""
     whole = [row for row in verdicts if None not in row]
     k = min(map(len, whole), default=0)
-    found = {str(n): estimates.pass_at_k(whole, n) for n in sorted({1, min(4, k), k}) if whole}
+    by_n = {str(n): estimates.pass_at_k(whole, n) for n in sorted({1, min(4, k), k}) if whole}
     return {
-        "pass_at_k": {n: one.mean for n, one in found.items()},
-        "pass_at_k_se": {n: one.se for n, one in found.items()},
+        "pass_at_k": {n: one.mean for n, one in by_n.items()},
+        "pass_at_k_se": {n: one.se for n, one in by_n.items()},
     }
 
 

@@ -82,8 +82,8 @@ def gain(before: Result, after: Result) -> dict[str, float | None]:
         raise RunError("the two evaluations asked different questions and cannot be paired")
     if not any(judged(a) and judged(b) for a, b in zip(before.right, after.right, strict=True)):
         return dict.fromkeys(("mean", "se", "low", "high"))
-    found = estimates.paired_difference(before.right, after.right, allow_ragged=True)
-    return {name: finite(getattr(found, name)) for name in ("mean", "se", "low", "high")}
+    difference = estimates.paired_difference(before.right, after.right, allow_ragged=True)
+    return {name: finite(getattr(difference, name)) for name in ("mean", "se", "low", "high")}
 
 
 def gain_pass_at_k(before: Result, after: Result) -> dict[str, dict[str, float | None]]:

@@ -86,8 +86,8 @@ def find_compiler(language: str) -> str | None:
     """Path of a C ("c") or C++ ("c++") compiler: `$CC`/`$CXX`, else the usual names."""
     own = os.environ.get("CXX" if language == "c++" else "CC")
     names = ("g++", "c++", "clang++") if language == "c++" else ("gcc", "cc", "clang")
-    found = (shutil.which(name) for name in ((own,) if own else names))
-    return next((path for path in found if path), None)
+    paths = (shutil.which(name) for name in ((own,) if own else names))
+    return next((path for path in paths if path), None)
 
 
 def build(name: str, source: str, language: str, flags: tuple[str, ...]) -> Built:
@@ -114,10 +114,10 @@ def build(name: str, source: str, language: str, flags: tuple[str, ...]) -> Buil
 def _own(path: Path, kind: Callable[[int], bool]) -> bool:
     """Whether a path is what it should be, no link, and only this user can have written it."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return False
-    return kind(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return kind(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _sum_file(path: Path) -> Path:

@@ -225,30 +225,30 @@ class CompiledPass:
         return total[at : at + rows * width].view(rows, width)
 
     def _gradients(self, d: dict[str, Tensor]) -> dict[str, Tensor]:
-        s, found = self.shape, dict[str, Tensor]()
+        s, gradients = self.shape, dict[str, Tensor]()
         queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
-        found["model.embed_tokens.weight"] = d["embed"][:, : s.hidden]
-        found["model.norm.weight"] = d["norm"][0, : s.hidden]
+        gradients["model.embed_tokens.weight"] = d["embed"][:, : s.hidden]
+        gradients["model.norm.weight"] = d["norm"][0, : s.hidden]
         if not s.tied:
-            found["lm_head.weight"] = d["head"][:, : s.hidden]
+            gradients["lm_head.weight"] = d["head"][:, : s.hidden]
         for i in range(s.layers):
             at, inter = f"model.layers.{i}.", self._ld(s.intermediate)
-            found[at + "input_layernorm.weight"] = d[f"{i}.norm1"][0, : s.hidden]
-            found[at + "post_attention_layernorm.weight"] = d[f"{i}.norm2"][0, : s.hidden]
+            gradients[at + "input_layernorm.weight"] = d[f"{i}.norm1"][0, : s.hidden]
+            gradients[at + "post_attention_layernorm.weight"] = d[f"{i}.norm2"][0, : s.hidden]
             bounds = zip("qkv", (0, queries, queries + keys), (queries, keys, keys), strict=True)
             for part, start, rows in bounds:
                 own = slice(start, start + rows)
                 name = f"{at}self_attn.{part}_proj."
-                found[name + "weight"] = d[f"{i}.qkv"][own, : s.hidden]
-                found[name + "bias"] = d[f"{i}.qkv_bias"][0, own]
-            found[at + "self_attn.q_norm.weight"] = d[f"{i}.q_norm"][0]
-            found[at + "self_attn.k_norm.weight"] = d[f"{i}.k_norm"][0]
-            found[at + "self_attn.o_proj.weight"] = d[f"{i}.o"][:, :queries]
-            found[at + "mlp.gate_proj.weight"] = d[f"{i}.up"][: s.intermediate, : s.hidden]
+                gradients[name + "weight"] = d[f"{i}.qkv"][own, : s.hidden]
+                gradients[name + "bias"] = d[f"{i}.qkv_bias"][0, own]
+            gradients[at + "self_attn.q_norm.weight"] = d[f"{i}.q_norm"][0]
+            gradients[at + "self_attn.k_norm.weight"] = d[f"{i}.k_norm"][0]
+            gradients[at + "self_attn.o_proj.weight"] = d[f"{i}.o"][:, :queries]
+            gradients[at + "mlp.gate_proj.weight"] = d[f"{i}.up"][: s.intermediate, : s.hidden]
             up = d[f"{i}.up"][inter : inter + s.intermediate]
-            found[at + "mlp.up_proj.weight"] = up[:, : s.hidden]
-            found[at + "mlp.down_proj.weight"] = d[f"{i}.down"][:, : s.intermediate]
-        return found
+            gradients[at + "mlp.up_proj.weight"] = up[:, : s.hidden]
+            gradients[at + "mlp.down_proj.weight"] = d[f"{i}.down"][:, : s.intermediate]
+        return gradients
 
 
 class _Function(torch.autograd.Function):
@@ -282,8 +282,8 @@ def logprobs(
     layout = lay_out(pack, T_M, threads or torch.get_num_threads())
     if layout is None:
         return None
-    found: tuple[Tensor, Tensor] = _Function.apply(passes, layout, *parameters)  # type: ignore[no-untyped-call]
-    return found
+    numbers: tuple[Tensor, Tensor] = _Function.apply(passes, layout, *parameters)  # type: ignore[no-untyped-call]
+    return numbers
 
 
 def available(model: Any) -> bool:

@@ -156,8 +156,8 @@ def _packs() -> bool:
     """Whether this torch can lay out a bfloat16 matrix for oneDNN; inductor uses the same two functions."""
     try:
         packed = torch.ops.mkldnn._reorder_linear_weight(torch.eye(32, dtype=HALF), 32)
-        found = torch.ops.mkldnn._linear_pointwise(torch.eye(32, dtype=HALF), packed, None, "none", [], "")
-        return bool(torch.equal(found.float(), torch.eye(32)))
+        product = torch.ops.mkldnn._linear_pointwise(torch.eye(32, dtype=HALF), packed, None, "none", [], "")
+        return bool(torch.equal(product.float(), torch.eye(32)))
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
 
@@ -173,8 +173,8 @@ def _fuse(norm: Any) -> None:
     x = torch.linspace(-2, 3, 3 * size, device=own.device).view(3, -1)
     wanted = norm(x)
     for one in (0.0, 1.0):
-        found = _Norm.apply(x, norm.weight, eps, one)  # type: ignore[no-untyped-call]
-        if torch.allclose(found, wanted, rtol=1e-5, atol=1e-6):
+        normed = _Norm.apply(x, norm.weight, eps, one)  # type: ignore[no-untyped-call]
+        if torch.allclose(normed, wanted, rtol=1e-5, atol=1e-6):
             norm.fused_eps, norm.one, norm.__class__ = float(eps), one, FusedNorm
             break
     norm.weight.data = own

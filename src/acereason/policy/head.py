@@ -125,8 +125,8 @@ def _gradient(
 ) -> Tensor:
     """d (Σ weight · log π_T(target)) / d logits; d log π(y) / dz = onehot(y) - softmax(z)."""
     if logits.is_cuda and (kernels := _kernels()):
-        found: Tensor = kernels.gradient(logits, targets, scale, top, logmass, weight, dtype)
-        return found
+        gradient: Tensor = kernels.gradient(logits, targets, scale, top, logmass, weight, dtype)
+        return gradient
     z = (logits - top[:, None]).mul_(scale[:, None]).sub_(logmass[:, None])
     d = z.exp_().neg_()
     d.scatter_add_(1, targets[:, None], torch.ones_like(d[:, :1]))

@@ -123,8 +123,8 @@ def _first(error: Exception) -> str:
 def _cached(name: str) -> str | None:
     model, revision = split(name)
     with suppress(HFValidationError, OSError):
-        found = try_to_load_from_cache(model, "config.json", revision=revision)
-        return found if isinstance(found, str) else None
+        file = try_to_load_from_cache(model, "config.json", revision=revision)
+        return file if isinstance(file, str) else None
     return None
 
 

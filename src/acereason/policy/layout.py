@@ -32,10 +32,10 @@ class Layout:
 
 def lay_out(pack: Pack, temperature: Tensor, threads: int) -> Layout | None:
     """A pack as trunks and branches, trunks dealt to threads; None when a response has gaps."""
-    found = trunks(pack)
-    if found is None:
+    branching = trunks(pack)
+    if branching is None:
         return None
-    order = sorted(_pieces(found, threads), key=lambda item: -_rows(item))
+    order = sorted(_pieces(branching, threads), key=lambda item: -_rows(item))
     loads, shares = [0] * threads, [[] for _ in range(threads)]  # type: ignore[var-annotated]
     for item in order:
         least = loads.index(min(loads))

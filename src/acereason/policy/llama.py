@@ -107,16 +107,16 @@ def read_weights(weights: Any, shape: Shape) -> dict[str, Tensor]:
         weights = dict(full_tensors(weights))
     if not isinstance(weights, Mapping):
         raise SamplingError(f"expected a model or its state dict, found {type(weights).__name__}")
-    found = {name.removeprefix("model."): tensor.detach() for name, tensor in weights.items()}
+    tensors = {name.removeprefix("model."): tensor.detach() for name, tensor in weights.items()}
     head = "embed_tokens.weight" if shape.tied else "lm_head.weight"
-    if head in found:
-        found["head"] = found[head]
+    if head in tensors:
+        tensors["head"] = tensors[head]
     for name, size in _sizes(shape).items():
-        if name not in found:
+        if name not in tensors:
             raise SamplingError(f"the weights lack {name!r}; expected those of the model at hand")
-        if tuple(found[name].shape) != size:
-            raise SamplingError(f"{name} is {tuple(found[name].shape)}; {size} was expected")
-    return found
+        if tuple(tensors[name].shape) != size:
+            raise SamplingError(f"{name} is {tuple(tensors[name].shape)}; {size} was expected")
+    return tensors
 
 
 def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:

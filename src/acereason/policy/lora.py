@@ -178,11 +178,11 @@ def gathered(tensor: Tensor) -> Tensor:
 def merged(model: Any) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) of every parameter of the model without adapters, each once and one after the other;
     adapted weights are merged, with the factors' gradient. A collective when the model is sharded."""
-    found = adapters(model)
+    adapted = adapters(model)
     for name, parameter in model.named_parameters():
         if not is_factor(name):
             tensor = four_bit.wide(gathered(parameter))
-            yield name, found[name].whole(tensor) if name in found else tensor
+            yield name, adapted[name].whole(tensor) if name in adapted else tensor
 
 
 def factors(model: Any) -> Iterator[tuple[str, Tensor]]:

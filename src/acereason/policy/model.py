@@ -38,11 +38,11 @@ Tokenizer = Any  # a transformers PreTrainedTokenizerFast
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder or hub id."""
-    found = located(path)
+    place = located(path)
     try:
-        return AutoTokenizer.from_pretrained(str(found), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(str(place), trust_remote_code=False)
     except (OSError, ValueError) as error:
-        _check_kind(found)
+        _check_kind(place)
         raise CheckpointError(f"no tokenizer could be loaded from {path}: {first_line(error)}") from error
 
 
@@ -213,8 +213,8 @@ def _hidden(model: Model, laid: Pack | Shared | sequence.Slice, **layout: Any) -
         output = model.base_model(
             input_ids=laid.tokens[None], position_ids=laid.positions[None], use_cache=False, **layout
         )
-    found: Tensor = output.last_hidden_state[0]
-    return found
+    hidden: Tensor = output.last_hidden_state[0]
+    return hidden
 
 
 def _shared_logprobs(
@@ -226,8 +226,8 @@ def _shared_logprobs(
     output = _hidden(model, own, pack_part=part, **attention.pack_keywords(whole, compute_dtype(model)))
     hidden, targets = output[own.predictors], whole.targets[own.chosen]
     T = temperature[own.chosen.cpu()] if isinstance(temperature, Tensor) and temperature.ndim else temperature
-    found = tempered_logprobs(hidden, output_of(model), targets, T)
-    logprob, entropy = (part.whole(x, own.chosen, len(whole.targets)).cpu() for x in found)
+    own_numbers = tempered_logprobs(hidden, output_of(model), targets, T)
+    logprob, entropy = (part.whole(x, own.chosen, len(whole.targets)).cpu() for x in own_numbers)
     return logprob, entropy
 
 

@@ -141,15 +141,15 @@ def packs_by_prompt(examples: Sequence[Example], budget: int) -> list[Pack]:
     by_prompt: dict[tuple[int, ...], list[Example]] = {}
     for example in examples:
         by_prompt.setdefault(tuple(example.prompt), []).append(example)
-    found: list[list[Example]] = []
+    groups: list[list[Example]] = []
     room = 0
     for prompt, members in by_prompt.items():
         fresh = True
         for example in members:
             cost = len(example.response) + (len(prompt) if fresh else 0)
-            if not found or cost > room:
-                found.append([])
+            if not groups or cost > room:
+                groups.append([])
                 room, cost = budget, len(example)
-            found[-1].append(example)
+            groups[-1].append(example)
             room, fresh = room - cost, False
-    return [pack(members) for members in found]
+    return [pack(members) for members in groups]

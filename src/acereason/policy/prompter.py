@@ -56,8 +56,8 @@ class Prompter:
     def controls(self) -> tuple[str, ...]:
         """The control tokens of the tokenizer, which a question may spell out but not use."""
         added = getattr(self.tokenizer, "added_tokens_decoder", {}).values()
-        found = {str(t) for t in added if t.special or _CONTROL.fullmatch(str(t))}
-        return tuple(sorted(t for t in found | set(self.prompt.markers()) if len(t) > 1))
+        tokens = {str(t) for t in added if t.special or _CONTROL.fullmatch(str(t))}
+        return tuple(sorted(t for t in tokens | set(self.prompt.markers()) if len(t) > 1))
 
     @cached_property
     def end_id(self) -> int | None:

@@ -90,5 +90,5 @@ def _own(model: Any, row: list[int]) -> Tensor:
         logits = model(input_ids=torch.tensor([row], device=model.device), use_cache=False).logits[0]
     finally:
         model.set_attn_implementation(attention.NAME)
-    found: Tensor = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
-    return found
+    log_p: Tensor = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+    return log_p

@@ -76,17 +76,17 @@ class Shared:
 
 def share(pack: Pack) -> Shared | None:
     """The pack with every prompt once; None when that saves too little, or sequences are long."""
-    found = trunks(pack)
-    if found is None or max(b.length for b in pack.blocks) > LONGEST:
+    branching = trunks(pack)
+    if branching is None or max(b.length for b in pack.blocks) > LONGEST:
         return None
-    rows = sum(len(p) + sum(len(r) - 1 for r, _ in branches) for p, branches in found.items())
+    rows = sum(len(p) + sum(len(r) - 1 for r, _ in branches) for p, branches in branching.items())
     if rows > (1 - GAIN) * len(pack.tokens):
         return None
     tokens: list[int] = []
     positions: list[int] = []
     predictors = torch.empty_like(pack.predictors)
     groups = []
-    for prompt, branches in found.items():
+    for prompt, branches in branching.items():
         ordered = sorted(branches, key=lambda b: -len(b[0]))
         start = len(tokens)
         tokens += prompt

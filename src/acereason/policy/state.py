@@ -18,8 +18,8 @@ def full_tensors(model: Any, dtype: torch.dtype | None = None) -> Iterator[tuple
     A collective when the model is sharded: every rank must run it to the end, in the same order, and gets
     every tensor. Nothing but the present tensor is held."""
     tensors = lora.merged(model)
-    while (found := _next(tensors)) is not None:
-        name, tensor = found
+    while (item := _next(tensors)) is not None:
+        name, tensor = item
         yield name, tensor.detach() if dtype is None else tensor.detach().to(dtype)
 
 

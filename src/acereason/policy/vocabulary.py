@@ -61,12 +61,12 @@ def cut(model: Any, tokenizer: Any, used: Iterable[int], pieces: int = FIRST_MER
 
 def _declared(model: Any) -> set[int]:
     """The ids that the model's configurations name."""
-    found: set[int] = set()
+    ids: set[int] = set()
     for config in (model.config, model.generation_config):
         for name in SPECIAL:
             value = getattr(config, name, None)
-            found.update(value if isinstance(value, list) else [] if value is None else [value])
-    return {i for i in found if 0 <= i < model.config.vocab_size}
+            ids.update(value if isinstance(value, list) else [] if value is None else [value])
+    return {i for i in ids if 0 <= i < model.config.vocab_size}
 
 
 def _take_rows(layer: Any, rows: torch.Tensor) -> None:
@@ -192,8 +192,8 @@ def read_kept(folder: Path) -> tuple[str, list[int]] | None:
     file = folder / FILE
     if not file.exists():
         return None
-    found = json.loads(file.read_text())
-    return found["base"], found["kept"]
+    kept = json.loads(file.read_text())
+    return kept["base"], kept["kept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +211,10 @@ def restored(folder: Path) -> Whole | None:
     The base is read again: CheckpointError when it is not there any more."""
     from acereason.policy import model as models  # late: it saves with this module
 
-    found = read_kept(folder)
-    if found is None:
+    record = read_kept(folder)
+    if record is None:
         return None
-    base, kept = found
+    base, kept = record
     try:
         whole, tokenizer = models.load_model(base), models.load_tokenizer(base)
     except CheckpointError as error:

@@ -33,9 +33,9 @@ def findings(settings: Curation) -> list[Finding]:
     return found
 
 
-def _guarded(about: str, found: Iterator[Finding]) -> list[Finding]:
+def _guarded(about: str, findings: Iterator[Finding]) -> list[Finding]:
     try:
-        return list(found)
+        return list(findings)
     except AceReasonError as error:
         return [Finding("error", about, str(error))]
 

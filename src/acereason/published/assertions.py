@@ -97,19 +97,19 @@ def as_tests(program: str, question: str = "") -> list[Test] | None:
 
 def _assertions(tree: ast.Module) -> list[ast.Assert] | None:
     """The assertions of a program that holds nothing else, at the top or in its `check`."""
-    found: list[ast.Assert] = []
+    asserts: list[ast.Assert] = []
     for node in tree.body:
         if isinstance(node, ast.FunctionDef) and node.name == "check":
             if [a.arg for a in node.args.args] != [CANDIDATE]:
                 return None
-            found += [n for n in node.body if isinstance(n, ast.Assert)]
+            asserts += [n for n in node.body if isinstance(n, ast.Assert)]
             if any(not isinstance(n, (ast.Assert, ast.Pass)) and not _remark(n) for n in node.body):
                 return None
         elif isinstance(node, ast.Assert):
-            found.append(node)
+            asserts.append(node)
         elif not _remark(node) and not _call_of_check(node):
             return None
-    return found or None
+    return asserts or None
 
 
 def _remark(node: ast.stmt) -> bool:

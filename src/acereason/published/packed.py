@@ -23,18 +23,18 @@ _STRINGS = {"UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
 
 def pickled_string(data: bytes) -> str:
     """The string that a pickle holds; DataError when it holds anything else. Nothing is executed."""
-    found: list[str] = []
+    strings: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name in _STRINGS and isinstance(argument, str):
-                found.append(argument)
+                strings.append(argument)
             elif opcode.name not in _FRAMING:
                 raise DataError(f"expected a pickle of one string, found opcode {opcode.name}")
     except (ValueError, EOFError, UnicodeError) as error:
         raise DataError(f"expected a pickle of one string, found damaged data: {error}") from error
-    if len(found) != 1:
-        raise DataError(f"expected a pickle of one string, found {len(found)} strings")
-    return found[0]
+    if len(strings) != 1:
+        raise DataError(f"expected a pickle of one string, found {len(strings)} strings")
+    return strings[0]
 
 
 def _inflate(data: bytes, limit: int) -> bytes:

@@ -63,9 +63,9 @@ def read_problems(path: str | Path, judged: bool = True) -> list[Problem]:
     """All problems of a file. DataError: a row that is none, none at all, two of one id, a domain that is not
     known; and with `judged` one without an answer or tests, for no response to it could be judged."""
     path = Path(path).expanduser()
-    found = list(problems_in(path))
-    faults = [(f.place, f.reason) for f in found if f.problem is None]
-    problems = [(f.place, f.problem) for f in found if f.problem is not None]
+    read = list(problems_in(path))
+    faults = [(f.place, f.reason) for f in read if f.problem is None]
+    problems = [(f.place, f.problem) for f in read if f.problem is not None]
     if judged:
         faults += [(place, reason) for place, p in problems if (reason := unanswered(p))]
     faults += equal_ids(problems) + unknown_domains(problems)
@@ -231,14 +231,14 @@ def _others(named: Row) -> dict[str, Any]:
 def _meta(named: Row, own: bool) -> dict[str, Any]:
     meta = named.get("meta")
     if own and isinstance(meta, Mapping):
-        found = dict(meta)
+        kept = dict(meta)
     elif isinstance(meta, str) and meta.startswith("{"):
-        found = dict(msgspec.json.decode(meta))
+        kept = dict(msgspec.json.decode(meta))
     else:
-        found = {k: named[k] for k in _META if isinstance(named.get(k), (str, int, float)) and named[k] != ""}
-    if (level := level_of(found.get("level"))) is not None:
-        found["level"] = level
-    return found
+        kept = {k: named[k] for k in _META if isinstance(named.get(k), (str, int, float)) and named[k] != ""}
+    if (level := level_of(kept.get("level"))) is not None:
+        kept["level"] = level
+    return kept
 
 
 def level_of(value: Any) -> int | None:

@@ -61,14 +61,14 @@ def answered_in(path: Path) -> Iterator[list[Answered] | Unread]:
 def answered(row: Row) -> list[Answered]:
     """The responses of one row. DataError: none, or a problem's field that cannot be meant."""
     named = fields.normal(row)
-    found = list(_responses(named))
-    if not found:
+    given_responses = list(_responses(named))
+    if not given_responses:
         raise DataError(f"found the columns {', '.join(map(str, row))}")
     kept = {name: value for name, value in row.items() if fields.key(str(name)) not in RESPONSES}
     problem = problem_of(kept, asked=False)
     marked = _convention(named)
     out = []
-    for number, (given, said) in enumerate(found):
+    for number, (given, said) in enumerate(given_responses):
         response = _response(problem, given, number, named)
         if marked:
             response = msgspec.structs.replace(response, text=_boxing(response.text))
@@ -124,5 +124,5 @@ def _convention(named: Row) -> bool:
 
 def _boxing(text: str) -> str:
     """A response that ends with such a marker, with its answer in a box as well."""
-    found = None if "\\boxed" in text else fields.marked(text)
-    return f"{text}\n\\boxed{{{found}}}" if found else text
+    answer = None if "\\boxed" in text else fields.marked(text)
+    return f"{text}\n\\boxed{{{answer}}}" if answer else text

@@ -134,15 +134,15 @@ def _inside(path: Path, file: BinaryIO) -> Iterator[Read] | None:
 
 def _in_a_row(data: bytes) -> list[Any]:
     """JSON values that follow one another over several lines each, as `jq` writes them; empty: none do."""
-    decoder, found, place = json.JSONDecoder(), list[Any](), 0
+    decoder, values, place = json.JSONDecoder(), list[Any](), 0
     try:
         text = data.decode()
         while (place := _after_space(text, place)) < len(text):
             value, place = decoder.raw_decode(text, place)
-            found.append(value)
+            values.append(value)
     except (ValueError, RecursionError):
         return []
-    return found
+    return values
 
 
 def _after_space(text: str, place: int) -> int:

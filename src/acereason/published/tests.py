@@ -89,18 +89,18 @@ def read_tests(data: Any, function: str | None = None, question: str = "") -> Ch
         return Checks(tuple(data), name)
     try:
         cases = list(_cases(data, name))
-        found = tuple(_records(cases))
-        return Checks(found, name if any(test.type == "functional" for test in found) else None)
+        cases_read = tuple(_records(cases))
+        return Checks(cases_read, name if any(test.type == "functional" for test in cases_read) else None)
     except DataError as error:
         raise DataError(f"tests of a shape that is not known: {error}; found {shown(data)}") from error
 
 
 def from_json(data: Any) -> list[Test]:
     """Tests with inputs and outputs from decoded JSON; DataError for assertions too."""
-    found = read_tests(data)
-    if found.program:
+    checks = read_tests(data)
+    if checks.program:
         raise DataError(f"expected tests with inputs and outputs, found assertions: {shown(data)}")
-    return list(found.tests)
+    return list(checks.tests)
 
 
 def private_tests(text: str, limit: int = LIMIT) -> list[Test]:

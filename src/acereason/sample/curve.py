@@ -16,11 +16,11 @@ STYLE = (
 )
 
 
-def svg(found: Calibration) -> str:
+def svg(met: Calibration) -> str:
     """A self-contained SVG document."""
-    points = found.points
+    points = met.points
     low, high = 0.9 * min(p.T for p in points), 1.05 * max(p.T for p in points)
-    most = 1.1 * max([found.target, *(p.H + 2 * p.se for p in points)])
+    most = 1.1 * max([met.target, *(p.H + 2 * p.se for p in points)])
 
     def x(T: float) -> float:
         return LEFT + (WIDTH - LEFT - RIGHT) * (T - low) / (high - low)
@@ -32,17 +32,17 @@ def svg(found: Calibration) -> str:
     parts += [_tick_x(x(T), f"{T:g}") for T in _ticks(low, high)]
     parts += [_tick_y(y(H), f"{H:g}") for H in _ticks(0.0, most)]
     grid = np.linspace(low, high, 80)
-    curve = np.exp(fit(points, found.target)(np.log(grid)))
+    curve = np.exp(fit(points, met.target)(np.log(grid)))
     drawn = " ".join(f"{x(T):.1f},{y(H):.1f}" for T, H in zip(grid, curve, strict=True))
     parts.append(f'<polyline class="fit" points="{drawn}"/>')
     for p in points:
         bar = f'x1="{x(p.T):.1f}" x2="{x(p.T):.1f}" y1="{y(p.H - 2 * p.se):.1f}" y2="{y(p.H + 2 * p.se):.1f}"'
         parts.append(f'<line class="bar" {bar}/>')
         parts.append(f'<circle class="point" cx="{x(p.T):.1f}" cy="{y(p.H):.1f}" r="4"/>')
-    level, at = f"{y(found.target):.1f}", f"{x(found.T):.1f}"
+    level, at = f"{y(met.target):.1f}", f"{x(met.T):.1f}"
     parts.append(f'<line class="target" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level}" y2="{level}"/>')
     parts.append(f'<line class="target" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    title = f"H_T = {found.check.H:.3f} ± {found.check.se:.3f} at T = {found.T:.3f} (target {found.target:g})"
+    title = f"H_T = {met.check.H:.3f} ± {met.check.se:.3f} at T = {met.T:.3f} (target {met.target:g})"
     parts.append(f'<text x="{LEFT}" y="22">{title}; bars: two standard errors</text>')
     parts.append(f'<text x="{WIDTH / 2}" y="{HEIGHT - 10}" text-anchor="middle">temperature T</text>')
     middle = HEIGHT / 2

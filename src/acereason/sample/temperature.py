@@ -197,8 +197,12 @@ def _measuring(at: Callable[[float, int], Point | float]) -> Callable[[float, in
     """Measurements as points; a plain number is known to a hundredth of itself."""
 
     def point(T: float, round_: int) -> Point:
-        found = at(T, round_)
-        return found if isinstance(found, Point) else Point(T, float(found), 0.01 * abs(float(found)))
+        measured = at(T, round_)
+        return (
+            measured
+            if isinstance(measured, Point)
+            else Point(T, float(measured), 0.01 * abs(float(measured)))
+        )
 
     return point
 

@@ -318,8 +318,8 @@ def load_optimizers(folder: Path, optimizers: Optimizers) -> None:
     targets = {}
     known = [_parameters(optimizer) for optimizer in optimizers]
     for name, (size, dtype) in _sizes(folder).items():
-        if found := _OPTIMIZER.match(name):
-            number, index, key = int(found[1]), int(found[2]), found[3]
+        if place := _OPTIMIZER.match(name):
+            number, index, key = int(place[1]), int(place[2]), place[3]
             parameter = known[number][index]
             if size == parameter.shape:
                 target = torch.empty_like(parameter.detach(), dtype=dtype)
@@ -341,10 +341,10 @@ _OPTIMIZER = re.compile(r"(\d+)\.(\d+)\.(\w+)$")  # optimiser, parameter, what o
 def _sizes(folder: Path) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and type of every tensor of a checkpoint, whole or in shards."""
     try:
-        found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+        metadata = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from error
-    return {name: (tensor.size, tensor.properties.dtype) for name, tensor in found.items()}  # type: ignore[union-attr]
+    return {name: (tensor.size, tensor.properties.dtype) for name, tensor in metadata.items()}  # type: ignore[union-attr]
 
 
 def _read(folder: Path, targets: dict[str, Tensor]) -> None:
@@ -366,9 +366,9 @@ def _folders(run: Run) -> list[Path]:
 def _weights(model: Any) -> dict[str, Tensor]:
     """Every parameter that learns, once: tied parameters share their storage and are kept under one name.
     With adapters these are the adapters, and a checksum of the base."""
-    found = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     base = lora.base_of(model)
-    return found if base is None else {**found, BASE: base.clone()}
+    return weights if base is None else {**weights, BASE: base.clone()}
 
 
 def _tensors(model: Any, optimizers: Optimizers) -> dict[str, Tensor]:

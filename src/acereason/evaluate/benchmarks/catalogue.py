@@ -179,29 +179,37 @@ def load(name: str, where: str | None = None, check_rows: bool = True) -> Loaded
 
     check_rows False accepts another number of questions, which `about` then says.
     DataError: other columns or another number of rows; ConfigError: a name that is not known."""
-    found = BENCHMARKS.get(name) or _window(name)
-    if found is None:
+    benchmark = BENCHMARKS.get(name) or _window(name)
+    if benchmark is None:
         return own(name, where)
-    problems, layout = _read(found, where or found.layouts[0].id)
+    problems, layout = _read(benchmark, where or benchmark.layouts[0].id)
     if layout.rows is not None:
-        found = found._replace(rows=layout.rows)
+        benchmark = benchmark._replace(rows=layout.rows)
     ids = {problem.id for problem in problems}
     if len(ids) < len(problems):
         raise DataError(f"{name}: expected {len(problems)} different questions, found {len(ids)}, some twice")
-    if check_rows and found.rows is not None and len(problems) != found.rows:
-        raise DataError(_wrong_number(found, problems, where))
+    if check_rows and benchmark.rows is not None and len(problems) != benchmark.rows:
+        raise DataError(_wrong_number(benchmark, problems, where))
     unsound = frozenset(p.id for p in problems if _unsound(p))
-    return Loaded(name, found.title, found.k, problems, _about(found, problems, unsound), found.mode, unsound)
+    return Loaded(
+        name,
+        benchmark.title,
+        benchmark.k,
+        problems,
+        _about(benchmark, problems, unsound),
+        benchmark.mode,
+        unsound,
+    )
 
 
 def _window(name: str) -> Benchmark | None:
     """LiveCodeBench by any window of contest dates: lcb_FIRST_AFTER, the last day not included."""
-    found = re.fullmatch(r"lcb_(\d{4}-\d\d-\d\d)_(\d{4}-\d\d-\d\d)", name)
-    if found is None:
+    dates = re.fullmatch(r"lcb_(\d{4}-\d\d-\d\d)_(\d{4}-\d\d-\d\d)", name)
+    if dates is None:
         return None
-    if found[1] >= found[2]:
+    if dates[1] >= dates[2]:
         raise ConfigError(f"{name}: expected the first day before the day after the last")
-    window = (found[1], found[2])
+    window = (dates[1], dates[2])
     return Benchmark(
         name, f"LiveCodeBench {' – '.join(window)}", None, 8, (_CODE,), window, "test*.jsonl", "lcb"
     )

@@ -169,23 +169,23 @@ def counted(
 
     DataError: a response to a problem that is neither asked nor among `others`, a sample that is there twice,
     problems with fewer responses."""
-    found: dict[str, list[int]] = {problem.id: [] for problem in problems}
+    by_problem: dict[str, list[int]] = {problem.id: [] for problem in problems}
     for made in _made(path):
-        if made.problem_id in found:
-            samples = found[made.problem_id]
+        if made.problem_id in by_problem:
+            samples = by_problem[made.problem_id]
             samples.append(len(samples) if made.sample is None else made.sample)
             if made.sample is not None and made.sample in samples[:-1]:
                 raise DataError(f"{path}: sample {made.sample} of {made.problem_id!r} is there twice")
         elif made.problem_id not in others:
             raise DataError(f"{path}: a response to {made.problem_id!r}, which is not among the problems")
-    wanted = k or max(map(len, found.values()), default=0)
-    _refuse_ragged(path, found, wanted)
-    return {name: sorted(samples)[:wanted] for name, samples in found.items()}
+    wanted = k or max(map(len, by_problem.values()), default=0)
+    _refuse_ragged(path, by_problem, wanted)
+    return {name: sorted(samples)[:wanted] for name, samples in by_problem.items()}
 
 
-def _refuse_ragged(path: Path, found: Mapping[str, Sequence[int]], k: int) -> None:
+def _refuse_ragged(path: Path, by_problem: Mapping[str, Sequence[int]], k: int) -> None:
     """DataError when some problems have fewer than k responses; with the option that mends it."""
-    few = {name: len(samples) for name, samples in found.items() if len(samples) < k}
+    few = {name: len(samples) for name, samples in by_problem.items() if len(samples) < k}
     if not few and k:
         return
     fewest = min(few.values(), default=0)
@@ -193,8 +193,8 @@ def _refuse_ragged(path: Path, found: Mapping[str, Sequence[int]], k: int) -> No
     missing = sum(k - count for count in few.values())
     mend = f"give -k {fewest} to take the first {fewest} of each" if fewest else "leave those problems out"
     raise DataError(
-        f"{path}: expected {k} responses to each of {len(found)} problems, found {missing} samples missing "
-        f"({first}{' …' if len(few) > 3 else ''}); {mend}, or complete the file"
+        f"{path}: expected {k} responses to each of {len(by_problem)} problems, found {missing} samples "
+        f"missing ({first}{' …' if len(few) > 3 else ''}); {mend}, or complete the file"
     )
 
 

@@ -57,10 +57,12 @@ def _last_stage(run: Path) -> Path:
 
 def _of_stage(file: Path) -> list[Table]:
     try:
-        found = msgspec.json.decode(file.read_bytes(), type=dict[str, KeptScores])
+        by_benchmark = msgspec.json.decode(file.read_bytes(), type=dict[str, KeptScores])
     except (OSError, msgspec.DecodeError) as error:
         raise RunError(f"{file} is no stage's evaluation: {error}") from error
-    return [Table(name, name, dict(zip(kept.ids, kept.right, strict=True))) for name, kept in found.items()]
+    return [
+        Table(name, name, dict(zip(kept.ids, kept.right, strict=True))) for name, kept in by_benchmark.items()
+    ]
 
 
 def curve(table: Table) -> list[scores.PassAtK]:
@@ -69,12 +71,12 @@ def curve(table: Table) -> list[scores.PassAtK]:
     return scores.curve(whole, min(map(len, whole))) if whole else []
 
 
-def noted(found: Sequence[Compared]) -> list[str]:
+def noted(compared: Sequence[Compared]) -> list[str]:
     """What a table of comparisons needs said under it."""
-    return [f"{c.title}: {c.left_out} questions stand in one of the two only" for c in found if c.left_out]
+    return [f"{c.title}: {c.left_out} questions stand in one of the two only" for c in compared if c.left_out]
 
 
-def finite(found: Sequence[Compared]) -> Any:
+def finite(compared: Sequence[Compared]) -> Any:
     """As JSON, which has no NaN: null stands for an error that one question cannot have."""
-    rows = msgspec.to_builtins(found)
+    rows = msgspec.to_builtins(compared)
     return [{k: None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows]

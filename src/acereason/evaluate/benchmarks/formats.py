@@ -171,12 +171,12 @@ def choice(source: str, name: str, question: str, options: list[str], right: int
 def livecodebench(row: Row) -> Problem:
     """livecodebench/code_generation_lite: public tests first, then the private ones."""
     about = msgspec.json.decode(row["metadata"] or "{}")
-    found = (*tests(row["public_test_cases"]), *private_tests(row["private_test_cases"]))
+    cases = (*tests(row["public_test_cases"]), *private_tests(row["private_test_cases"]))
     function = about.get("func_name")
-    if not found or bool(function) != (found[0].type == "functional"):
+    if not cases or bool(function) != (cases[0].type == "functional"):
         raise DataError(f"{row['question_id']}: functional tests and metadata.func_name belong together")
     return Problem(
-        str(row["question_id"]), "code", row["question_content"].strip(), tests=found, function=function,
+        str(row["question_id"]), "code", row["question_content"].strip(), tests=cases, function=function,
         starter_code=row["starter_code"] or None, source="livecodebench",
         released=str(row["contest_date"])[:10],
         meta={name: row[name] for name in ("question_title", "platform", "contest_id", "difficulty")},

@@ -50,10 +50,10 @@ class FromFile(NamedTuple):
 def named(text: str, check_rows: bool = True) -> list[Loaded]:
     """Benchmarks by a list such as "aime24,lcb_v5=/data/lcb,mine=/data/mine.jsonl"."""
     parts = [part.partition("=") for part in text.split(",") if part.strip()]
-    found = [load(name.strip(), where.strip() or None, check_rows) for name, _, where in parts]
-    if not found or len({b.name for b in found}) < len(found):
+    benchmarks = [load(name.strip(), where.strip() or None, check_rows) for name, _, where in parts]
+    if not benchmarks or len({b.name for b in benchmarks}) < len(benchmarks):
         raise ConfigError(f"expected different benchmarks separated by commas, found {text!r}")
-    return found
+    return benchmarks
 
 
 def of_problems(path: Path) -> list[Loaded]:
@@ -93,16 +93,16 @@ def run(
     elsewhere as many as its first question has."""
     name = source.protocol.model if isinstance(source, FromModel) else source.path.name
     ready = [_ready(loaded, benchmarks, source, k) for loaded in benchmarks]  # before a folder is made
-    found = []
+    scored = []
     for loaded, samples in zip(benchmarks, ready, strict=True):
         progress.say(f"{loaded.title}: {loaded.about}")
         with Judge(judges, mode or loaded.mode) as judge:
             facts, number = _facts(loaded, source, folder, k, judge, progress, samples)
-        found.append(scores.score(loaded, facts, number))
-        scores.write(folder, found[-1:], name)
+        scored.append(scores.score(loaded, facts, number))
+        scores.write(folder, scored[-1:], name)
         curves = {s.title: s.pass_at_k for s in scores.read(folder)}
         write_atomic(folder / "pass_at_k.svg", pass_at_k(curves, f"pass@k of {name}, %").encode())
-    return found
+    return scored
 
 
 Samples = dict[str, list[int]]  # of a file of generations, to be graded

@@ -88,8 +88,8 @@ def score(loaded: Loaded, facts: Facts, k: int) -> Score:
 
 def curve(rows: Rows, k: int) -> list[PassAtK]:
     """pass@k at the powers of two up to k, and at k."""
-    found = (estimates.pass_at_k(rows, n) for n in sorted({*(1 << i for i in range(k.bit_length())), k}))
-    return [PassAtK(e.k, e.mean, e.low, e.high) for e in found]
+    points = (estimates.pass_at_k(rows, n) for n in sorted({*(1 << i for i in range(k.bit_length())), k}))
+    return [PassAtK(e.k, e.mean, e.low, e.high) for e in points]
 
 
 def _majority(loaded: Loaded, facts: Facts, rows: Rows) -> float | None:
@@ -231,9 +231,10 @@ def _compared(a: Table, b: Table) -> Compared:
             f"{a.title}: expected questions in common, found none among {len(a.rows)} and {len(b.rows)}"
         )
     first, second = ([table.rows[name] for name in common] for table in (a, b))
-    found = estimates.paired_difference(first, second, allow_ragged=True)
+    difference = estimates.paired_difference(first, second, allow_ragged=True)
     shares = [estimates.average(rows, allow_ragged=True).mean for rows in (first, second)]
     return Compared(
-        a.title, found.n, shares[0], shares[1], found.mean, found.se, found.boot_low, found.boot_high,
+        a.title, difference.n, shares[0], shares[1], difference.mean, difference.se, difference.boot_low,
+        difference.boot_high,
         left_out=len(a.rows.keys() ^ b.rows.keys()),
     )  # fmt: skip

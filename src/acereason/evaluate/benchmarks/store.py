@@ -204,9 +204,9 @@ def _whole(file: Any) -> int:
     while size:
         start = max(0, size - (1 << 16))
         file.seek(start)
-        found = file.read(size - start).rfind(b"\n")
-        if found >= 0:
-            return int(start + found + 1)
+        last_end = file.read(size - start).rfind(b"\n")
+        if last_end >= 0:
+            return int(start + last_end + 1)
         size = start
     return 0
 

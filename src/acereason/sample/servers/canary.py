@@ -51,26 +51,26 @@ class Mismatch:
 
 def requests(policy: Policy) -> list[Request]:
     """The fixed prompts, with fixed seeds; the same on every server and at every publish."""
-    found = []
+    asked = []
     for number, (domain, question) in enumerate(QUESTIONS):
         prompt = policy.prompt_ids(Problem(f"canary-{number}", domain, question))
         prompt = prompt[-(policy.context - TOKENS) :]
-        found.append(Request(prompt, TOKENS, TEMPERATURE, 2 * number + 2, key=number))
-    return found
+        asked.append(Request(prompt, TOKENS, TEMPERATURE, 2 * number + 2, key=number))
+    return asked
 
 
 def own_logprobs(policy: Policy, answers: Sequence[Completion]) -> list[np.ndarray]:
     """The trainer's log π_T of the tokens of each answer. A collective where the model is sharded."""
     examples = [Example(a.request.prompt, a.tokens.tolist(), i) for i, a in enumerate(answers)]
-    found = [np.zeros(0, np.float32)] * len(answers)
+    by_answer = [np.zeros(0, np.float32)] * len(answers)
     device = work_device(policy.model)
     with torch.no_grad():
         for pack in models.micro_batches(policy.model, examples, 1 << 12):
             logprob, _ = models.logprobs(policy.model, pack.to(device), TEMPERATURE)
             owners, values = pack.owners.numpy(), logprob.float().cpu().numpy()
             for i in set(owners.tolist()):
-                found[i] = values[owners == i]
-    return found
+                by_answer[i] = values[owners == i]
+    return by_answer
 
 
 def difference(answers: Sequence[Completion], own: Sequence[np.ndarray]) -> Mismatch:

@@ -93,12 +93,12 @@ def logprobs(body: bytes) -> tuple[list[float], dict[str, float]]:
         choice = msgspec.json.decode(body)["choices"][0]
         if choice.get("logprobs") is None:
             raise SamplingError(NO_LOGPROBS)
-        found = choice["logprobs"]
-        if "content" in found:
-            first = found["content"][0].get("top_logprobs") or []
-            values = [t["logprob"] for t in found["content"]]
+        numbers = choice["logprobs"]
+        if "content" in numbers:
+            first = numbers["content"][0].get("top_logprobs") or []
+            values = [t["logprob"] for t in numbers["content"]]
             return values, {t["token"]: t["logprob"] for t in first}
-        return list(found["token_logprobs"]), (found.get("top_logprobs") or [{}])[0] or {}
+        return list(numbers["token_logprobs"]), (numbers.get("top_logprobs") or [{}])[0] or {}
     except (msgspec.DecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise Garbled(f"an answer without log-probabilities: {error!r}") from error
 
@@ -167,19 +167,19 @@ def check(endpoint: Endpoint, prompts: Sequence[Prompt]) -> bool:
     async def tell() -> tuple[list[bool | None], bool]:
         asker = Asker(endpoint)
         async with asker.client:
-            found = []
+            raw = []
             for prompt in prompts[:8]:
                 tops = [(await asker.ask(payload(endpoint, prompt, T, 1, 1, 5)))[1] for T in (1.0, 0.5)]
-                found.append(raw_ratio(*tops))
-            return found, not asker.plain
+                raw.append(raw_ratio(*tops))
+            return raw, not asker.plain
 
-    found, whole = asyncio.run(tell())
-    if True in found:
+    raw, whole = asyncio.run(tell())
+    if True in raw:
         raise SamplingError(
             f"{endpoint.url} reports raw log-probabilities: they do not change with the temperature, so H_T "
             "cannot be measured from them. vLLM: start it with --logprobs-mode processed_logprobs"
         )
-    if False not in found:
+    if False not in raw:
         raise SamplingError(
             f"whether {endpoint.url} reports log-probabilities of the tempered distribution cannot be told: "
             "it gives no likeliest tokens (top_logprobs), or the first is always the same. Give prompts "
@@ -203,8 +203,8 @@ def measure(endpoint: Endpoint, prompts: Sequence[Prompt], whole: bool) -> Calla
             return list(await asyncio.gather(*(one(*pair) for pair in pairs)))
 
     def at(T: float, round_: int) -> Point:
-        found, k = asyncio.run(sample(T, round_)), endpoint.samples
-        groups = [found[i : i + k] for i in range(0, len(found), k)]
+        samples, k = asyncio.run(sample(T, round_)), endpoint.samples
+        groups = [samples[i : i + k] for i in range(0, len(samples), k)]
         sums = [-sum(sum(values) for values in group) for group in groups]
         mean, se = mean_entropy(sums, [sum(len(values) for values in group) for group in groups])
         return Point(T, mean, se)

@@ -229,9 +229,9 @@ class Flight:
         inner = asyncio.create_task(member.server.complete(request, self.ends, self.deadline))
         member.calls.add(inner)
         try:
-            found = await inner
+            completion = await inner
             await member.vouch(self.fleet.check)
-            return found
+            return completion
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if inner.cancelled() and not (task and task.cancelling()):

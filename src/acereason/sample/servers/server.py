@@ -29,19 +29,18 @@ import torch
 
 from acereason import ranks
 from acereason.config import Servers
-from acereason.config.running import LIMITS
 from acereason.errors import SamplingError
 from acereason.policy import lora
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.servers import canary, direct, mismatch
+from acereason.sample.servers.fitting import check_fit
 from acereason.sample.servers.fleet import Member
 from acereason.sample.servers.http import Busy, Garbled, Refused
 from acereason.sample.servers.publish import Outbox
 from acereason.sample.servers.remote import RemoteSampler
-from acereason.sample.servers.vllm import EXTENSION, LOAD, Facts, Vllm, reports_raw
-from acereason.sample.servers.vllm_worker import shape_of
+from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -276,44 +275,7 @@ class ServerSampler(RemoteSampler):
     async def _look(self, server: Vllm) -> None:
         """What the server is now, which must be the policy's model."""
         facts = await server.look()
-        own = shape_of(self.policy.model.config)
-        if facts.shape is not None and facts.shape != own:
-            wrong = {k: (facts.shape.get(k), v) for k, v in own.items() if facts.shape.get(k) != v}
-            said = ", ".join(f"{k} {a}, ours {b}" for k, (a, b) in wrong.items())
-            raise SamplingError(
-                f"{server.url} serves another model than this policy ({facts.model}: {said}); start it with "
-                "--model on the policy's own folder"
-            )
-        if facts.device == "cpu" and own["tie_word_embeddings"] and not facts.extension:
-            raise SamplingError(
-                f"{server.url} runs on CPU, where a reload leaves a tied output head stale; start it with "
-                f"--worker-extension-cls {EXTENSION}"
-            )
-        self._as_wanted(server.url, facts)
-        if facts.logprobs_mode not in ("processed_logprobs", "unknown"):
-            raise SamplingError(
-                f"{server.url} reports {facts.logprobs_mode}; start it with --logprobs-mode "
-                "processed_logprobs"
-            )
-
-    def _as_wanted(self, url: str, facts: Facts) -> None:
-        """SamplingError when a server is not of the kind that the recipe says, as far as it tells."""
-        wanted = self.settings
-        if facts.kind not in (None, wanted.kind):
-            raise SamplingError(
-                f"{url} is a {facts.kind} server, and sampling.servers.kind is {wanted.kind!r}; set it to "
-                f"{facts.kind!r}, whose canary allows {LIMITS[facts.kind]} nats, or start another server"
-            )
-        if wanted.head == "float32" and facts.head not in (None, "float32"):
-            raise SamplingError(
-                f"{url} computes its head in {facts.head}; start it with --hf-overrides "
-                '\'{"head_dtype": "float32"}\', or take sampling.servers.head out'
-            )
-        if wanted.invariant and not facts.invariant:
-            raise SamplingError(
-                f"{url} is not batch-invariant, as far as it tells; start it with VLLM_BATCH_INVARIANT=1, or "
-                "take sampling.servers.invariant out"
-            )
+        check_fit(server.url, facts, self.policy.model.config, self.settings)
 
     async def _begin(self) -> None:
         """Before sampling: each server with the present weights, or left out."""

@@ -108,13 +108,13 @@ class Vllm:
         """What our extension says of the server, or else what /server_info does, when it works."""
         body = {"method": "served_facts"}
         try:
-            found = await self.json("POST", "/collective_rpc", body, optional=True)
-            if found is None:
+            answer = await self.json("POST", "/collective_rpc", body, optional=True)
+            if answer is None:
                 raise SamplingError(
                     f"{self.url} has no routes to publish weights by; start it with VLLM_SERVER_DEV_MODE=1 "
                     "in its environment"
                 )
-            return dict(found["results"][0])
+            return dict(answer["results"][0])
         except Busy as error:
             if error.status != 500:
                 raise
@@ -131,12 +131,12 @@ class Vllm:
         """Run a method of the server's workers; one result a worker."""
         body = {"method": method, "kwargs": arguments, "timeout": seconds}
         try:
-            found = await self.json("POST", "/collective_rpc", body, seconds=seconds + QUICK)
+            answer = await self.json("POST", "/collective_rpc", body, seconds=seconds + QUICK)
         except Busy as error:
             if error.status is None:
                 raise
             raise SamplingError(f"{self.url} failed in {method}: {error}") from error
-        return list(found["results"]) if found else []
+        return list(answer["results"]) if answer else []
 
     async def complete(self, request: Request, ends: Sequence[int], seconds: float) -> Completion:
         """One response. Garbled when what came is not a response to the request."""
@@ -152,16 +152,16 @@ class Vllm:
         body = payload(self.facts.model, request, []) | {"logprobs": count}
         data = await self.call("POST", "/v1/completions", body, seconds=LOAD)
         try:
-            found = msgspec.json.decode(data or b"", type=_Body).choices[0].logprobs
-            top = (found.top_logprobs or [None])[0] if found else None
+            logprobs = msgspec.json.decode(data or b"", type=_Body).choices[0].logprobs
+            top = (logprobs.top_logprobs or [None])[0] if logprobs else None
         except (msgspec.DecodeError, IndexError) as error:
             raise Garbled(f"{self.url}: {error}") from error
         return top or {}
 
     async def version(self) -> str | None:
         """The name of the weights that are served; None where the server keeps none."""
-        found = await self.json("GET", "/weight_info", optional=True)
-        return None if found is None else str(found.get("weight_version"))
+        answer = await self.json("GET", "/weight_info", optional=True)
+        return None if answer is None else str(answer.get("weight_version"))
 
     async def load(self, folder: Path, version: str) -> None:
         """Serve the safetensors in `folder` from now on, under the name `version`.
@@ -203,7 +203,7 @@ class Vllm:
     async def _adapters(self, verb: str, body: dict[str, Any], seconds: float) -> None:
         """Load or take out an adapter. SamplingError: the server does not do that, or cannot."""
         try:
-            found = await self.call("POST", f"/v1/{verb}_lora_adapter", body, seconds=seconds, optional=True)
+            answer = await self.call("POST", f"/v1/{verb}_lora_adapter", body, seconds=seconds, optional=True)
         except (Busy, Refused) as error:
             if isinstance(error, Busy) and error.status is None:
                 raise
@@ -211,7 +211,7 @@ class Vllm:
                 f"{self.url} could not {verb} the adapter: {error}. Start it with --max-lora-rank, at least "
                 "lora.rank"
             ) from error
-        if found is None:
+        if answer is None:
             raise SamplingError(
                 f"{self.url} takes no adapters; start it with --enable-lora and "
                 'VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment, or set lora.publish = "merged"'
@@ -235,8 +235,8 @@ class Vllm:
 
     async def asleep(self) -> bool:
         """Whether it sleeps, e.g. since a colocated run left it so; it answers no request then."""
-        found = await self.json("GET", "/is_sleeping", optional=True)
-        return bool(found and found.get("is_sleeping"))
+        answer = await self.json("GET", "/is_sleeping", optional=True)
+        return bool(answer and answer.get("is_sleeping"))
 
     async def wake(self) -> None:
         """Take the memory again, and the weights from the host's memory."""
