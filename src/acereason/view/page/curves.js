@@ -136,6 +136,22 @@ function training(run, root) {
         }),
       ),
     },
+    ...(list(rl["pool.prompts"]).some(isNumber)
+      ? [
+          {
+            id: "pool",
+            title: "Prompts of the stage",
+            note: "dropped: left out of this epoch; retired: for good",
+            yLabel: "prompts",
+            floor: 0,
+            series: [
+              line("pool.prompts", "grey", "all", { stepped: true, dash: [6, 3] }),
+              line("pool.dropped", "orange", "dropped", { stepped: true }),
+              line("pool.retired", "purple", "retired", { stepped: true }),
+            ],
+          },
+        ]
+      : []),
   );
   stackOf(
     {
@@ -152,6 +168,29 @@ function training(run, root) {
       yLabel: "T",
       series: [line("T", "orange", "T", { stepped: true })],
     },
+    ...(list(rl.coefficient).some((value) => value > 0)
+      ? [
+          {
+            id: "coefficient",
+            title: "Coefficient of the entropy bonus",
+            note: "rises below the target of H_T, falls above it",
+            yLabel: "coefficient",
+            floor: 0,
+            series: [line("coefficient", "green", "coefficient", { stepped: true })],
+          },
+        ]
+      : []),
+    ...(list(rl.kl).some(isNumber)
+      ? [
+          {
+            id: "kl",
+            title: "KL to the second model",
+            note: "the teacher, or the reference; mean over learned tokens",
+            yLabel: "nats a token",
+            series: noisy("kl", "blue", "KL"),
+          },
+        ]
+      : []),
     {
       id: "entropy-1",
       title: "Entropy at temperature one, H_1",
