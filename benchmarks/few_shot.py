@@ -16,6 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -56,7 +57,11 @@ def texts(
         encode(f"{begin}{before[p.meta['family']]}{p.question}\n<think>\n", add_special_tokens=False)
         for p in problems
     ]
-    how = {"budget": settings.budget, "temperature": settings.temperature, "top_p": settings.top_p}
+    how: dict[str, Any] = {
+        "budget": settings.budget,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+    }
     requests = [
         Request(prompt, key=(i, j), seed=draw_seed("few-shot", i, j), **how)
         for i, prompt in enumerate(prompts)
@@ -97,7 +102,7 @@ def main() -> None:
     families = [str(p.meta["family"]) for p in problems]
     result = Result([p.id for p in problems], right, families, [[] for _ in problems])
     write_atomic(options.run / "few-shot.json", msgspec.json.encode({"math": result}))
-    print(f"{np.mean([np.mean(row) for row in right]):.3f} of {len(problems)} problems, k = {options.k}")
+    print(f"{np.mean([np.mean(row) for row in right]):.3f} of {len(problems)} problems, k = {options.k}")  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

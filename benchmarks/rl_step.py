@@ -58,7 +58,7 @@ def stepping(
     from acereason.train.optimizers import for_rl, set_rates
     from acereason.train.update import learn, weigh
 
-    stage = Stage("bench", "math", budget, 1, GROUP, PROMPTS, overlong="zero")
+    stage = Stage("bench", "math", budget, 1, group=GROUP, prompts=PROMPTS, overlong="zero")
     problems = [Problem(str(i), "math", "") for i in range(PROMPTS)]
     optimizer, turn = for_rl(policy.model, settings), iter(range(1 << 30))
     set_rates(optimizer, [1e-6])

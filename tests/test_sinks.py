@@ -214,7 +214,7 @@ def test_a_sink_that_hangs_holds_nothing_up(
 
 
 def test_unknown_and_uninstalled_sinks_are_refused_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="known: tensorboard, trackio, wandb"):
+    with pytest.raises(ConfigError, match="known: mlflow, tensorboard, trackio, wandb"):
         sinks.check(["tensorbord"])
     monkeypatch.setattr(sinks.importlib.util, "find_spec", lambda _: None)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"pip install 'acereason\[wandb\]'"):

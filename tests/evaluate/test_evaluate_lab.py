@@ -74,8 +74,8 @@ def test_no_shared_question_is_refused_and_partly_shared_ones_are_counted() -> N
 
 def test_values_levels_and_flips() -> None:
     rows = {"a": [True, False, None, True], "b": [None, None], "c": [False, False, True]}
-    assert values(rows) == {"a": 2 / 3, "c": 1 / 3}
-    assert values(rows, 2) == pytest.approx({"a": 1.0, "c": 2 / 3})
+    assert values(rows) == {"a": 2 / 3, "c": 1 / 3}  # type: ignore[arg-type]
+    assert values(rows, 2) == pytest.approx({"a": 1.0, "c": 2 / 3})  # type: ignore[arg-type]
     mean, se = level({"1": {"a": 1.0, "b": 0.0}})
     assert mean == 0.5 and se == pytest.approx(0.5)
     turned = flips({"1": {"a": 0.0, "b": 0.4, "c": 0.9}}, {"1": {"a": 1.0, "b": 0.6, "c": 0.8}})

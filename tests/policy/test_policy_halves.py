@@ -128,7 +128,7 @@ def test_a_sampler_s_layer_multiplies_as_the_trainer_s_and_follows_it(bias: bool
     halves._halve(layer, keep_masters=False)
     for _ in range(2):
         torch.nn.init.normal_(given.weight)
-        halves.take(layer, given.weight, 64)
+        halves.take(layer, given.weight, 64)  # type: ignore[arg-type]
         assert layer.weight.shape == given.weight.shape
         for rows in (1, 7, 64, 200):
             x = torch.randn(1, rows, 48)

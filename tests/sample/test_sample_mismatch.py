@@ -102,7 +102,7 @@ def test_stale_weights_are_named(policy: Policy) -> None:
 def test_noise_of_kernels_is_nobodys(policy: Policy) -> None:
     answers = copy.deepcopy(answered(policy))
     chance = np.random.default_rng(0)
-    noisy = [replace(a, logprobs=a.logprobs + chance.normal(0, 0.02, len(a.logprobs))) for a in answers]
+    noisy = [replace(a, logprobs=a.logprobs + chance.normal(0, 0.02, len(a.logprobs))) for a in answers]  # type: ignore[arg-type]
     found = mismatch.causes(policy, noisy)
     assert "None of the known causes" in mismatch.said(found)
     whole = next(c.left for c in found if c.name == mismatch.AS_IT_IS)
@@ -124,5 +124,5 @@ def test_a_server_says_how_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
     assert how_served(Settings) == {"kind": "fp8", "head": "float32", "invariant": True}
-    Model.quantization, Settings.speculative_config = None, object()
+    Model.quantization, Settings.speculative_config = None, object()  # type: ignore[assignment]
     assert how_served(Settings)["kind"] == "speculative"

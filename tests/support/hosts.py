@@ -60,7 +60,7 @@ class Hosts:
         for number in range(world):
             host, local = hosts[number // 2], number % 2
             where = {"RANK": number, "LOCAL_RANK": local, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": 2}
-            where |= {"MASTER_ADDR": ADDRESS["a"], "MASTER_PORT": port}
+            where |= {"MASTER_ADDR": ADDRESS["a"], "MASTER_PORT": port}  # type: ignore[dict-item]
             started = self.start(host, "rank", str(run), str(recipe), **{k: str(v) for k, v in where.items()})
             self.processes["rank", host, number] = started
 

@@ -24,6 +24,7 @@ from acereason.policy import model as models
 from acereason.policy.packing import Example, pack
 from acereason.policy.policy import Policy
 from acereason.train import parallel, sft, update
+from acereason.train.second import Besides
 from families import make_family
 from learn_groups import Capture, groups
 from two_ranks import WholeCapture, alone, apart, model, whole_gradient
@@ -44,14 +45,14 @@ def shared(made: Any, size: int, **placement: Any) -> Any:
 
 def rl_step(one: Any, two: Any, settings: Rl = SETTINGS, entropy: float = 0.0) -> dict[str, float]:
     """A step on judged groups: relative differences of gradient, loss and norm; and the tokens that count."""
-    batch = groups(3, shape=(5, 4))
+    batch, besides = groups(3, shape=(5, 4)), Besides(entropy)
     plain, ours = Capture(one), WholeCapture(two)
     own = batch[ranks.rank() :: ranks.world()]
     weighed = update.weigh(own, STAGE, settings)
-    said, _ = update.learn(Policy(two, None, "plain"), own, weighed, [ours], settings, entropy)  # type: ignore[list-item]
+    said, _ = update.learn(Policy(two, None, "plain"), own, weighed, [ours], settings, besides)  # type: ignore[list-item]
     with alone():
         whole = update.weigh(batch, STAGE, settings)
-        expected, _ = update.learn(Policy(one, None, "plain"), batch, whole, [plain], settings, entropy)  # type: ignore[list-item]
+        expected, _ = update.learn(Policy(one, None, "plain"), batch, whole, [plain], settings, besides)  # type: ignore[list-item]
     assert plain.gradient is not None and ours.gradient is not None
     assert said.learned_tokens == expected.learned_tokens
     return {

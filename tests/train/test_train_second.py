@@ -44,7 +44,8 @@ def log_p(model: Any, answer: Any) -> Tensor:
     request, tokens = answer.completion.request, answer.completion.tokens.tolist()
     logits = model(input_ids=torch.tensor([[*request.prompt, *tokens]])).logits[0]
     table = (logits / request.temperature).log_softmax(-1)
-    return table[len(request.prompt) - 1 : -1].gather(1, torch.tensor(tokens)[:, None])[:, 0]
+    picked: torch.Tensor = table[len(request.prompt) - 1 : -1].gather(1, torch.tensor(tokens)[:, None])
+    return picked[:, 0]
 
 
 def taken(model: Any, batch: Any, stage: Stage, settings: Rl, besides: Besides) -> tuple[Tensor, Any]:
@@ -61,7 +62,7 @@ def taken(model: Any, batch: Any, stage: Stage, settings: Rl, besides: Besides) 
 
 def naive(model: Any, value: Tensor) -> Tensor:
     model.zero_grad()
-    value.backward()  # type: ignore[no-untyped-call]
+    value.backward()
     found = gradient(model)
     model.zero_grad()
     return found

@@ -45,7 +45,7 @@ def test_learning_meanwhile_gives_the_gradient_of_the_plain_order(qwen3: Any, no
     assert (whole.gradient - parts.gradient).norm() <= 1e-6 * whole.gradient.norm()
     assert torch.equal(plain.weights, streamed.weights) and plain.weights.abs().sum() > 0
     assert torch.equal(plain.advantages, streamed.advantages)
-    assert plain.learned.loss == pytest.approx(streamed.learned.loss, rel=1e-5)
+    assert plain.learned.loss == pytest.approx(streamed.learned.loss, rel=1e-5, abs=1e-6)  # of terms near 1
     for mine, theirs in zip(plain.batch.groups, streamed.batch.groups, strict=True):
         assert [a.sample for a in mine] == [a.sample for a in theirs] == [0, 1, 2, 3]
         for a, b in zip(mine, theirs, strict=True):

@@ -49,7 +49,7 @@ def test_every_test_is_run_and_those_passed_are_counted(
     judge: Judge, code: str, outcome: str, passed: int
 ) -> None:
     verdict = judge.verify(DOUBLE, response(code))
-    assert (verdict.outcome, verdict.share) == (outcome, pytest.approx(passed / 6))
+    assert verdict.outcome == outcome and verdict.share == pytest.approx(passed / 6)
 
 
 def test_functions_and_answers_without_a_program(judge: Judge) -> None:

@@ -173,7 +173,7 @@ def test_the_table_takes_the_columns_that_there_is_room_for(width: int) -> None:
     console = terminal(width)
     more = {"all_right": 0.1, "all_wrong": 0.25, "gradient_norm": 0.5, "lr": 1e-6}
     with Screen(console) as screen, screen.task("math-8k", 100):
-        screen.row("rl", rl(7, **more, logprob_difference={"k3": 1e-9}))
+        screen.row("rl", rl(7, **more, logprob_difference={"k3": 1e-9}))  # type: ignore[arg-type]
         plain = Console(file=io.StringIO(), width=width)
         plain.print(screen.render())
     assert isinstance(plain.file, io.StringIO)
