@@ -45,29 +45,29 @@ class Exported:
         return str(self.stages[-1]["name"])
 
 
-def card(found: Exported, name: str, repository: str | None = None) -> str:
+def card(exported: Exported, name: str, repository: str | None = None) -> str:
     """The model card: YAML for the hub, then what the model is, how it was made, and how good it is. It is
     used from the folder `name`, or from a hub repository."""
-    recipe, manifest = found.recipe, found.manifest
+    recipe, manifest = exported.recipe, exported.manifest
     base = recipe.model.path or "a randomly initialised model"
     made = ", ".join(f"{k} {v}" for k, v in manifest.get("packages", {}).items())
     parts = [
-        f"---\n{_metadata(found, name)}\n---",
+        f"---\n{_metadata(exported, name)}\n---",
         f"# {_plain(name)}",
-        f"{_plain(base)} after stage `{found.name}` of the recipe `{_plain(recipe.name)}` (hash "
+        f"{_plain(base)} after stage `{exported.name}` of the recipe `{_plain(recipe.name)}` (hash "
         f"`{manifest['recipe_sha256']}`, seed {recipe.seed}). Made with {made}, after the recipe of "
         "[AceReason-Nemotron 1.1](https://arxiv.org/abs/2506.13284). The whole resolved recipe is in "
         f"`{OWN}/recipe.json`.",
-        "## Stages\n\n" + _stages(found),
-        "## Evaluation\n\n" + _evaluation(found),
-        "## Data\n\n" + _manifest(found.data),
-        "## Use\n\n" + _use(found, repository or name),
-        "## Licences\n\n" + _licences(found),
+        "## Stages\n\n" + _stages(exported),
+        "## Evaluation\n\n" + _evaluation(exported),
+        "## Data\n\n" + _manifest(exported.data),
+        "## Use\n\n" + _use(exported, repository or name),
+        "## Licences\n\n" + _licences(exported),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _metadata(found: Exported, name: str) -> str:
+def _metadata(exported: Exported, name: str) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [
@@ -79,13 +79,13 @@ def _metadata(found: Exported, name: str) -> str:
             metric_name=f"avg@{score['k']}",
             metric_value=score["accuracy"],
         )
-        for domain, score in found.stages[-1]["evaluation"].items()
+        for domain, score in exported.stages[-1]["evaluation"].items()
     ]
-    path = found.recipe.model.path
+    path = exported.recipe.model.path
     data = ModelCardData(
-        license=licence_of(found),
+        license=licence_of(exported),
         base_model=path if path and not Path(path).exists() else None,
-        library_name="peft" if found.adapter else "transformers",
+        library_name="peft" if exported.adapter else "transformers",
         pipeline_tag="text-generation",
         tags=["acereason", "reasoning", "math", "code"],
         model_name=name if results else None,
@@ -94,15 +94,15 @@ def _metadata(found: Exported, name: str) -> str:
     return data.to_yaml()
 
 
-def licence_of(found: Exported) -> str:
+def licence_of(exported: Exported) -> str:
     """The licence of the weights: as given, or the base model's where it is known, else "other"."""
-    return found.licence or LICENCES.get(found.recipe.model.path or "", "other")
+    return exported.licence or LICENCES.get(exported.recipe.model.path or "", "other")
 
 
-def _stages(found: Exported) -> str:
-    settings = {s.name: s for s in found.recipe.stage}
+def _stages(exported: Exported) -> str:
+    settings = {s.name: s for s in exported.recipe.stage}
     rows = []
-    for row in found.stages:
+    for row in exported.stages:
         stage = settings.get(row["name"])
         budget: tuple[object, ...] = ("–",) * 4
         if stage is not None:
@@ -127,19 +127,19 @@ def _gained(gain: Mapping[str, float | None]) -> str:
     return shown if low is None or high is None else f"{shown} ({100 * low:.1f} to {100 * high:.1f})"
 
 
-def _evaluation(found: Exported) -> str:
-    rules = found.recipe.evaluation
+def _evaluation(exported: Exported) -> str:
+    rules = exported.recipe.evaluation
     rows = []
-    for domain, score in found.stages[-1]["evaluation"].items():
+    for domain, score in exported.stages[-1]["evaluation"].items():
         passes = ", ".join(f"{k}: {100 * v:.1f}" for k, v in score["pass_at_k"].items())
-        gained = _gained(found.gain.get(domain) or {})
+        gained = _gained(exported.gain.get(domain) or {})
         rows.append((domain, score["n"], score["k"], _with_error(score), passes, gained))
     if not rows:
         return "The run's folder holds no evaluation of this stage."
     head = ("held out", "problems", "k", "avg@k, %", "pass@k, %", "gain over SFT, points")
     return (
         f"Temperature {rules.temperature}, top-p {rules.top_p}, at most {rules.budget:,} tokens, "
-        f"split `{found.recipe.curate.split}`. ± and ranges are 95 % intervals over problems; gains are "
+        f"split `{exported.recipe.curate.split}`. ± and ranges are 95 % intervals over problems; gains are "
         "paired.\n\n" + _table(head, rows)
     )
 
@@ -157,11 +157,11 @@ def _manifest(data: Sequence[Mapping[str, Any]]) -> str:
     return _table(("file", "rows", "SHA-256", "problems by source"), rows)
 
 
-def _use(found: Exported, path: str) -> str:
-    rules, asked = found.recipe.evaluation, found.prompt.request(found.example)
+def _use(exported: Exported, path: str) -> str:
+    rules, asked = exported.recipe.evaluation, exported.prompt.request(exported.example)
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     load = 'AutoModelForCausalLM.from_pretrained(path, dtype="auto")'
-    if found.adapter:  # the name of its base is in adapter_config.json
+    if exported.adapter:  # the name of its base is in adapter_config.json
         imports = "from peft import AutoPeftModelForCausalLM\nfrom transformers import AutoTokenizer"
         load = 'AutoPeftModelForCausalLM.from_pretrained(path, dtype="auto")'
     code = f"""{imports}
@@ -179,26 +179,26 @@ print(tokenizer.decode(ids))"""
         f"In the terminal: `acereason chat {_plain(path)}`; as a server: `acereason serve {_plain(path)}`, "
         "or `vllm serve`. "
     )
-    if found.adapter:
+    if exported.adapter:
         how = (
             "`base_model_name_or_path` in `adapter_config.json` names the base; `vllm serve BASE "
             f"--enable-lora --lora-modules own={_plain(path)}` serves it. "
         )
     return (
         f"```python\n{code}\n```\n\n{how}Trained on prompts in the format "
-        f"`{_plain(found.prompt.name)}`: `prompt.json` holds its words, and the chat template renders it "
+        f"`{_plain(exported.prompt.name)}`: `prompt.json` holds its words, and the chat template renders it "
         "from one user turn that holds the question and the request of its domain. Other wording is out of "
         "distribution. Meant for math and code problems; nothing was done for safety."
     )
 
 
-def _licences(found: Exported) -> str:
-    given = found.licence or LICENCES.get(found.recipe.model.path or "")
+def _licences(exported: Exported) -> str:
+    given = exported.licence or LICENCES.get(exported.recipe.model.path or "")
     weights = f"`{given}`" if given else "not declared; the base model's terms hold"
-    base = _plain(found.recipe.model.path or "none")
+    base = _plain(exported.recipe.model.path or "none")
     return (
         f"* Weights: {weights}.\n"
-        f"* Base model: {base}{', under its own licence' if found.recipe.model.path else ''}.\n"
+        f"* Base model: {base}{', under its own licence' if exported.recipe.model.path else ''}.\n"
         "* Training data: the licences of its sources hold, and may bind what is derived from it.\n"
         "* The program that trained it: Apache-2.0."
     )

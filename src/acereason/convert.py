@@ -46,9 +46,9 @@ def convert(path: str | Path, out: str | Path, dtype: torch.dtype = torch.float3
     (`out` is taken)."""
     file, out = Path(path).expanduser(), Path(out)
     if not is_gguf(file):
-        found = "a file of another kind" if file.is_file() else said(file)
+        kind = "a file of another kind" if file.is_file() else said(file)
         raise CheckpointError(
-            f"{path}: a GGUF file was expected (it begins with 'GGUF'), found {found}{near(file)}"
+            f"{path}: a GGUF file was expected (it begins with 'GGUF'), found {kind}{near(file)}"
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty; choose another --out")

@@ -45,7 +45,7 @@ def export(
 
     Raises RunError: no run there, no such stage, no adapter, or `out` is taken. `force` replaces an earlier
     export."""
-    found = replace(gather(run, stage, licence), adapter=adapter)
+    exported = replace(gather(run, stage, licence), adapter=adapter)
     _check_free(out, run, force)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     with disk_errors(out):
@@ -53,13 +53,13 @@ def export(
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             if adapter:
-                _copy_adapter(run / "models" / found.name, temporary)
+                _copy_adapter(run / "models" / exported.name, temporary)
             else:
-                shutil.copytree(run / "models" / found.name, temporary)
+                shutil.copytree(run / "models" / exported.name, temporary)
                 _put_back(temporary)
-                _say_how_it_is_asked(found, temporary)
-            _add_own(found, temporary)
-            (temporary / "README.md").write_text(card(found, out.name, repository))
+                _say_how_it_is_asked(exported, temporary)
+            _add_own(exported, temporary)
+            (temporary / "README.md").write_text(card(exported, out.name, repository))
             _replace(temporary, out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -101,7 +101,7 @@ def _put_back(folder: Path) -> None:
         template.write_bytes(asked)
 
 
-def _say_how_it_is_asked(found: Exported, folder: Path) -> None:
+def _say_how_it_is_asked(exported: Exported, folder: Path) -> None:
     """The prompt format and its chat template, for a run that did not put them into its models' folders."""
     from transformers import GenerationConfig
 
@@ -110,7 +110,7 @@ def _say_how_it_is_asked(found: Exported, folder: Path) -> None:
 
     if (folder / saved.FILE).exists():
         return
-    tokenizer, asked = models.load_tokenizer(folder), found.recipe.model
+    tokenizer, asked = models.load_tokenizer(folder), exported.recipe.model
     prompt = saved.choose(None, tokenizer, asked.format, asked.prompt)
     face = SimpleNamespace(generation_config=GenerationConfig.from_pretrained(folder))
     policy.describe(policy.Policy(face, tokenizer, prompt), folder)
@@ -187,14 +187,14 @@ def _check_free(out: Path, run: Path, force: bool) -> None:
         raise RunError(f"{out} is not an export (no {OWN}/recipe.json), so --force will not delete it")
 
 
-def _add_own(found: Exported, folder: Path) -> None:
+def _add_own(exported: Exported, folder: Path) -> None:
     own = folder / OWN
     own.mkdir()
-    manifest = {k: v for k, v in found.manifest.items() if k != "command"} | {"data": found.data}
+    manifest = {k: v for k, v in exported.manifest.items() if k != "command"} | {"data": exported.data}
     parts = {
-        "recipe.json": config.resolved(found.recipe),
+        "recipe.json": config.resolved(exported.recipe),
         "manifest.json": manifest,
-        "evaluations.json": {"stages": found.stages, "gain": found.gain},
+        "evaluations.json": {"stages": exported.stages, "gain": exported.gain},
     }
     for name, value in parts.items():
         (own / name).write_text(json.dumps(value, indent=2) + "\n")

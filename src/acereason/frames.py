@@ -39,13 +39,13 @@ def load_run(path: str | Path, library: str | None = None, responses: bool = Tru
 
 def flat(row: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested objects as keys with dots: {"length": {"mean": 3}} is {"length.mean": 3}."""
-    found: dict[str, Any] = {}
+    flattened: dict[str, Any] = {}
     for key, value in row.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{before}{key}.")
+            flattened |= flat(value, f"{before}{key}.")
         else:
-            found[f"{before}{key}"] = value
-    return found
+            flattened[f"{before}{key}"] = value
+    return flattened
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -120,9 +120,9 @@ def _of_chat(turns: list[Any], policy: Policy) -> list[int]:
 
 
 def _fields(problem: Problem) -> dict[str, Any]:
-    found: dict[str, Any] = msgspec.to_builtins(problem)
-    meta = {k: v for k, v in found.get("meta", {}).items() if k != "_columns"}
-    return {k: v for k, v in {**found, "meta": meta}.items() if v not in ({}, None)}
+    row: dict[str, Any] = msgspec.to_builtins(problem)
+    meta = {k: v for k, v in row.get("meta", {}).items() if k != "_columns"}
+    return {k: v for k, v in {**row, "meta": meta}.items() if v not in ({}, None)}
 
 
 def generate(
@@ -195,16 +195,16 @@ def _done(file: BinaryIO, out: Path, wanted: Mapping[str, object]) -> set[str]:
     file.truncate(data.rfind(b"\n") + 1)
     file.seek(0, os.SEEK_END)
     try:
-        found = [msgspec.json.decode(line, type=_Key).key for line in data.split(b"\n")[:-1]]
+        keys = [msgspec.json.decode(line, type=_Key).key for line in data.split(b"\n")[:-1]]
     except msgspec.DecodeError as error:
         raise RunError(f"{out} is not a file of responses ({error}); choose another --out") from error
-    other = sum(key not in wanted for key in found)
+    other = sum(key not in wanted for key in keys)
     if other:
         raise RunError(
             f"{out} holds {other} responses to other prompts, or sampled otherwise (model, format, "
             "temperature, top_p, budget, seed); ask as it was begun, or choose another --out"
         )
-    return set(found)
+    return set(keys)
 
 
 def _sort(file: BinaryIO, out: Path, wanted: Mapping[str, tuple[int, int]]) -> None:

@@ -50,8 +50,8 @@ def blamed(
 def assign(data: dict[str, Any], setting: str) -> None:
     """Apply one `a.b=c`; the value is TOML, or else a string; nothing after the = removes the key.
     `stage.NAME.key` finds the stage by name."""
-    path, found, text = setting.partition("=")
-    if not found or not path:
+    path, equals, text = setting.partition("=")
+    if not equals or not path:
         raise ConfigError(f"--set takes key=value, e.g. --set sft.epochs=3; found {setting!r}")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
@@ -109,14 +109,14 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 
 def valid(said: str, kind: Any) -> str:
     """The words that a key may hold, when an error says that it holds another one."""
-    found = re.search(r"^Invalid enum value .* at `\$\.([\w.\[\]…-]+)`$", said)
-    for name in re.findall(r"\w+", found[1]) if found else ():
+    match = re.search(r"^Invalid enum value .* at `\$\.([\w.\[\]…-]+)`$", said)
+    for name in re.findall(r"\w+", match[1]) if match else ():
         if not name.isdecimal():
             kind = _inner(kind, name)
     words = [
         word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part)
     ]
-    return f"; known: {', '.join(map(str, words))}" if found and words else ""
+    return f"; known: {', '.join(map(str, words))}" if match and words else ""
 
 
 def _inner(kind: Any, name: str) -> Any:

@@ -54,8 +54,8 @@ def pinned(recipe: config.Recipe) -> config.Recipe:
     """The recipe with the commit of its hub's model, as it is now, which a run keeps."""
     from acereason.policy import hub  # its libraries are slow to import, and not needed to read
 
-    found = hub.commit(recipe.model.source) if recipe.model.source else None
-    return _at(recipe, found) if found else recipe
+    commit = hub.commit(recipe.model.source) if recipe.model.source else None
+    return _at(recipe, commit) if commit else recipe
 
 
 def as_begun(recipe: config.Recipe, began: config.Recipe) -> config.Recipe:

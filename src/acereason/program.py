@@ -77,15 +77,15 @@ def _run_all(
     recipe = run.recipe
     torch.set_num_threads(workshop.threads(recipe))
     with disk_errors(run.path), ExitStack() as stack:
-        found = _where(run, progress, until, about)
-        position = found[1] if found else Position()
-        data = workshop.curated(run, progress, fresh=found is None)
+        start = _where(run, progress, until, about)
+        position = start[1] if start else Position()
+        data = workshop.curated(run, progress, fresh=start is None)
         _dev_split(recipe, data)  # what is wrong with it is said before anything is trained
         policy = workshop.policy_of(recipe, data)
-        data = workshop.fitted(run, data, policy, fresh=found is None)
-        _say_disk(run, progress, policy, fresh=found is None)
-        if found:
-            checkpoint.load_weights(found[0], policy.model)
+        data = workshop.fitted(run, data, policy, fresh=start is None)
+        _say_disk(run, progress, policy, fresh=start is None)
+        if start:
+            checkpoint.load_weights(start[0], policy.model)
         sampler = workshop.sampler_of(recipe, policy)
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(recipe.rl.judges, every_test=recipe.rl.reward == "tests"))
@@ -94,8 +94,8 @@ def _run_all(
             run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress, _health(run)
         )
         optimizer = _optimizer(shop, position)
-        if found:
-            checkpoint.load_optimizers(found[0], optimizer)
+        if start:
+            checkpoint.load_optimizers(start[0], optimizer)
         else:
             writer.save(policy.model, optimizer, position)
         names = config.stage_names(recipe)

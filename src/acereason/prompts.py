@@ -219,4 +219,4 @@ def prompt(problem: Problem, format: str) -> str:
 
 def filled(text: str, values: dict[str, str]) -> str:
     """`text` with its fields replaced, once: what a question holds is not looked at again."""
-    return _FIELD.sub(lambda found: values.get(found[1], found[0]), text)
+    return _FIELD.sub(lambda match: values.get(match[1], match[0]), text)

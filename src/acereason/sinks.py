@@ -161,9 +161,11 @@ class _MLflow:
         folder.mkdir(parents=True, exist_ok=True)
         local = f"sqlite:///{folder.resolve() / 'mlflow.db'}"
         self._client: Any = mlflow.MlflowClient(os.environ.get("MLFLOW_TRACKING_URI") or local)
-        found = self._client.get_experiment_by_name("acereason")
+        existing = self._client.get_experiment_by_name("acereason")
         artifacts = None if os.environ.get("MLFLOW_TRACKING_URI") else (folder / "mlflow").resolve().as_uri()
-        experiment = found.experiment_id if found else self._client.create_experiment("acereason", artifacts)
+        experiment = (
+            existing.experiment_id if existing else self._client.create_experiment("acereason", artifacts)
+        )
         known = self._client.search_runs([experiment], f"tags.acereason = '{place.id}'", max_results=1)
         tags = {"acereason": place.id, "recipe": place.name}
         self._id = known[0].info.run_id if known else self._new(experiment, place, tags)

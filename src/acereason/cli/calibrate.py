@@ -44,20 +44,21 @@ def calibrate(
     if server is not None:
         if prompts is None or model is not None:
             raise ConfigError("--server takes --prompts FILE, and no MODEL beside it")
-        found = _of_server(server, prompts, rule, (model_name, key), (budget, samples, seed))
+        calibration = _of_server(server, prompts, rule, (model_name, key), (budget, samples, seed))
     elif model is not None and problems is not None:
-        found = _of_model(model, problems, rule, format, budget, seed)
+        calibration = _of_model(model, problems, rule, format, budget, seed)
     else:
         raise ConfigError("give MODEL with --problems FILE, or --server URL with --prompts FILE")
     table = Table("T", "H_T, nats", "± se")
-    for point in found.points:
+    for point in calibration.points:
         table.add_row(f"{point.T:.3f}", f"{point.H:.4f}", f"{point.se:.4f}")
     out.print(table)
-    out.print(f"T = {found.T:.3f} gives H_T = {found.check.H:.3f} ± {found.check.se:.3f}; target {target}")
+    entropy = f"{calibration.check.H:.3f} ± {calibration.check.se:.3f}"
+    out.print(f"T = {calibration.T:.3f} gives H_T = {entropy}; target {target}")
     if plot is not None:
         from acereason.sample.curve import svg
 
-        write_atomic(plot, svg(found).encode())
+        write_atomic(plot, svg(calibration).encode())
         out.print(f"the curve is in {plot}")
 
 

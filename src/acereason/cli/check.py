@@ -33,20 +33,20 @@ def check(
     if (curation := curation_of(path)) is not None:
         from acereason.preflight.curation import findings as of_curation
 
-        found = of_curation(curation)
+        noted = of_curation(curation)
     else:
-        found = findings(config.load(path, settings or []), folder)
-    show(found, out)
-    wrong = sum(finding.kind == "error" for finding in found)
+        noted = findings(config.load(path, settings or []), folder)
+    show(noted, out)
+    wrong = sum(finding.kind == "error" for finding in noted)
     if wrong:
         out.print(f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
         raise typer.Exit(2)
     out.print("nothing is wrong")
 
 
-def show(found: Iterable[Finding], console: Console, softer: bool = False) -> None:
+def show(noted: Iterable[Finding], console: Console, softer: bool = False) -> None:
     """Print findings, one a line; `softer` calls what is wrong a warning."""
-    for finding in found:
+    for finding in noted:
         kind = "warning" if softer and finding.kind == "error" else finding.kind
         line = Text.assemble((kind, COLOURS[kind]), f"  {finding.about}: {finding.text}")
         console.print(line, soft_wrap=True)
@@ -54,8 +54,8 @@ def show(found: Iterable[Finding], console: Console, softer: bool = False) -> No
 
 def before(recipe: config.Recipe, folder: Path) -> None:
     """What every verb does before a run's folder is made: warnings are printed, errors raised."""
-    found = findings(recipe, folder)
-    for finding in found:
+    noted = findings(recipe, folder)
+    for finding in noted:
         if finding.kind == "warning":
             err.print(f"warning: {finding.about}: {finding.text}", markup=False, soft_wrap=True)
-    refuse(found)
+    refuse(noted)

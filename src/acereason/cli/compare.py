@@ -58,18 +58,18 @@ def _two(before: Path, after: Path, as_json: bool) -> None:
 
     from acereason.evaluate.benchmarks import compared, scores
 
-    found = scores.compare(compared.tables(before), compared.tables(after))
+    differences = scores.compare(compared.tables(before), compared.tables(after))
     if as_json:
-        out.print_json(json.dumps(compared.finite(found)))
+        out.print_json(json.dumps(compared.finite(differences)))
         return
     table = Table("benchmark", "questions", "before, %", "after, %", "difference", "95 %, paired bootstrap")
-    for row in found:
+    for row in differences:
         interval = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
         difference = f"{100 * row.mean:+.1f} ± {100 * row.se:.1f}"
         shares = [scores.per_cent(share) for share in (row.before, row.after)]
         table.add_row(row.title, str(row.n), *shares, difference, interval)
     out.print(table)
-    for note in compared.noted(found):
+    for note in compared.noted(differences):
         out.print(note, markup=False)
 
 
@@ -78,18 +78,18 @@ def _many(folders: Sequence[Path], flips: int, stages: bool, as_json: bool) -> N
     from acereason.view import lab
 
     names = _names(folders)
-    found = lab.table([lab.member(name, folder) for name, folder in zip(names, folders, strict=True)])
+    comparison = lab.table([lab.member(name, folder) for name, folder in zip(names, folders, strict=True)])
     if as_json:
-        out.print_json(json.dumps(found))
+        out.print_json(json.dumps(comparison))
         return
-    _recipes(found)
-    for row in found["comparisons"]:
+    _recipes(comparison)
+    for row in comparison["comparisons"]:
         if stages or row["end"]:
             out.print(f"{row['stage']}: {row['verdict']}" if stages else row["verdict"], markup=False)
             _flips(row, flips)
-    for note in found["notes"]:
+    for note in comparison["notes"]:
         out.print(note, markup=False)
-    if not found["comparisons"]:
+    if not comparison["comparisons"]:
         out.print("nothing to compare: one recipe, or no evaluation of one benchmark in two recipes")
 
 
@@ -99,15 +99,15 @@ def _names(folders: Sequence[Path]) -> list[str]:
     return [str(f) if short.count(n) > 1 else n for f, n in zip(folders, short, strict=True)]
 
 
-def _recipes(found: dict[str, Any]) -> None:
+def _recipes(comparison: dict[str, Any]) -> None:
     from rich.table import Table
 
-    for group in found["groups"]:
+    for group in comparison["groups"]:
         runs = ", ".join(f"{run['name']} (seed {run['seed']})" for run in group["runs"])
         out.print(f"{group['label']}  {group['recipe'] or 'an evaluation'}: {runs}", markup=False)
-    if found["differs"]:
-        table = Table("key", *(group["label"] for group in found["groups"]))
-        for row in found["differs"]:
+    if comparison["differs"]:
+        table = Table("key", *(group["label"] for group in comparison["groups"]))
+        for row in comparison["differs"]:
             table.add_row(row["key"], *(_said(value) for value in row["values"]))
         out.print(table)
 

@@ -91,11 +91,11 @@ def evaluate(
         shown = progress.for_terminal(as_json)
         if folder is not None:
             stack.enter_context(goes_on_with())
-        found = job.run(asked, source, target, k=k, judges=judges, mode=mode, progress=shown)
+        results = job.run(asked, source, target, k=k, judges=judges, mode=mode, progress=shown)
     if as_json:
-        out.print_json(json.dumps({s.name: _brief(s) for s in found}))
+        out.print_json(json.dumps({s.name: _brief(s) for s in results}))
         return
-    _show(found)
+    _show(results)
     if folder is not None:
         out.print(f"{folder}: results.json, results.md for a model card, pass_at_k.svg", markup=False)
 
@@ -126,15 +126,15 @@ def _brief(score: Any) -> dict[str, Any]:
     return {key: value for key, value in data.items() if key not in ("ids", "right")}
 
 
-def _show(found: list[Any]) -> None:
+def _show(results: list[Any]) -> None:
     from rich import box
     from rich.table import Table
 
     from acereason.evaluate.benchmarks import scores
 
     table = Table(*scores.COLUMNS, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for score in found:
+    for score in results:
         table.add_row(*scores.cells(score))
     out.print(table)
-    for note in (*scores.notes(found), scores.LEGEND):
+    for note in (*scores.notes(results), scores.LEGEND):
         out.print(note, markup=False)

@@ -71,13 +71,13 @@ def plan(
     machine = Machine(gpus, gpu_memory * 1e9, separate, tensor_parallel)
     rates = _rates(rate or [])
     samples, length = sft_samples or _samples(chosen), sft_length or _length(chosen)
-    found = planning.plan(chosen, shape, machine, rates, samples, length)
+    planned = planning.plan(chosen, shape, machine, rates, samples, length)
     ids = 4 * samples * length if chosen.sft else 0
     room = disk.needed(chosen, shape.parameters, ids)
     if as_json:
-        out.print_json(json.dumps({**_data(found, rates), "disk": room}))
+        out.print_json(json.dumps({**_data(planned, rates), "disk": room}))
     else:
-        _show(chosen, found, rates, f"{samples:,} traces of {length:,} tokens in each epoch")
+        _show(chosen, planned, rates, f"{samples:,} traces of {length:,} tokens in each epoch")
         out.print(disk.said(room), markup=False)
 
 
@@ -112,17 +112,17 @@ def _rates(assignments: list[str]) -> Rates:
     return replace(Rates(), **given)
 
 
-def _data(found: Plan, rates: Rates) -> dict[str, Any]:
+def _data(planned: Plan, rates: Rates) -> dict[str, Any]:
     return {
-        "parameters": found.shape.parameters,
-        "machine": asdict(found.machine),
-        "means": asdict(found.means),
-        "learning": found.learning,
-        "sampling": found.sampling,
-        "tokens_that_fit": found.fitting,
-        "cache_tokens": found.cache,
+        "parameters": planned.shape.parameters,
+        "machine": asdict(planned.machine),
+        "means": asdict(planned.means),
+        "learning": planned.learning,
+        "sampling": planned.sampling,
+        "tokens_that_fit": planned.fitting,
+        "cache_tokens": planned.cache,
         "rates": asdict(rates),
-        "sft_seconds": found.sft,
+        "sft_seconds": planned.sft,
         "stages": [
             {
                 "name": s.stage.name,
@@ -130,33 +130,33 @@ def _data(found: Plan, rates: Rates) -> dict[str, Any]:
                 "measuring": s.measuring,
                 "total": s.total,
             }
-            for s in found.stages
+            for s in planned.stages
         ],
     }
 
 
-def _show(recipe: config.Recipe, found: Plan, rates: Rates, traces: str) -> None:
+def _show(recipe: config.Recipe, planned: Plan, rates: Rates, traces: str) -> None:
     from acereason.plan.memory import GIB, fitting
 
-    machine = found.machine
+    machine = planned.machine
     place = f"and {machine.separate} that sample" if machine.separate else "that sample, too (colocated)"
     out.print(
-        f"{recipe.name}: {found.shape.parameters:,} parameters on {machine.gpus} GPUs of "
+        f"{recipe.name}: {planned.shape.parameters:,} parameters on {machine.gpus} GPUs of "
         f"{machine.memory / GIB:.0f} GiB {place}; activation checkpointing "
-        f"{'on' if found.means.checkpointing else 'off'}{_means(found.means)}"
+        f"{'on' if planned.means.checkpointing else 'off'}{_means(planned.means)}"
     )
-    out.print(_memory(found))
-    on = found.means.checkpointing
-    other = fitting(found.shape, machine, replace(found.means, checkpointing=not on))
+    out.print(_memory(planned))
+    on = planned.means.checkpointing
+    other = fitting(planned.shape, machine, replace(planned.means, checkpointing=not on))
     out.print(
-        f"micro-batches of up to {found.fitting:,} tokens fit ({other:,} with activation checkpointing "
-        f"{'off' if on else 'on'}); a server's cache holds {found.cache:,} tokens"
+        f"micro-batches of up to {planned.fitting:,} tokens fit ({other:,} with activation checkpointing "
+        f"{'off' if on else 'on'}); a server's cache holds {planned.cache:,} tokens"
     )
-    out.print(_times(found))
-    hours = ((found.sft or 0) + sum(s.total for s in found.stages)) / 3600
+    out.print(_times(planned))
+    hours = ((planned.sft or 0) + sum(s.total for s in planned.stages)) / 3600
     gpu_hours = hours * (machine.gpus + machine.separate)
     out.print(f"in all {hours:,.0f} h, {gpu_hours:,.0f} GPU hours; evaluations are not counted")
-    if found.sft is not None:
+    if planned.sft is not None:
         out.print(f"sft: {traces} (--sft-samples, --sft-length)")
     _print_rates(rates)
 
@@ -172,12 +172,12 @@ def _means(means: Means) -> str:
     return "".join(f"; {part}" for part in parts)
 
 
-def _memory(found: Plan) -> Table:
+def _memory(planned: Plan) -> Table:
     from acereason.plan.memory import GIB
 
     table = Table("", "part", title="Memory of one GPU, GiB", title_justify="left")
     table.add_column("GiB", justify="right")
-    for phase, parts in (("learning", found.learning), ("sampling", found.sampling)):
+    for phase, parts in (("learning", planned.learning), ("sampling", planned.sampling)):
         for name, size in parts.items():
             table.add_row(phase, name, f"{size / GIB:.1f}")
         total = sum(parts.values()) / GIB
@@ -185,16 +185,16 @@ def _memory(found: Plan) -> Table:
     return table
 
 
-def _times(found: Plan) -> Table:
+def _times(planned: Plan) -> Table:
     table = Table(
         title="Time: seconds of a step and its parts; hours of a stage", title_justify="left", box=SIMPLE
     )
     table.add_column("stage", no_wrap=True)
     for name in ("sample", "judge", "learn", "publish", "step", "steps", "first", "all"):
         table.add_column(name, justify="right", no_wrap=True)
-    if found.sft is not None:
-        table.add_row("sft", *["–"] * 7, f"{found.sft / 3600:,.1f}")
-    for s in found.stages:
+    if planned.sft is not None:
+        table.add_row("sft", *["–"] * 7, f"{planned.sft / 3600:,.1f}")
+    for s in planned.stages:
         parts = (s.step.sample, s.step.judge, s.step.learn, s.step.publish, s.step.total)
         hours = (f"{s.measuring / 3600:,.1f}", f"{s.total / 3600:,.1f}")
         table.add_row(s.stage.name, *(f"{x:,.0f}" for x in parts), str(s.stage.steps), *hours)

@@ -84,8 +84,8 @@ def trace(problem: Problem, output: str, **meta: Any) -> Response:
 
 def limit(value: Any) -> float | None:
     """The number of a limit such as 2, "2 seconds", "256.0 megabytes"; None when there is none."""
-    found = re.match(r"\s*(\d+(?:\.\d+)?)", str(value or ""))
-    return float(found[1]) if found else None
+    match = re.match(r"\s*(\d+(?:\.\d+)?)", str(value or ""))
+    return float(match[1]) if match else None
 
 
 def seconds(value: Any) -> float | None:

@@ -368,7 +368,7 @@ def _selections(
     rl = settings.rl
     verdicts = {name: [c.verdict for c in rows if c.verdict is not None] for name, rows in counted.items()}
     if rl.majority:
-        attempts = {name: [(v.extracted, v) for v in found] for name, found in verdicts.items() if found}
+        attempts = {name: [(v.extracted, v) for v in judged] for name, judged in verdicts.items() if judged}
         yield "majority answer", lambda part: majority(part, attempts, rl.agreement)
     low, high = rl.difficulty
     yield (

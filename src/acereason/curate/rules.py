@@ -140,7 +140,7 @@ def math_reason(problem: Problem, rules: MathRules) -> str | None:
         (rules.several_parts, "several parts", lambda: _enumerated(question, _PARTS)),
         (rules.answer_given, "answer given in the question", lambda: _GIVEN.search(question)),
     ]
-    return next((reason for holds, reason, found in checks if holds and found()), None)
+    return next((reason for holds, reason, applies in checks if holds and applies()), None)
 
 
 def _enumerated(question: str, enumerations: list[list[re.Pattern[str]]]) -> bool:
@@ -149,9 +149,9 @@ def _enumerated(question: str, enumerations: list[list[re.Pattern[str]]]) -> boo
     def all_follow(marks: list[re.Pattern[str]]) -> bool:
         at = 0
         for mark in marks:
-            if not (found := mark.search(question, at)):
+            if not (match := mark.search(question, at)):
                 return False
-            at = max(found.start(), found.end() - 1)
+            at = max(match.start(), match.end() - 1)
         return True
 
     return any(map(all_follow, enumerations))

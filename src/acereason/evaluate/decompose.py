@@ -116,8 +116,8 @@ def _by_family(rows: Iterable[Row], side: str) -> dict[str, dict[str, list[bool]
         unjudged += right is None
         families.setdefault(family, {}).setdefault(mode, []).append(bool(right))
     if unjudged or not families:
-        found = f"{unjudged} unjudged" if families else "none"
-        raise DataError(f"expected judged responses {side}, found {found}; judge or drop them first")
+        instead = f"{unjudged} unjudged" if families else "none"
+        raise DataError(f"expected judged responses {side}, found {instead}; judge or drop them first")
     return families
 
 

@@ -99,8 +99,8 @@ def average(
     `clusters` names each question's contest, in the order of the questions. `questions` and
     `samples` are how many there should be; `samples` defaults to the longest row.
 
-    >>> found = average([[True, True], [True, False], [False, False]])
-    >>> round(found.mean, 3), round(found.se, 3)
+    >>> result = average([[True, True], [True, False], [False, False]])
+    >>> round(result.mean, 3), round(result.se, 3)
     (0.5, 0.289)
     """
     counts, kept = _complete(verdicts, questions, samples, allow_ragged)

@@ -1,7 +1,7 @@
 """Which of two recipes is better: runs over seeds, compared question by question.
 
     difference(first, second)    first, second: {seed: {question: value in [0, 1]}}
-    verdict(found, "A", "B")     "B beats A by 2.1, 0.4 to 3.8 points, 3 seeds × 512 questions"
+    verdict(gap, "A", "B")       "B beats A by 2.1, 0.4 to 3.8 points, 3 seeds × 512 questions"
 
 Where all runs were asked the same questions, these are drawn once for all (crossed); where each seed has
 questions of its own that both recipes were asked, they are drawn within it (nested); seeds that both sides
@@ -78,8 +78,8 @@ def _nested(first: Side, second: Side) -> Difference:
     asked = sum(len(set(first[seed]) | set(second[seed])) for seed in first)
     shared = sum(map(len, common.values()))
     mean, tried = _tried(tables)
-    found = _summed(mean, tried, (len(first), len(second)), round(shared / len(first)), asked - shared, True)
-    return _hinted(found, 0.0)
+    gap = _summed(mean, tried, (len(first), len(second)), round(shared / len(first)), asked - shared, True)
+    return _hinted(gap, 0.0)
 
 
 def _crossed(first: Side, second: Side, common: list[str], matched: bool) -> Difference:
@@ -91,9 +91,9 @@ def _crossed(first: Side, second: Side, common: list[str], matched: bool) -> Dif
     else:
         mean, tried = _apart(sides, len(common))
     seeds = (len(first), len(second))
-    found = _summed(mean, tried, seeds, len(common), len(asked) - len(common), matched)
+    gap = _summed(mean, tried, seeds, len(common), len(asked) - len(common), matched)
     by_question = np.mean([c.values for c in sides[1]], 0) - np.mean([c.values for c in sides[0]], 0)
-    return _hinted(found, float(by_question.var(ddof=1)) / len(common) if len(common) > 1 else math.nan)
+    return _hinted(gap, float(by_question.var(ddof=1)) / len(common) if len(common) > 1 else math.nan)
 
 
 def _column(shares: Shares, questions: Sequence[str], name: str) -> Column:
@@ -129,19 +129,19 @@ def _summed(
     return Difference(mean, se, low, high, seeds, questions, left_out, matched)
 
 
-def _hinted(found: Difference, questions: float) -> Difference:
+def _hinted(gap: Difference, questions: float) -> Difference:
     """With what would decide it: `questions` is the part of the variance that more seeds do not lower."""
-    return replace(found, needed=_needed(found, questions))
+    return replace(gap, needed=_needed(gap, questions))
 
 
-def _needed(found: Difference, questions: float) -> tuple[str, int] | None:
-    if min(found.seeds) < SEEDS:
-        return ("seeds", SEEDS) if min(found.seeds) > 0 else None
-    if found.sign or not found.mean or not math.isfinite(found.se):
+def _needed(gap: Difference, questions: float) -> tuple[str, int] | None:
+    if min(gap.seeds) < SEEDS:
+        return ("seeds", SEEDS) if min(gap.seeds) > 0 else None
+    if gap.sign or not gap.mean or not math.isfinite(gap.se):
         return None
-    wanted, size = (found.mean / Z95) ** 2, min(found.seeds)
+    wanted, size = (gap.mean / Z95) ** 2, min(gap.seeds)
     if questions < wanted:
-        count = math.ceil(size * max(found.se**2 - questions, 0.0) / (wanted - questions))
+        count = math.ceil(size * max(gap.se**2 - questions, 0.0) / (wanted - questions))
         return ("seeds", max(count, size + 1)) if count <= MOST else None
     times = math.ceil(questions / wanted + 0.5)
     return ("questions", times) if times <= MOST else None
@@ -202,39 +202,39 @@ def _mean(side: Side, question: str) -> float:
     return float(np.mean([run[question] for run in side.values()]))
 
 
-def verdict(found: Difference | None, first: str, second: str) -> str:
+def verdict(gap: Difference | None, first: str, second: str) -> str:
     """The comparison as a sentence, in points of a hundred."""
-    if found is None:
+    if gap is None:
         return f"{first} and {second} are not compared: no question was asked of both"
-    size = _size(found)
-    if not math.isfinite(found.low):
-        return f"{second} − {first} is {100 * found.mean:+.1f} points on {size}: its error is not known"
-    if not found.sign:
-        reach = f"{_points(found.low)} to {_points(found.high)} points"
-        return f"undecided: {second} − {first} is {reach}, {size}{_hint(found)}"
-    better, worse = (second, first) if found.sign > 0 else (first, second)
-    ends = sorted(abs(100 * end) for end in (found.low, found.high))
-    by = f"by {abs(100 * found.mean):.1f}, {ends[0]:.1f} to {ends[1]:.1f} points, {size}"
-    if min(found.seeds) >= SEEDS:
+    size = _size(gap)
+    if not math.isfinite(gap.low):
+        return f"{second} − {first} is {100 * gap.mean:+.1f} points on {size}: its error is not known"
+    if not gap.sign:
+        reach = f"{_points(gap.low)} to {_points(gap.high)} points"
+        return f"undecided: {second} − {first} is {reach}, {size}{_hint(gap)}"
+    better, worse = (second, first) if gap.sign > 0 else (first, second)
+    ends = sorted(abs(100 * end) for end in (gap.low, gap.high))
+    by = f"by {abs(100 * gap.mean):.1f}, {ends[0]:.1f} to {ends[1]:.1f} points, {size}"
+    if min(gap.seeds) >= SEEDS:
         return f"{better} beats {worse} {by}"
     return f"{better} is ahead of {worse} {by}: of these runs alone, recipes need {SEEDS} seeds each"
 
 
-def _hint(found: Difference) -> str:
-    if found.needed is None:
+def _hint(gap: Difference) -> str:
+    if gap.needed is None:
         return ""
-    what, count = found.needed
-    if min(found.seeds) < SEEDS:
+    what, count = gap.needed
+    if min(gap.seeds) < SEEDS:
         return f"; needs at least {count} seeds"
     return f"; needs about {count} seeds" if what == "seeds" else f"; needs about {count} times the questions"
 
 
-def _size(found: Difference) -> str:
-    few, many = sorted(found.seeds)
-    seeds = f"{few} seed{'s' * (few != 1)}" if few == many else f"{found.seeds[0]} and {found.seeds[1]} seeds"
-    if not found.questions:
+def _size(gap: Difference) -> str:
+    few, many = sorted(gap.seeds)
+    seeds = f"{few} seed{'s' * (few != 1)}" if few == many else f"{gap.seeds[0]} and {gap.seeds[1]} seeds"
+    if not gap.questions:
         return f"{seeds}, not paired: verdicts were not kept"
-    return f"{seeds} × {found.questions:,} question{'s' * (found.questions != 1)}"
+    return f"{seeds} × {gap.questions:,} question{'s' * (gap.questions != 1)}"
 
 
 def _points(share: float) -> str:

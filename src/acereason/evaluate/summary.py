@@ -153,7 +153,7 @@ def summarise(run: Run) -> dict[str, Any]:
         "gain_pass_at_k": {d: gain_pass_at_k(first[d], last[d]) for d in domains} if names[0] == SFT else {},
         "gain_per_stage": _per_stage(names, results, gain),
         "gain_pass_at_k_per_stage": _per_stage(names, results, gain_pass_at_k),
-        "decomposition": {d: found for d in domains if (found := _decomposition(first[d], last[d]))},
+        "decomposition": {d: parts for d in domains if (parts := _decomposition(first[d], last[d]))},
         "seconds": sum(r["seconds"]["total"] for r in rows if r["kind"] == "end"),
     }
 

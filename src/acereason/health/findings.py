@@ -18,15 +18,15 @@ from acereason.health.rows import SEVERITIES, Finding, Row, by_stage
 
 def findings(rows: Sequence[Row], limits: Health = Health()) -> list[Finding]:  # noqa: B008
     """Everything that is wrong, the worst first."""
-    found: list[Finding] = []
+    wrong: list[Finding] = []
     for stage in by_stage(rows, "rl"):
-        found += [f for rule in (*rules.STEPS, *trends.STEPS) if (f := rule(stage, limits)) is not None]
+        wrong += [f for rule in (*rules.STEPS, *trends.STEPS) if (f := rule(stage, limits)) is not None]
     for stage in by_stage(rows, "sft"):
-        found += [f for rule in trends.SFT if (f := rule(stage, limits)) is not None]
-    found += trends.pass_at_k(rows)
-    return sorted(found, key=lambda f: (-SEVERITIES.index(f.severity), -f.since))
+        wrong += [f for rule in trends.SFT if (f := rule(stage, limits)) is not None]
+    wrong += trends.pass_at_k(rows)
+    return sorted(wrong, key=lambda f: (-SEVERITIES.index(f.severity), -f.since))
 
 
-def fatal(found: Sequence[Finding], limits: Health) -> Finding | None:
+def fatal(wrong: Sequence[Finding], limits: Health) -> Finding | None:
     """The finding that ends the run, when the recipe's `health.stop` names its rule and it is an alarm."""
-    return next((f for f in found if f.rule in limits.stop and f.severity == "alarm"), None)
+    return next((f for f in wrong if f.rule in limits.stop and f.severity == "alarm"), None)

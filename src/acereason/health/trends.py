@@ -159,7 +159,7 @@ def _error(rows: Sequence[Row]) -> float:
 
 def pass_at_k(rows: Sequence[Row]) -> list[Finding]:
     """Between evaluations of one benchmark: avg@k rises and pass@k falls by more than its error."""
-    found, told = [], [r for r in rows if r.get("kind") == "evaluation" and r.get("pass_at_k")]
+    narrower, told = [], [r for r in rows if r.get("kind") == "evaluation" and r.get("pass_at_k")]
     for name in dict.fromkeys(str(row.get("benchmark")) for row in told):
         for before, after in pairwise(r for r in told if str(r.get("benchmark")) == name):
             k = max(before["pass_at_k"], key=int)
@@ -170,8 +170,8 @@ def pass_at_k(rows: Sequence[Row]) -> list[Finding]:
             error = math.sqrt((old * (1 - old) + new * (1 - new)) / n)
             risen = (number(after, "accuracy") or 0.0) > (number(before, "accuracy") or 0.0)
             if risen and new < old - Z * error:
-                found.append(_narrower(name, k, before, after, old, new))
-    return found
+                narrower.append(_narrower(name, k, before, after, old, new))
+    return narrower
 
 
 def _narrower(name: str, k: str, before: Row, after: Row, old: float, new: float) -> Finding:

@@ -65,7 +65,7 @@ def native_source(name: str) -> str:
     """The text of a file in `native/`, with the headers beside it put in place."""
     folder = Path(__file__).parent
     text = (folder / name).read_text()
-    text = re.sub(r'#include "(.+)"', lambda found: (folder / found[1]).read_text(), text)
+    text = re.sub(r'#include "(.+)"', lambda include: (folder / include[1]).read_text(), text)
     return text.replace("#pragma once\n", "")
 
 

@@ -83,13 +83,13 @@ def cheapest(recipe: Recipe, shape: Shape, machine: Machine, rates: Rates) -> Be
     roomy = machine if _fits(recipe, shape, machine, before) else replace(machine, memory=ROOM)
     unbound = _seconds(recipe, shape, roomy, rates, before)
     for level in _levels(before):
-        found = []
+        ways = []
         for means in (m for m in level if _fits(recipe, shape, machine, m)):
             micro = _micro(recipe, shape, machine, means)
             seconds = _seconds(recipe, shape, machine, rates, means, micro)
-            found.append(Better(means, before, micro, seconds, unbound))
-        if found:
-            return min(found, key=lambda b: (b.seconds, _changed(b.means, before)))
+            ways.append(Better(means, before, micro, seconds, unbound))
+        if ways:
+            return min(ways, key=lambda b: (b.seconds, _changed(b.means, before)))
     return None
 
 

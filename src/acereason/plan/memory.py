@@ -91,8 +91,8 @@ def beside(recipe: Recipe) -> Shape | None:
     names = {str(recipe.second_of(stage)) for stage in recipe.stage if recipe.second_of(stage)}
     own = {"sft", *(stage.name for stage in recipe.stage)}
     local = [name for name in names if not name.startswith(("http://", "https://"))]
-    found = [shapes.of(recipe.model) if name in own else shapes.named(name) for name in local]
-    return max(found, key=lambda one: one.parameters, default=None)
+    others = [shapes.of(recipe.model) if name in own else shapes.named(name) for name in local]
+    return max(others, key=lambda one: one.parameters, default=None)
 
 
 def second(shape: Shape, machine: Machine) -> float:

@@ -1,6 +1,6 @@
 """A recipe on a machine: whether it fits, what to change where it does not, and how long it takes.
 
-    found = plan(recipe, shape, machine, rates, sft_samples, sft_length)
+    planned = plan(recipe, shape, machine, rates, sft_samples, sft_length)
 
 A sequence is never split, so a micro-batch must hold the longest prompt and response; a server's cache must
 hold one, too. `refusals` says what does not fit with the changes that would make it fit.

@@ -264,8 +264,8 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         d_logprob = gradients[0].contiguous()
-        found = ctx.passes.backward(ctx.layout, ctx.tape, d_logprob)
-        return None, None, *(found[name] for name in ctx.passes.names)
+        d_weights = ctx.passes.backward(ctx.layout, ctx.tape, d_logprob)
+        return None, None, *(d_weights[name] for name in ctx.passes.names)
 
 
 _made: weakref.WeakKeyDictionary[Any, CompiledPass | None] = weakref.WeakKeyDictionary()

@@ -58,8 +58,8 @@ def quantised(parameter: Any) -> bool:
 def wide(parameter: Any) -> Tensor:
     """A weight as it computes."""
     if not quantised(parameter):
-        found: Tensor = parameter
-        return found
+        plain: Tensor = parameter
+        return plain
     from bitsandbytes.functional import dequantize_4bit
 
     made: Tensor = dequantize_4bit(parameter.data, parameter.quant_state)

@@ -47,10 +47,10 @@ class _TemperedHead(torch.autograd.Function):
         results_4M = torch.empty(4, len(scale_M), dtype=scale_M.dtype, device=scale_M.device)
         for rows in _chunks(len(targets_M), chunk):
             logits_CV = float_logits(hidden_ME[rows], output)
-            for result, found in zip(
+            for result, statistic in zip(
                 results_4M, _statistics(logits_CV, targets_M[rows], scale_M[rows]), strict=True
             ):
-                result[rows] = found
+                result[rows] = statistic
         logprob_M, top_M, logmass_M, entropy_M = results_4M.unbind()
         ctx.save_for_backward(hidden_ME, weight_VE, bias_V, targets_M, scale_M, top_M, logmass_M)
         ctx.chunk, ctx.form = chunk, form

@@ -94,8 +94,8 @@ def commit(name: str) -> str | None:
         ) as error:  # the HTTP library under the hub's differs by version, and so do its errors
             if not cached(name):
                 raise CheckpointError(f"{name} cannot be had from the hub: {_first(error)}") from error
-    found = cached(name)
-    return found.name if found else None
+    here = cached(name)
+    return here.name if here else None
 
 
 def folder(name: str, patterns: Sequence[str]) -> Path:
@@ -112,8 +112,8 @@ def folder(name: str, patterns: Sequence[str]) -> Path:
 
 def cached(name: str) -> Path | None:
     """The folder of a hub's model in the cache, whole or not; nothing is asked for."""
-    found = _cached(name)
-    return Path(found).parent if found else None
+    file = _cached(name)
+    return Path(file).parent if file else None
 
 
 def _first(error: Exception) -> str:

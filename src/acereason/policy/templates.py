@@ -27,8 +27,8 @@ def from_model(tokenizer: Any, settings: Settings | None = None) -> Prompt:
     system = settings.system if settings else None
     turns = [{"role": "system", "content": system}] if system else []
     plain, spaced = (_render(tokenizer, [*turns, _user(q)]) for q in (QUESTION, f" {QUESTION} "))
-    before, found, after = plain.partition(QUESTION)
-    if not found or QUESTION in after:
+    before, question, after = plain.partition(QUESTION)
+    if not question or QUESTION in after:
         raise ConfigError("format = 'template': the chat template does not hold the question exactly once")
     return (settings or Settings()).on(
         Prompt(

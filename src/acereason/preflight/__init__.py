@@ -1,7 +1,7 @@
 """Everything that can be found wrong with a recipe before its first step, in seconds and without a model.
 
     findings(recipe, folder)   what is wrong, what deserves a look, and what was found, in that order
-    refuse(found)              an error when something is wrong
+    refuse(noted)              an error when something is wrong
 
 Each check is a function of the recipe that yields findings; what it raises on purpose is a finding, too.
 """
@@ -34,19 +34,19 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 
 def findings(recipe: Recipe, folder: Path) -> list[Finding]:
     """What every check finds, errors first. folder: where the run would be."""
-    found: list[Finding] = []
+    noted: list[Finding] = []
     for about, check in CHECKS:
         try:
-            found += check(recipe, folder)
+            noted += check(recipe, folder)
         except AceReasonError as error:
-            found.append(Finding("error", about, str(error)))
+            noted.append(Finding("error", about, str(error)))
     order = ("error", "warning", "note")
-    return sorted(found, key=lambda finding: order.index(finding.kind))
+    return sorted(noted, key=lambda finding: order.index(finding.kind))
 
 
-def refuse(found: Iterable[Finding]) -> None:
+def refuse(noted: Iterable[Finding]) -> None:
     """ConfigError with everything that is wrong, when anything is."""
-    wrong = [finding for finding in found if finding.kind == "error"]
+    wrong = [finding for finding in noted if finding.kind == "error"]
     if len(wrong) == 1:
         raise ConfigError(f"{wrong[0].about}: {wrong[0].text}")
     if wrong:

@@ -16,21 +16,21 @@ FIRST = 200  # items of a source
 
 def findings(settings: Curation) -> list[Finding]:
     """What is wrong with a curation; the first rows of every file are read."""
-    found: list[Finding] = []
+    noted: list[Finding] = []
     try:
         pipeline.check(settings)
     except AceReasonError as error:
-        found.append(Finding("error", "curation", str(error)))
+        noted.append(Finding("error", "curation", str(error)))
     for source in settings.sources:
-        found += _guarded(f"source {source.name}", _source(source))
+        noted += _guarded(f"source {source.name}", _source(source))
     for benchmark in settings.benchmarks:
-        found += _guarded(f"benchmark {benchmark.name}", _benchmark(benchmark))
+        noted += _guarded(f"benchmark {benchmark.name}", _benchmark(benchmark))
     for url in settings.teacher.urls if settings.teacher else ():
         if reason := unreachable(url):
-            found.append(Finding("error", "teacher", f"{url} does not answer: {reason}"))
+            noted.append(Finding("error", "teacher", f"{url} does not answer: {reason}"))
     if not settings.benchmarks:
-        found.append(Finding("warning", "benchmarks", "none: the prompts are not decontaminated"))
-    return found
+        noted.append(Finding("warning", "benchmarks", "none: the prompts are not decontaminated"))
+    return noted
 
 
 def _guarded(about: str, findings: Iterator[Finding]) -> list[Finding]:

@@ -53,9 +53,9 @@ def _tasks(recipe: Recipe) -> Iterator[Finding]:
             yield _no_prompts(stage, name, sorted(recipe.curate.tasks))
 
 
-def _no_prompts(stage: Stage, name: str, found: Sequence[str]) -> Finding:
+def _no_prompts(stage: Stage, name: str, domains: Sequence[str]) -> Finding:
     return Finding(
-        "error", f"stage.{stage.name}", f"no prompt of domain {name!r}; there are: {', '.join(found)}"
+        "error", f"stage.{stage.name}", f"no prompt of domain {name!r}; there are: {', '.join(domains)}"
     )
 
 

@@ -53,7 +53,7 @@ def _there(path: str, source: str | None = None) -> Iterator[Finding]:
         return
     if not (folder / "config.json").exists():
         yield Finding("error", "model", f"{path} is {said(folder)}; expected a Hugging Face folder")
-    elif not any(found for pattern in WEIGHTS for found in folder.glob(pattern)):
+    elif not any(file for pattern in WEIGHTS for file in folder.glob(pattern)):
         yield Finding(
             "error",
             "model",
@@ -85,8 +85,8 @@ def _hub(source: str) -> Iterator[Finding]:
 
     from acereason.policy import hub
 
-    if (found := hub.cached(source)) is not None:
-        yield Finding("note", "model", f"{source}: a hub's model, in the cache at commit {found.name}")
+    if (folder := hub.cached(source)) is not None:
+        yield Finding("note", "model", f"{source}: a hub's model, in the cache at commit {folder.name}")
     elif constants.HF_HUB_OFFLINE:
         yield Finding(
             "error", "model", f"{source} is no folder here, and as a hub id it is not in the cache while "

@@ -80,12 +80,12 @@ def generate(
     cells = [(family, level) for family in _known(families) for level in _levels(family, own[family.name])]
     if split not in get_args(Split):
         raise ConfigError(f"unknown split {split!r}; known: {', '.join(get_args(Split))}")
-    found: dict[str, Problem] = {}
+    by_question: dict[str, Problem] = {}
     for number, (family, level) in enumerate(cells):
         wanted = count // len(cells) + (number < count % len(cells))
         rng = generator(seed, split, family.name, level)
-        _draw(found, family, level, wanted, rng, split, exclude)
-    problems = list(found.values())
+        _draw(by_question, family, level, wanted, rng, split, exclude)
+    problems = list(by_question.values())
     generator(seed, split, "order").shuffle(problems)
     return problems
 
@@ -121,14 +121,14 @@ def find(name: str) -> Family | None:
 
 
 def _known(names: Sequence[str]) -> list[Family]:
-    found = [find(name) for name in names]
-    for name, family in zip(names, found, strict=True):
+    families = [find(name) for name in names]
+    for name, family in zip(names, families, strict=True):
         if family is None:
             own = ", ".join((*FAMILIES, *gym.LEVELS))
             raise ConfigError(
                 f"unknown family {name!r}; known: {own}, rg:NAME for a generator of reasoning-gym"
             )
-    return [family for family in found if family is not None]
+    return [family for family in families if family is not None]
 
 
 def _levels(family: Family, levels: Sequence[int] | None) -> list[int]:
@@ -142,7 +142,7 @@ def _levels(family: Family, levels: Sequence[int] | None) -> list[int]:
 
 
 def _draw(
-    found: dict[str, Problem],
+    by_question: dict[str, Problem],
     family: Family,
     level: int,
     wanted: int,
@@ -151,18 +151,18 @@ def _draw(
     exclude: Container[str],
 ) -> None:
     """Add problems of one level to those found, by question; the levels of a family may overlap."""
-    before, misses = len(found), 0
-    while len(found) < before + wanted:
+    before, misses = len(by_question), 0
+    while len(by_question) < before + wanted:
         problem = family.problem(rng, level)
         question = problem.question
-        if question in found or question in exclude or split_of(question) != split:
+        if question in by_question or question in exclude or split_of(question) != split:
             misses += 1
             if misses > MISSES:
                 raise ConfigError(
                     f"family {family.name!r}, level {level}: expected {wanted} distinct questions "
-                    f"for split {split!r}, found {len(found) - before}; "
+                    f"for split {split!r}, found {len(by_question) - before}; "
                     "ask for fewer, or for more levels"
                 )
             continue
         misses = 0
-        found[question] = problem
+        by_question[question] = problem

@@ -63,7 +63,7 @@ def step_text(value: int, sign: str, operand: int, end: int, style: str) -> str:
 def walk(problem: Problem, rng: random.Random, wrong: bool) -> list[tuple[int, str, int, int]]:
     """(value, sign, operand, end) of every step, the wrong ones with the mistakes of the docstring."""
     steps = list(problem.meta["steps"])
-    value, found, unreduced = problem.meta["start"], [], False
+    value, walked, unreduced = problem.meta["start"], [], False
     if wrong and not _reductions(problem):
         del steps[rng.randrange(len(steps))]
     for sign, operand in steps:
@@ -74,9 +74,9 @@ def walk(problem: Problem, rng: random.Random, wrong: bool) -> list[tuple[int, s
             end, unreduced = raw, True
         else:
             end = raw % MODULUS
-        found.append((value, sign, operand, end))
+        walked.append((value, sign, operand, end))
         value = end
-    return found
+    return walked
 
 
 def _reductions(problem: Problem) -> int:
@@ -92,18 +92,18 @@ def _reductions(problem: Problem) -> int:
 def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
     style = rng.choice(STYLES)
     for _ in range(20):
-        found = walk(problem, rng, wrong)
-        if wrong == (str(found[-1][3]) != problem.answer):
-            return _written(found, style)
-    value, sign, operand, end = found[-1]  # mistakes that cancelled each other: a last one on top
-    return _written([*found[:-1], (value, sign, operand, end + 1)], style)
+        steps = walk(problem, rng, wrong)
+        if wrong == (str(steps[-1][3]) != problem.answer):
+            return _written(steps, style)
+    value, sign, operand, end = steps[-1]  # mistakes that cancelled each other: a last one on top
+    return _written([*steps[:-1], (value, sign, operand, end + 1)], style)
 
 
-def _written(found: list[tuple[int, str, int, int]], style: str) -> str:
-    texts = [step_text(*step, style) for step in found]
+def _written(steps: list[tuple[int, str, int, int]], style: str) -> str:
+    texts = [step_text(*step, style) for step in steps]
     if style == "named":
         texts = [f"{number}:{text}" for number, text in enumerate(texts, 1)]
-    return boxed((";" if style == "row" else "\n").join(texts), found[-1][3])
+    return boxed((";" if style == "row" else "\n").join(texts), steps[-1][3])
 
 
 def mode(problem: Problem, text: str) -> str:

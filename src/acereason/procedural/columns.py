@@ -36,11 +36,11 @@ def by_columns(numbers: list[int], style: str, mistake: tuple[int, int]) -> tupl
     lines, carry, total = [], 0, 0
     for place in range(len(str(max(numbers)))):
         column = [number // 10**place % 10 for number in numbers] + ([carry] if carry else [])
-        found = sum(column) + (mistake[1] if place == mistake[0] else 0)
-        carry = found // 10
-        note = f":{found % 10}" if style == "digit" else f" carry {carry}" if carry else ""
-        lines.append(f"{'+'.join(map(str, column))}={found}{note}")
-        total += found % 10 * 10**place
+        summed = sum(column) + (mistake[1] if place == mistake[0] else 0)
+        carry = summed // 10
+        note = f":{summed % 10}" if style == "digit" else f" carry {carry}" if carry else ""
+        lines.append(f"{'+'.join(map(str, column))}={summed}{note}")
+        total += summed % 10 * 10**place
     return "\n".join(lines), total + carry * 10 ** len(lines)
 
 

@@ -52,18 +52,18 @@ def value_of(tokens: Tokens, at: int) -> int:
 
 def reductions(tokens: Tokens, rng: random.Random, slip_at: int = -1) -> list[tuple[Tokens, str, int]]:
     """Every reduction: the expression before it, the operation, its value. `slip_at` goes wrong."""
-    found: list[tuple[Tokens, str, int]] = []
+    steps: list[tuple[Tokens, str, int]] = []
     while len(tokens) > 1:
         at = next_operation(tokens)
         hasty = at > 1 and "(" not in tokens[:3] and rng.random() < 0.5
-        if len(found) == slip_at and hasty:  # one mistake: simply from left to right
+        if len(steps) == slip_at and hasty:  # one mistake: simply from left to right
             at = 1
         value = value_of(tokens, at)
-        if len(found) == slip_at and not hasty:  # the other: a miscalculation
+        if len(steps) == slip_at and not hasty:  # the other: a miscalculation
             value = slipped(value, rng)
-        found.append((tokens, "".join(tokens[at - 1 : at + 2]), value))
+        steps.append((tokens, "".join(tokens[at - 1 : at + 2]), value))
         tokens = reduce(tokens, at, value)
-    return found
+    return steps
 
 
 def problem(rng: random.Random, level: int) -> Problem:

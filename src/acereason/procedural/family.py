@@ -83,6 +83,6 @@ def thinking_of(text: str) -> str:
 def slipped(value: int, rng: random.Random) -> int:
     """A value as a learner gets it wrong: one or two off, or by a carry; never below 0."""
     while True:
-        found = value + rng.choice((-10, -2, -1, -1, 1, 1, 2, 10))
-        if found >= 0:
-            return found
+        wrong = value + rng.choice((-10, -2, -1, -1, 1, 1, 2, 10))
+        if wrong >= 0:
+            return wrong

@@ -30,9 +30,9 @@ def quotients(a: int, b: int) -> list[int]:
 def problem(rng: random.Random, level: int) -> Problem:
     while True:
         b, a = sorted((rng.randint(2, TOP), rng.randint(2, TOP)))
-        found = quotients(a, b)
-        enough = len(found) == level + 1 or (level == LAST and len(found) > level)
-        if a != b and enough and sum(found) <= MOST_SUBTRACTIONS:
+        divisions = quotients(a, b)
+        enough = len(divisions) == level + 1 or (level == LAST and len(divisions) > level)
+        if a != b and enough and sum(divisions) <= MOST_SUBTRACTIONS:
             break
     return new_problem(
         "gcd",
@@ -74,13 +74,13 @@ def respond(problem: Problem, rng: random.Random, wrong: bool) -> str:
     while True:
         slip_at = rng.randrange(steps) if wrong and not early else -1
         if style == "subtract":
-            text, found = by_subtraction(a, b, slip_at, rng)
+            text, answer = by_subtraction(a, b, slip_at, rng)
         else:
-            text, found = by_division(a, b, style, slip_at, rng)
+            text, answer = by_division(a, b, style, slip_at, rng)
         if early:  # stops one division too soon
             return boxed(*stopped_early(text))
-        if wrong == (str(found) != problem.answer) and text.count("\n") <= MOST_SUBTRACTIONS:
-            return boxed(text, found)
+        if wrong == (str(answer) != problem.answer) and text.count("\n") <= MOST_SUBTRACTIONS:
+            return boxed(text, answer)
         early = wrong and rng.random() < 0.2
 
 

@@ -150,8 +150,8 @@ def _check(dataset: str) -> None:
 def entry_of(dataset: str, settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The one entry of a generator for a seed."""
     made = need("reasoning_gym", "base").create_dataset(dataset, size=1, seed=seed, **settings)
-    found: dict[str, Any] = made[0]
-    return found
+    entry: dict[str, Any] = made[0]
+    return entry
 
 
 def _identity(name: str, level: int, question: str) -> str:

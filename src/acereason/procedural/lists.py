@@ -98,18 +98,18 @@ def sample(spec: Spec, rng: random.Random) -> Args:
 
 
 def mistakes(spec: Spec) -> list[Spec]:
-    stages, found = spec["stages"], []
+    stages, variants = spec["stages"], []
     for n, stage in enumerate(stages):
         if stage[0] in CONDITIONS:
-            found.append(spec | {"stages": [*stages[:n], misread(stage), *stages[n + 1 :]]})
+            variants.append(spec | {"stages": [*stages[:n], misread(stage), *stages[n + 1 :]]})
         if n and stages[n - 1] != stage:
             swapped = [*stages[: n - 1], stage, stages[n - 1], *stages[n + 1 :]]
-            found.append(spec | {"stages": swapped})
+            variants.append(spec | {"stages": swapped})
     if spec["out"] in MISTAKEN_OUT:
-        found.append(spec | {"out": MISTAKEN_OUT[spec["out"]]})
+        variants.append(spec | {"out": MISTAKEN_OUT[spec["out"]]})
     if "empty" in spec:
-        found += [spec | {"empty": empty} for empty in (MISSING, 0, None) if empty != spec["empty"]]
-    return found
+        variants += [spec | {"empty": empty} for empty in (MISSING, 0, None) if empty != spec["empty"]]
+    return variants
 
 
 def return_lines(spec: Spec, name: str, guard: bool) -> list[str]:

@@ -83,16 +83,16 @@ def sample(spec: Spec, rng: random.Random) -> Args:
 
 def mistakes(spec: Spec) -> list[Spec]:
     keeps = spec["keeps"]
-    found = [
+    variants = [
         spec | {"side": "largest" if spec["side"] == "smallest" else "smallest"},
         spec | {"tie": "last" if spec["tie"] == "first" else "first"},
     ]
-    found += [spec | {"empty": empty} for empty in (MISSING, 0, None) if empty != spec["empty"]]
+    variants += [spec | {"empty": empty} for empty in (MISSING, 0, None) if empty != spec["empty"]]
     if not keeps:
-        found.append(spec | {"out": "index" if spec["out"] == "item" else "item"})
+        variants.append(spec | {"out": "index" if spec["out"] == "item" else "item"})
     for n, rule in enumerate(keeps):
-        found.append(spec | {"keeps": [*keeps[:n], misread(rule), *keeps[n + 1 :]]})
-    return found
+        variants.append(spec | {"keeps": [*keeps[:n], misread(rule), *keeps[n + 1 :]]})
+    return variants
 
 
 def with_key(spec: Spec, style: str) -> list[str]:

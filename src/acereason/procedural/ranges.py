@@ -102,17 +102,17 @@ def sample(spec: Spec, rng: random.Random) -> Args:
 
 def mistakes(spec: Spec) -> list[Spec]:
     low, high = spec["with"]
-    found = [spec | {"with": [not low, high]}, spec | {"with": [low, not high]}]
+    variants = [spec | {"with": [not low, high]}, spec | {"with": [low, not high]}]
     if spec["turned_asked"]:
-        found.append(spec | {"turned_asked": False})
-        found += [spec | {"turned": turned} for turned in (SWAP, 0) if turned != spec["turned"]]
+        variants.append(spec | {"turned_asked": False})
+        variants += [spec | {"turned": turned} for turned in (SWAP, 0) if turned != spec["turned"]]
     if spec["keep"]:
-        found.append(spec | {"keep": misread(spec["keep"])})
+        variants.append(spec | {"keep": misread(spec["keep"])})
     if spec["out"] in ("list", "back"):
-        found.append(spec | {"out": "back" if spec["out"] == "list" else "list"})
+        variants.append(spec | {"out": "back" if spec["out"] == "list" else "list"})
     if "empty" in spec:
-        found += [spec | {"empty": empty} for empty in (MISSING, 0) if empty != spec["empty"]]
-    return found
+        variants += [spec | {"empty": empty} for empty in (MISSING, 0) if empty != spec["empty"]]
+    return variants
 
 
 def collect(spec: Spec, style: str) -> list[str]:

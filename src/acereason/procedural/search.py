@@ -64,18 +64,18 @@ def guesses(problem: Problem, rng: random.Random) -> list[int]:
     """What an honest search tries: it ends with the solution, or after TRIES misses."""
     solution = int(problem.answer or 0)
     low, high = 0, 10**6
-    found: list[int] = []
+    tried: list[int] = []
     centre, spread = float(solution), FIRST_SPREAD * problem.meta["level"]
-    while len(found) < TRIES:
+    while len(tried) < TRIES:
         guess = round(rng.gauss(centre, spread))
         if not low < guess < high:
             continue
-        found.append(guess)
+        tried.append(guess)
         if guess == solution:
             break
         low, high = (guess, high) if guess < solution else (low, guess)
         spread = max(MOVE_FLOOR, MOVE_NOISE * abs(solution - guess))
-    return found
+    return tried
 
 
 def try_text(problem: Problem, x: int, style: str, claimed: int) -> str:

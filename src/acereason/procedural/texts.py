@@ -112,17 +112,17 @@ def sample(spec: Spec, rng: random.Random) -> Args:
 
 
 def mistakes(spec: Spec) -> list[Spec]:
-    found = [spec | {"keep": [MISREAD[spec["keep"][0]], spec["keep"][1]]}]
-    found += [spec | {key: False} for key in ("lower", "once") if spec[key]]
+    variants = [spec | {"keep": [MISREAD[spec["keep"][0]], spec["keep"][1]]}]
+    variants += [spec | {key: False} for key in ("lower", "once") if spec[key]]
     if spec["out"] != "count":
-        found += [spec | {"order": order} for order in ORDERS if order != spec["order"]]
+        variants += [spec | {"order": order} for order in ORDERS if order != spec["order"]]
     if not spec["once"]:
-        found.append(spec | {"once": True})
+        variants.append(spec | {"once": True})
     if "empty" in spec:
-        found.append(spec | {"empty": MISSING})
+        variants.append(spec | {"empty": MISSING})
     if spec["out"] in OTHER_END:
-        found.append(spec | {"out": OTHER_END[spec["out"]]})
-    return found
+        variants.append(spec | {"out": OTHER_END[spec["out"]]})
+    return variants
 
 
 def return_line(spec: Spec, name: str, joined: bool) -> str:

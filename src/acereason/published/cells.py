@@ -40,8 +40,8 @@ def opened(name: str, value: Any) -> Any:
     fits = _KNOWN.get(name)
     if fits is None or not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
         return value
-    found = read_cell(value.strip())
-    return found if found is not None and fits(found) else value
+    cell = read_cell(value.strip())
+    return cell if cell is not None and fits(cell) else value
 
 
 def read_cell(text: str) -> Any:

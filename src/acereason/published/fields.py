@@ -181,8 +181,8 @@ def answer_of(row: Row) -> str | None:
     """The reference answer, under whatever name it stands; None when there is none."""
     for name in ANSWERS:
         value = get(row, name)
-        if there(value) and not are_tests(value) and (found := stated(value, none=True)) is not None:
-            return found
+        if there(value) and not are_tests(value) and (answer := stated(value, none=True)) is not None:
+            return answer
     for name in SOLUTIONS:
         value = get(row, name)
         if isinstance(value, str) and (box := boxed(value)):
@@ -241,8 +241,8 @@ def boxed(text: str) -> str | None:
     """What stands in the last box of a text, also without braces."""
     if "box" not in text:
         return None
-    if found := boxed_answer(_BOXES.sub(r"\\boxed", text)):
-        return found
+    if answer := boxed_answer(_BOXES.sub(r"\\boxed", text)):
+        return answer
     bare_box = _BARE_BOX.search(text)
     return (bare_box[1] or bare_box[2]) if bare_box else None
 
@@ -278,8 +278,8 @@ def tests_of(row: Row, question: str = "") -> Checks:
             continue
         if column == "test_list":
             value = _with_imports(row, value)
-        if found := read_tests(value, name, question):
-            return found
+        if checks := read_tests(value, name, question):
+            return checks
     for pair in PAIRS:
         values = [value for column in pair if there(value := get(row, column))]
         if values:

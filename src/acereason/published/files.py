@@ -83,13 +83,13 @@ def _download(where: str, pattern: str, revision: str | None) -> Path:
     named = pattern.endswith(SUFFIXES)  # the data alone: no pictures, no scripts
     patterns = [pattern] if named else [f"{pattern}{suffix}" for suffix in SUFFIXES]
     try:
-        found = snapshot_download(where, repo_type="dataset", revision=revision, allow_patterns=patterns)
+        folder = snapshot_download(where, repo_type="dataset", revision=revision, allow_patterns=patterns)
     except Exception as error:  # the library raises a dozen kinds, none of ours
         raise DataError(
             f"{where}: no such file or folder here, and as a data set of the hub it cannot be "
             f"downloaded: {error}"
         ) from error
-    return Path(found)
+    return Path(folder)
 
 
 def opened(path: Path) -> tuple[BinaryIO, bytes]:

@@ -139,8 +139,8 @@ def _mended(problem: Problem, wanted: str) -> str:
         if fields.key(name) in known:
             return f": the column {name!r} holds none"
     for name in near:
-        if found := difflib.get_close_matches(fields.key(name), known, n=1, cutoff=0.7):
-            return f": the column {name!r} is not known; is it {found[0]!r}?"
+        if similar := difflib.get_close_matches(fields.key(name), known, n=1, cutoff=0.7):
+            return f": the column {name!r} is not known; is it {similar[0]!r}?"
     return f" in the columns {', '.join(near)}"
 
 

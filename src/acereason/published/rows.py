@@ -63,10 +63,10 @@ def _rows(path: Path, file: BinaryIO, head: bytes) -> Iterator[Read]:
     if {".csv", ".tsv"} & set(path.suffixes[-2:]):
         return _csv(path, file)
     begin, lines = head.lstrip(), ".jsonl" in path.suffixes[-2:]
-    if begin.startswith(b"[") and (found := _array(path, file, lines)) is not None:
-        return found
-    if begin.startswith(b"{") and not lines and (found := _inside(path, file)) is not None:
-        return found
+    if begin.startswith(b"[") and (rows := _array(path, file, lines)) is not None:
+        return rows
+    if begin.startswith(b"{") and not lines and (rows := _inside(path, file)) is not None:
+        return rows
     return _json_lines(file)
 
 
@@ -119,16 +119,16 @@ def _inside(path: Path, file: BinaryIO) -> Iterator[Read] | None:
         rows = [] if _one_value(first) else _in_a_row(file.read())
         file.seek(begin)
         return (_row(i, row, f"row {i + 1}") for i, row in enumerate(rows)) if rows else None
-    found = [whole[name] for name in LISTS if isinstance(whole.get(name), list)]
-    if len(found) > 1 and all(len(rows) and isinstance(rows[0], dict) for rows in found):
+    candidates = [whole[name] for name in LISTS if isinstance(whole.get(name), list)]
+    if len(candidates) > 1 and all(len(rows) and isinstance(rows[0], dict) for rows in candidates):
         lists = ", ".join(
             f"{name} ({len(whole[name])})" for name in LISTS if isinstance(whole.get(name), list)
         )
         raise DataError(
             f"{path}: expected one list of rows, found {lists}; write the one that is meant to a file"
         )
-    listed = len(found) == 1 and found[0] and all(isinstance(row, dict) for row in found[0])
-    rows = found[0] if listed else _turned(whole) or [whole]
+    listed = len(candidates) == 1 and candidates[0] and all(isinstance(row, dict) for row in candidates[0])
+    rows = candidates[0] if listed else _turned(whole) or [whole]
     return (_row(i, _unpaged(row), f"row {i + 1}") for i, row in enumerate(rows))
 
 
@@ -146,8 +146,8 @@ def _in_a_row(data: bytes) -> list[Any]:
 
 
 def _after_space(text: str, place: int) -> int:
-    found = _SPACE.match(text, place)
-    return found.end() if found else place
+    space = _SPACE.match(text, place)
+    return space.end() if space else place
 
 
 def _turned(whole: dict[str, Any]) -> list[dict[str, Any]]:

@@ -132,8 +132,10 @@ def _inner(data: dict[str, Any]) -> Any:
         raise DataError(f"expected tests of Python programs, found those of {data['language']}")
     if any(data.get(name) is not None for name in (*_GIVEN, *_WANTED)):
         return None
-    found = [data[name] for name in _INNER if isinstance(data.get(name), (list, dict, str)) and data[name]]
-    return found[0] if len(found) == 1 else None
+    candidates = [
+        data[name] for name in _INNER if isinstance(data.get(name), (list, dict, str)) and data[name]
+    ]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _program(data: Any) -> str | None:
@@ -141,9 +143,9 @@ def _program(data: Any) -> str | None:
     if isinstance(data, list) and data and all(isinstance(x, str) and assertions.is_program(x) for x in data):
         return "\n".join(data)
     if isinstance(data, dict):
-        found = [data[name] for name in _ASSERTED if data.get(name)]
-        if len(found) == 1:
-            text = found[0] if isinstance(found[0], str) else _program(found[0])
+        candidates = [data[name] for name in _ASSERTED if data.get(name)]
+        if len(candidates) == 1:
+            text = candidates[0] if isinstance(candidates[0], str) else _program(candidates[0])
             setup = data.get("import_prefix") or data.get("test_setup_code") or ""
             return f"{setup}\n{text}" if text and assertions.is_program(text) else None
     return None

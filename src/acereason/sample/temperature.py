@@ -167,8 +167,8 @@ def calibrate(
     """The T whose H_T is `target`. `at(T, round)` measures, as a point or a number without an error; each
     round must use fresh draws.
 
-    >>> found = calibrate(lambda T, _: 0.3 * T**2, target=0.3, candidates=[0.6, 0.8, 1.2])
-    >>> round(found.T, 2)
+    >>> calibration = calibrate(lambda T, _: 0.3 * T**2, target=0.3, candidates=[0.6, 0.8, 1.2])
+    >>> round(calibration.T, 2)
     1.0
 
     The candidates widen by themselves until they enclose the target. Stops when all measurements together say

@@ -30,8 +30,8 @@ class Speller:
 
     def text(self, ids: Sequence[int] | Ids) -> str:
         """A whole response's text."""
-        found = np.asarray(ids, np.int64)
-        return self.piece(found[:-1] if len(found) and int(found[-1]) in self.ends else found)
+        tokens = np.asarray(ids, np.int64)
+        return self.piece(tokens[:-1] if len(tokens) and int(tokens[-1]) in self.ends else tokens)
 
     def piece(self, ids: Sequence[int] | npt.NDArray[Any]) -> str:
         """Any tokens' text."""
@@ -44,11 +44,11 @@ class Speller:
 
     def names(self, scores: dict[int, float]) -> dict[str, float]:
         """Scores by the tokens' texts; tokens that share one, halves of a character, by their number."""
-        found: dict[str, float] = {}
+        named: dict[str, float] = {}
         for number, score in scores.items():
             name = self.token(number)
-            found[f"token_id:{number}" if name in found else name] = score
-        return found
+            named[f"token_id:{number}" if name in named else name] = score
+        return named
 
 
 def said(
@@ -79,8 +79,8 @@ def _tokens_of(speller: Speller, tokens: Ids, stops: Sequence[str]) -> int:
     low, high = 1, len(tokens)
     while low < high:
         middle = (low + high) // 2
-        found = first_stop(speller.text(tokens[:middle]), stops) is not None
-        low, high = (low, middle) if found else (middle + 1, high)
+        stopped = first_stop(speller.text(tokens[:middle]), stops) is not None
+        low, high = (low, middle) if stopped else (middle + 1, high)
     return low
 
 

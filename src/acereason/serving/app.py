@@ -163,14 +163,14 @@ class Job:
             await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not done.done():
                 return Response(status_code=499)
-            found = [self.said(one) for one in done.result()]
-            choices = [await asyncio.to_thread(self._choice, i, one) for i, one in enumerate(found)]
+            said = [self.said(one) for one in done.result()]
+            choices = [await asyncio.to_thread(self._choice, i, one) for i, one in enumerate(said)]
         finally:
             gone.cancel()
             for one in flying:
                 one.cancel()
         kind = "chat.completion" if self.chat else "text_completion"
-        usage = self._usage(sum(len(one.tokens) for one in found))
+        usage = self._usage(sum(len(one.tokens) for one in said))
         return _json({**self.head, "object": kind, "choices": choices, "usage": usage})
 
     def _usage(self, tokens: int) -> dict[str, int]:

@@ -92,13 +92,13 @@ class Engine:
         ids = torch.tensor([[*prompt, *tokens[:-1].tolist()]], device=model.device)
         with self._forward, torch.inference_mode():
             hidden = model.base_model(input_ids=ids).last_hidden_state[0, len(prompt) - 1 :]
-            found: list[dict[int, float]] = []
+            places: list[dict[int, float]] = []
             for part in hidden.split(ROWS):
                 scores = (float_logits(part, output_of(model)).float() / T).log_softmax(-1)
                 likeliest = scores.topk(min(top, scores.shape[-1]))
                 pairs = zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
-                found += [dict(zip(*pair, strict=True)) for pair in pairs]
-        return found
+                places += [dict(zip(*pair, strict=True)) for pair in pairs]
+        return places
 
     def close(self) -> None:
         """End what is in flight with its next token, and the thread."""

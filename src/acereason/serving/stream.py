@@ -129,17 +129,17 @@ class Stream:
 
     async def _next(self) -> dict[int, bool]:
         """Which responses have news, all that has come by now, and whether they are over."""
-        found: dict[int, bool] = {}
+        over: dict[int, bool] = {}
         waiting = [await self._news.get()]
         while not self._news.empty():
             waiting.append(self._news.get_nowait())
         for index, new in waiting:
-            found[index] = new is None
+            over[index] = new is None
             if new is not None:
                 self.parts[index].take(*new)
                 if self.parts[index].growing.enough:
                     self._flying[index].cancel()
-        return found
+        return over
 
 
 def encoded(content: object) -> bytes:

@@ -52,8 +52,8 @@ class Sampling(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def stops(self) -> list[str]:
-        found = [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
-        return [text for text in found if text]
+        stops = [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
+        return [text for text in stops if text]
 
     @property
     def T(self) -> float:
@@ -127,13 +127,13 @@ def failed(said: str, kind: str = "invalid_request_error", code: str | None = No
 def read(body: bytes, kind: type[Any]) -> Any:
     """A body as a request; ConfigError says what does not fit."""
     try:
-        found = msgspec.json.decode(body, type=kind)
+        request = msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         unknown = re.search(r"unknown field `(.*?)`", str(error))
         hint = f"; known: {', '.join(kind.__struct_fields__)}" if unknown else ""
         raise ConfigError(f"{error}{hint}") from error
-    found.check()
-    return found
+    request.check()
+    return request
 
 
 def prompts(given: str | list[Any]) -> list[str] | list[list[int]]:
@@ -151,7 +151,7 @@ def prompts(given: str | list[Any]) -> list[str] | list[list[int]]:
 
 def texts(turns: list[Turn]) -> list[dict[str, str]]:
     """The turns of a chat, whose contents are text or parts of text."""
-    found = []
+    plain = []
     for turn in turns:
         content = turn.get("content")
         if isinstance(content, list) and all(
@@ -160,5 +160,5 @@ def texts(turns: list[Turn]) -> list[dict[str, str]]:
             content = "".join(str(part.get("text", "")) for part in content)
         if not isinstance(content, str) or not isinstance(turn.get("role"), str):
             raise ConfigError("messages: expected turns of a role and a content that is text")
-        found.append({"role": turn["role"], "content": content})
-    return found
+        plain.append({"role": turn["role"], "content": content})
+    return plain

@@ -69,7 +69,9 @@ def where(ground: Ground) -> str:
 
 
 def _missing(there: dict[str, list[Record]], seeds_: int) -> str:
-    short = [f"{name} ({len(found)} of {seeds_})" for name, found in there.items() if len(found) < seeds_]
+    short = [
+        f"{name} ({len(records)} of {seeds_})" for name, records in there.items() if len(records) < seeds_
+    ]
     return f"**Not all is run yet**: seeds there are of {', '.join(short)}." if short else ""
 
 
@@ -82,38 +84,38 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def _standing(there: dict[str, list[Record]], domain: str) -> str:
-    k = outcome_of(next(found[0] for found in there.values() if found), domain).k
+    k = outcome_of(next(records[0] for records in there.values() if records), domain).k
     head = ("arm", "seeds", f"avg@{k}, %", f"pass@{k}, %", "H_T", "H_T at the end", *COSTS)
     rows = [
-        (name, str(len(found)), *_accuracies(found, domain, k), *_curves(found), *_costs(found))
-        for name, found in there.items()
-        if found
+        (name, str(len(records)), *_accuracies(records, domain, k), *_curves(records), *_costs(records))
+        for name, records in there.items()
+        if records
     ]
     return _table("How each arm stands", head, rows)
 
 
-def _accuracies(found: Many, domain: str, k: int) -> list[str]:
-    told = (interval([column(r, measure, domain) for r in found]) for measure in ("accuracy", f"pass@{k}"))
+def _accuracies(records: Many, domain: str, k: int) -> list[str]:
+    told = (interval([column(r, measure, domain) for r in records]) for measure in ("accuracy", f"pass@{k}"))
     return [f"{value:.1f} ({low:.1f} to {high:.1f})" for value, low, high in told]
 
 
-def _curves(found: Many) -> list[str]:
-    return [_mean(found, partial(_number, measure=m), ".3f") for m in ("entropy", "entropy:end")]
+def _curves(records: Many) -> list[str]:
+    return [_mean(records, partial(_number, measure=m), ".3f") for m in ("entropy", "entropy:end")]
 
 
-def _costs(found: Many) -> list[str]:
+def _costs(records: Many) -> list[str]:
     return [
-        _mean(found, _tokens, ".2f"),
-        _mean(found, lambda r: r.seconds, ".0f"),
-        _mean(found, lambda r: r.wall or None, ".0f"),
+        _mean(records, _tokens, ".2f"),
+        _mean(records, lambda r: r.seconds, ".0f"),
+        _mean(records, lambda r: r.wall or None, ".0f"),
     ]
 
 
 COSTS = ("sampled tokens, M", "processor, s", "wall, s")
 
 
-def _mean(found: Many, of: Callable[[Record], float | None], form: str) -> str:
-    values = [value for value in map(of, found) if value is not None]
+def _mean(records: Many, of: Callable[[Record], float | None], form: str) -> str:
+    values = [value for value in map(of, records) if value is not None]
     return format(float(np.mean(values)), form) if values else "–"
 
 
@@ -151,18 +153,18 @@ def _paired(first: str, name: str, measure: str, arms: Arms, both: Sequence[int]
     return estimate(effect, arms, both)
 
 
-def _said(found: Estimate) -> str:
-    text = f"{found.value:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-    return f"**{text}**" if found.low > 0 or found.high < 0 else text
+def _said(effect: Estimate) -> str:
+    text = f"{effect.value:+.1f} ({effect.low:+.1f} to {effect.high:+.1f})"
+    return f"**{text}**" if effect.low > 0 or effect.high < 0 else text
 
 
 # ---------------------------------------------------------------- every seed
 
 
 def _raw(there: dict[str, list[Record]], domain: str) -> str:
-    k = outcome_of(next(found[0] for found in there.values() if found), domain).k
+    k = outcome_of(next(records[0] for records in there.values() if records), domain).k
     head = ("arm", "seed", f"avg@{k}, %", f"pass@{k}, %", "H_T", "H_T at the end", "steps", *COSTS, "record")
-    rows = [_of_seed(record, domain, k) for found in there.values() for record in found]
+    rows = [_of_seed(record, domain, k) for records in there.values() for record in records]
     return _table("Every seed", head, rows)
 
 

@@ -85,13 +85,13 @@ def _needed(effect: Effect) -> list[tuple[str, str]]:
 def _solved(effect: Effect, arms: Arms, seed: int) -> list[Column]:
     """New by `after`, and new by `chance`, of the questions that `before` never solved; in points of all."""
     before, questions = solved(_arm(arms, effect.before, seed), effect.domain)
-    found = []
+    gains = []
     for name in (effect.after, effect.chance):
         right, same = solved(_arm(arms, name, seed), effect.domain)
         if same != questions:
             raise DataError(f"{name} and {effect.before} were asked different questions")
-        found.append(Column(np.where(right & ~before, 100.0, 0.0), questions))
-    return found
+        gains.append(Column(np.where(right & ~before, 100.0, 0.0), questions))
+    return gains
 
 
 def _arm(arms: Arms, name: str, seed: int) -> Record:
@@ -140,10 +140,10 @@ def _vertex(effect: Effect, means: Floats) -> Floats:
     if any(named) and not all(named):
         raise ConfigError(f"{effect.name}: x is a number or a measure for all points alike")
     x = means[:, n:] if all(named) else np.tile([float(p[1]) for p in effect.points], (len(means), 1))
-    found = np.full(len(means), math.nan)
+    peaks = np.full(len(means), math.nan)
     for row, (xs, ys) in enumerate(zip(np.log(np.maximum(x, 1e-9)), means[:, :n], strict=True)):
         square, line, _ = np.polyfit(xs, ys, 2)
         place = -line / (2 * square) if square < 0 else math.inf
         if xs.min() <= place <= xs.max():
-            found[row] = math.exp(place)
-    return found
+            peaks[row] = math.exp(place)
+    return peaks

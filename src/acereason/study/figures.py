@@ -50,8 +50,8 @@ def _over_arms(figure: Figure, line: Line, arms: Arms, seeds: Sequence[int]) -> 
             place = float(sum(own)) / len(own)
         else:
             place = float(line.x[number])
-        found = interval([column(arms[name, seed], figure.measure, figure.domain) for seed in seeds])
-        points.append(Point(place, *found))
+        estimate = interval([column(arms[name, seed], figure.measure, figure.domain) for seed in seeds])
+        points.append(Point(place, *estimate))
     return sorted(points, key=lambda p: p.x)
 
 

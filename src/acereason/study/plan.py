@@ -192,9 +192,9 @@ def _scaled(data: dict[str, Any], scale: Scale) -> None:
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` laid over `below`, section by section; a deep copy."""
-    found = copy.deepcopy(dict(below))
+    whole = copy.deepcopy(dict(below))
     for key, value in above.items():
-        known = found.get(key)
+        known = whole.get(key)
         both = isinstance(known, dict) and isinstance(value, Mapping)
-        found[key] = merged(known, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
-    return found
+        whole[key] = merged(known, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
+    return whole

@@ -67,8 +67,8 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def arms_of(study: str, plan: Plan, results: Results) -> dict[tuple[str, int], Record]:
     """The records of a study's arms that there are."""
-    found = {key: results.get(address) for key, address in plan.arms[study].items()}
-    return {key: record for key, record in found.items() if record is not None}
+    records = {key: results.get(address) for key, address in plan.arms[study].items()}
+    return {key: record for key, record in records.items() if record is not None}
 
 
 def verdict(study: Study, plan: Plan, ground: Ground, results: Results) -> Verdict:
@@ -108,8 +108,8 @@ def _effects(
         return [], str(error)
 
 
-def _told(effect: spec.Effect, found: Estimate) -> Told:
-    parts = (found.value, found.low, found.high, found.se, found.p, found.by_seed)
+def _told(effect: spec.Effect, of: Estimate) -> Told:
+    parts = (of.value, of.low, of.high, of.se, of.p, of.by_seed)
     return Told(effect.name, *parts, effect.delta, effect.decides, effect.unit)
 
 
@@ -135,14 +135,14 @@ def _needed(effects: Sequence[Told], seeds: int) -> int:
 
 def failures(wanted: Mapping[tuple[str, int], str], plan: Plan, results: Results) -> dict[str, str]:
     """Why arms of these (arm, seed) → address failed, their starts' failures included."""
-    found = {}
+    reasons = {}
     for (name, seed), address in wanted.items():
         start = plan.jobs[address].start
         for at in (address, start or address):
             why = results.failure(at)
             if why is not None and results.get(address) is None:
-                found[f"{name}, seed {seed}"] = why
-    return found
+                reasons[f"{name}, seed {seed}"] = why
+    return reasons
 
 
 def with_holm(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -28,13 +28,13 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 def levels(signed: bool, device: torch.device) -> Tensor:
     """The 256 values of a code, ascending: 0, 1, and in each of seven decades twice as many steps as in the
     one below."""
-    found = [0.0, 1.0]
+    code = [0.0, 1.0]
     for decade in range(7):
         steps = 2 ** (decade + (0 if signed else 1))
         edges = torch.linspace(0.1, 1.0, steps + 1, dtype=torch.float64)
         values = (10.0 ** (decade - 6) * (edges[:-1] + edges[1:]) / 2).tolist()
-        found += values + [-x for x in values if signed]
-    return torch.tensor(sorted(found), dtype=torch.float32, device=device)
+        code += values + [-x for x in values if signed]
+    return torch.tensor(sorted(code), dtype=torch.float32, device=device)
 
 
 def packed(values: Tensor, signed: bool) -> tuple[Tensor, Tensor]:

@@ -82,14 +82,14 @@ def turns(asked: Mapping[str, int], shares: Mapping[str, float], count: int) -> 
 
 def interleaved(chosen: Mapping[str, Sequence[Problem]], shares: Mapping[str, float]) -> list[Problem]:
     """All prompts, in the proportions of the shares while each domain lasts."""
-    left, found = {domain: list(some) for domain, some in chosen.items() if some}, []
+    left, mixed = {domain: list(some) for domain, some in chosen.items() if some}, []
     asked = Counter[str]()
     while left:
         (domain,) = (d for d, n in turns(asked, {d: shares[d] for d in left}, 1).items() if n)
         asked[domain] += 1
-        found.append(left[domain].pop(0))
+        mixed.append(left[domain].pop(0))
         left = {d: some for d, some in left.items() if some}
-    return found
+    return mixed
 
 
 class Mixture:

@@ -62,15 +62,15 @@ class Loaded:
     @torch.no_grad()
     def score(self, examples: Sequence[Example], temperatures: Tensor) -> Scores:
         """See `Scorer`."""
-        found: dict[int, npt.NDArray[np.float32]] = {}
+        scores: dict[int, npt.NDArray[np.float32]] = {}
         for pack in parallel.micro_batches(self.model, examples, self.micro_tokens):
             filler = parallel.is_filler(pack)
             T = torch.ones(len(pack.owners)) if filler else temperatures[pack.owners]
             logprob, _ = models.logprobs(self.model, pack, T)
             if not filler:
                 values, owners = logprob.numpy(), pack.owners.numpy()
-                found |= {i: values[owners == i] for i in dict.fromkeys(owners.tolist())}
-        return found
+                scores |= {i: values[owners == i] for i in dict.fromkeys(owners.tolist())}
+        return scores
 
 
 def of_stage(shop: Workshop, stage: Stage) -> Scorer | None:

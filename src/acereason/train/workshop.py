@@ -34,10 +34,10 @@ def end_unwell(shop: Workshop, stage: str, save: Callable[[], object]) -> None:
     """End the run, its last step kept, where a rule of the recipe's `health.stop` holds. Collective."""
     if not shop.recipe.health.stop:
         return
-    found = ranks.of_main(shop.health.fatal(stage) if ranks.main() else None)
-    if found is not None:
+    alarm = ranks.of_main(shop.health.fatal(stage) if ranks.main() else None)
+    if alarm is not None:
         save()
         raise TrainingError(
-            f"health.stop ends the run in {stage}, since step {found.since}: {found.sentence} "
-            f"{found.why} {found.remedy} To go on as it is, take {found.rule!r} out of health.stop and resume"
+            f"health.stop ends the run in {stage}, since step {alarm.since}: {alarm.sentence} "
+            f"{alarm.why} {alarm.remedy} To go on as it is, take {alarm.rule!r} out of health.stop and resume"
         )

@@ -84,12 +84,12 @@ def _response(problem: Problem, text: str, thinking: bool) -> Response:
 def _problem(row: Mapping[str, Any], question: str) -> Problem:
     name = str(row.get("id") or question)
     limits = {key: row[key] for key in ("time_limit", "memory_limit") if row.get(key) is not None}
-    found = fields.tests_of(row, question)
-    truth = None if found else fields.answer_of(row)
+    checks = fields.tests_of(row, question)
+    truth = None if checks else fields.answer_of(row)
     domain = row.get("domain") or None
     coded = truth is None and any(column in row for column in fields.TESTS[: fields.SURE])
-    judged = found.fields(name) if found else {"domain": "code" if coded else "math", "answer": truth}
-    if domain is not None and not found.program:
+    judged = checks.fields(name) if checks else {"domain": "code" if coded else "math", "answer": truth}
+    if domain is not None and not checks.program:
         judged["domain"] = str(domain)
     return Problem(**{"id": name, "question": question, **judged, **limits})
 
@@ -137,10 +137,10 @@ def _verl_problem(source: str, truth: Any, extra: Mapping[str, Any]) -> Problem:
     try:
         if not fields.are_tests(truth):
             return Problem(name, "math", "", answer=fields.stated(truth))
-        found = read_tests(truth, question=str(extra.get("question") or ""))
-        if not found:
+        checks = read_tests(truth, question=str(extra.get("question") or ""))
+        if not checks:
             raise DataError(f"expected at least one test, found {shown(truth)}")
     except DataError as error:
         raise DataError(f"{name}: {error}") from error
     limit = {"time_limit": extra["time_limit"]} if extra.get("time_limit") is not None else {}
-    return Problem(**{"id": name, "question": "", **found.fields(name), **limit})
+    return Problem(**{"id": name, "question": "", **checks.fields(name), **limit})

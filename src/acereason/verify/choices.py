@@ -35,9 +35,9 @@ def shown(options: Sequence[str]) -> str:
 def letter_of(answer: str, options: Sequence[str]) -> str | None:
     """The letter that an answer names; None when it names none of the options."""
     bare = _LATEX.sub("", answer).replace("{", "").replace("}", "").replace("$", "").strip().strip(".")
-    found = _LETTER.fullmatch(bare)
-    if found and found[1].upper() in LETTERS[: len(options)]:
-        return found[1].upper()
+    match = _LETTER.fullmatch(bare)
+    if match and match[1].upper() in LETTERS[: len(options)]:
+        return match[1].upper()
     texts = ["".join(option.split()).lower() for option in options]
     same = [i for i, text in enumerate(texts) if text == "".join(answer.split()).lower()]
     return LETTERS[same[0]] if len(same) == 1 else None

@@ -138,10 +138,10 @@ def same_result(expected: str, answer: bytes | Piece) -> bool:
     """Whether the JSON of a call's result is the expected JSON value. NaN equals nothing."""
     if same_text(expected, answer) and "NaN" not in expected and "Infinity" not in expected:
         return True
-    ours, found = expected.encode("utf-8", "surrogatepass"), piece(answer)
-    if found.size > 8 * len(ours) + 1024:  # longer than any spelling of it that `json` writes
+    ours, given = expected.encode("utf-8", "surrogatepass"), piece(answer)
+    if given.size > 8 * len(ours) + 1024:  # longer than any spelling of it that `json` writes
         return False
-    theirs = found.read(0, found.size)
+    theirs = given.read(0, given.size)
     try:
         return _same_json(ours, theirs)
     except (ValueError, RecursionError, _Unequal):

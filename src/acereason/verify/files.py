@@ -54,16 +54,16 @@ def read_rows(path: Path, thinking: bool = True) -> Iterator[Item | Unread]:
     """The responses of a file, and the rows that hold none; DataError when there is no response at all.
     `thinking` False: responses have no thinking part."""
     unread: Unread | None = None
-    found = False
+    any_response = False
     for row in answered_in(path):
         if isinstance(row, Unread):
             unread = unread or row
             yield row
             continue
         for one in row:
-            found = True
+            any_response = True
             yield (one if thinking else _closed(one)), len(row) > 1
-    if not found:
+    if not any_response:
         why = f"; {unread.place}: {unread.reason}" if unread else ""
         raise DataError(f"{path}: expected responses, found none{why}")
 

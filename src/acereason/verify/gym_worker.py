@@ -30,8 +30,8 @@ def scorer(generator: str) -> Scorer:
     """The generator's own scorer."""
     from reasoning_gym.factory import get_score_answer_fn
 
-    found: Scorer = get_score_answer_fn(generator)
-    return found
+    score: Scorer = get_score_answer_fn(generator)
+    return score
 
 
 def scored(generator: str, entry: dict[str, Any], answer: str | None) -> float | str:

@@ -35,11 +35,11 @@ def same_output(expected: str, answer: bytes | Piece) -> bool:
     """Lines split at newlines alone, and equal as text or with every word a number."""
     if same_text(expected, answer):
         return True
-    found = piece(answer)
-    if found.size > 16 * len(expected) + LONGER:
+    given = piece(answer)
+    if given.size > 16 * len(expected) + LONGER:
         return False
     try:
-        ours, theirs = (_lines(text.strip()) for text in (expected, found.read(0, found.size).decode()))
+        ours, theirs = (_lines(text.strip()) for text in (expected, given.read(0, given.size).decode()))
     except UnicodeDecodeError:
         return False
     return all(
@@ -71,11 +71,11 @@ def same_result(expected: str, answer: bytes | Piece) -> bool:
     """Equal as Python values."""
     if same_text(expected, answer):
         return True
-    found = piece(answer)
-    if found.size > 3 * len(expected) + LONGER // 16:
+    given = piece(answer)
+    if given.size > 3 * len(expected) + LONGER // 16:
         return False
     try:
-        return _equal(_json.decode(expected.encode()), _json.decode(found.read(0, found.size)))
+        return _equal(_json.decode(expected.encode()), _json.decode(given.read(0, given.size)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
         return False
 

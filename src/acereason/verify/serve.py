@@ -96,8 +96,8 @@ class Room:
         """What is asked; ConfigError names a domain that is not judged here."""
         many = body.lstrip()[:1] == b"["
         kind: Any = list[Item] if many else Item
-        found = msgspec.json.decode(body, type=kind)
-        items: list[Item] = found if many else [found]
+        decoded = msgspec.json.decode(body, type=kind)
+        items: list[Item] = decoded if many else [decoded]
         for item in items:
             if item.problem.domain not in self._known:
                 known = ", ".join(self._known)

@@ -114,15 +114,15 @@ class Columns:
         order = self.order()
         starts = self._starts(order, points)
         ends = np.append(starts[1:], len(order)) - 1
-        found: dict[str, list[Any]] = {}
+        quantities: dict[str, list[Any]] = {}
         words = self.words()
         for name in self._texts:
-            found[name] = [words[number] for number in self.text(name)[order[ends]].tolist()]
+            quantities[name] = [words[number] for number in self.text(name)[order[ends]].tolist()]
         for name in self._numbers:
             values = self.column(name) if self._ordered else self.column(name)[order]
             whole = name.rpartition(".")[2] in ("step", "stage_step", "epoch")
-            found[name] = _exact(values[ends]) if whole else _rounded(_reduce(values, starts, name))
-        return found
+            quantities[name] = _exact(values[ends]) if whole else _rounded(_reduce(values, starts, name))
+        return quantities
 
     def _starts(self, order: Whole, points: int) -> Whole:
         """Where each point's rows begin; no point spans two stages."""

@@ -37,14 +37,14 @@ class Lab:
         with self._lock:
             if stamp != self._stamp:
                 self._stamp, self._table = stamp, lab.table(members)
-            found = self._table
-        group = {run["name"]: one["label"] for one in found["groups"] for run in one["runs"]}
+            table = self._table
+        group = {run["name"]: one["label"] for one in table["groups"] for run in one["runs"]}
         curves = [
             {"name": m.name, "seed": m.seed, "group": group[m.name], **_curves(page)}
             for m, page in zip(members, pages, strict=True)
             if m.name in group
         ]
-        return {**found, "curves": curves}
+        return {**table, "curves": curves}
 
 
 def _page(run: Followed) -> Row:
@@ -63,13 +63,13 @@ def _curves(page: Row) -> Row:
 
 def _scores(page: Row) -> dict[str, dict[str, tuple[float, float]]]:
     """(mean, se) by stage and benchmark, as the metrics tell them."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    scores: dict[str, dict[str, tuple[float, float]]] = {}
     for stage in page["results"]:
         for benchmark, row in (stage.get("evaluation") or {}).items():
             mean, se = (row.get(key) if isinstance(row, dict) else None for key in ("accuracy", "se"))
             if isinstance(mean, float | int) and isinstance(se, float | int):
-                found.setdefault(str(stage.get("name")), {})[str(benchmark)] = (mean, se)
-    return found
+                scores.setdefault(str(stage.get("name")), {})[str(benchmark)] = (mean, se)
+    return scores
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:

@@ -96,8 +96,8 @@ class Reader:
             known = [
                 t for t, stage in zip(times.tolist(), stages.tolist(), strict=True) if stage == stages[-1]
             ]
-            if (found := typical([t for t in known if t == t])) is not None:
-                return found
+            if (seconds := typical([t for t in known if t == t])) is not None:
+                return seconds
         return None
 
     def page(self, points: int = POINTS) -> Row:
@@ -108,7 +108,7 @@ class Reader:
         evaluation = self.evaluation()
         spans = stage_spans(rl)
         summary = read_object(self.folder / "summary.json", notes, optional=True)
-        found = {
+        content = {
             "name": self.folder.resolve().name,
             "recipe": read_object(self.folder / "recipe.json", notes),
             "manifest": read_object(self.folder / "manifest.json", notes),
@@ -129,7 +129,7 @@ class Reader:
             "behind": self.tail.behind / max(self.tail.size, 1),
             "version": self.version(),
         }
-        return {**found, "notes": notes + space_note(self.folder)}
+        return {**content, "notes": notes + space_note(self.folder)}
 
     def now(self) -> Row | None:
         """Where the run stands: its last step's numbers, which stage and step of how many, seconds left."""

@@ -26,12 +26,12 @@ TESTS = 64  # of a code problem
 
 def listing(index: Index, wanted: Filter, start: int, limit: int, seconds: float = 0.15) -> Row:
     """A page of the responses that match, each with what a list shows of it."""
-    found = index.find(wanted, start, limit, seconds)
+    page = index.find(wanted, start, limit, seconds)
     return {
-        "rows": [_listed(index, file, row) for file, row in found.rows],
-        "matching": found.matching,
-        "more": found.more,
-        "searched": found.searched,
+        "rows": [_listed(index, file, row) for file, row in page.rows],
+        "matching": page.matching,
+        "more": page.more,
+        "searched": page.searched,
         "total": index.total,
         "indexed": index.indexed,
         "broken": index.broken,
@@ -62,10 +62,10 @@ def _said(row: Row) -> Any:
 
 def group(folder: Path, index: Index, name: str, problem: str) -> Row | None:
     """All answers to one problem in one file; None when there are none."""
-    found = index.group(name, problem)
-    if found is None or not found[1]:
+    located = index.group(name, problem)
+    if located is None or not located[1]:
         return None
-    file, at = found
+    file, at = located
     rows = [index.read(file, row) for row in at]
     one = grouped(problem, [row for row in rows if row])
     add_problems(folder, [one])
@@ -74,9 +74,9 @@ def group(folder: Path, index: Index, name: str, problem: str) -> Row | None:
 
 def whole(index: Index, name: str, problem: str, sample: str) -> Row | None:
     """The whole text of one response, up to WHOLE characters."""
-    found = index.group(name, problem)
-    for at in found[1] if found else []:
-        row = index.read(found[0], at) if found else {}
+    located = index.group(name, problem)
+    for at in located[1] if located else []:
+        row = index.read(located[0], at) if located else {}
         if str(row.get("sample")) == sample:
             return response(row, WHOLE, WHOLE)
     return None

@@ -181,10 +181,10 @@ class Index:
         try:
             with open_file(self.folder / file.name) as data:
                 data.seek(int(file.starts[row]))
-                found = decode(data.read(int(file.lengths[row])))
+                decoded = decode(data.read(int(file.lengths[row])))
         except OSError:
             return {}
-        return found if isinstance(found, dict) else {}
+        return decoded if isinstance(decoded, dict) else {}
 
     def group(self, name: str, problem: str) -> tuple[File, list[int]] | None:
         """The file of that name (without its ending), and the rows that answer the problem."""
@@ -216,8 +216,8 @@ class Index:
         are: rewarded, perhaps, for something else than a solution."""
         right = file.outcome == self._codes.get("correct", -1)
         usual = float(np.median(file.tokens[right])) if right.any() else 0.0
-        found: NDArray[np.bool_] = right & (file.truncated | (file.tokens < SHORT * usual))
-        return found
+        suspicious: NDArray[np.bool_] = right & (file.truncated | (file.tokens < SHORT * usual))
+        return suspicious
 
     def _holding(self, file: File, text: str) -> NDArray[np.bool_]:
         """Which rows hold the text; remembered for the last TEXTS texts, so that a search can go on."""
@@ -225,10 +225,10 @@ class Index:
         self._texts[text] = known
         if len(self._texts) > TEXTS:
             del self._texts[next(iter(self._texts))]
-        found = known.get(file.name)
-        if found is None or found[0] != file.stamp:
-            found = known[file.name] = file.stamp, self._search(file, text)
-        return found[1]
+        remembered = known.get(file.name)
+        if remembered is None or remembered[0] != file.stamp:
+            remembered = known[file.name] = file.stamp, self._search(file, text)
+        return remembered[1]
 
     def _search(self, file: File, text: str) -> NDArray[np.bool_]:
         """Which rows hold the text: found among the file's bytes, confirmed in the row."""

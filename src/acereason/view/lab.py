@@ -75,12 +75,12 @@ class Group:
 
     def side(self, stage: str, benchmark: str, k: int = 0) -> Side:
         """{seed: {question: value}} of a stage's benchmark; runs without it are left out."""
-        found = {}
+        by_seed = {}
         for one in self.members:
             table = one.tables.get(one.stage(stage), {}).get(benchmark)
             if table and (values := lab.values(table, k)):
-                found[one.seed] = values
-        return found
+                by_seed[one.seed] = values
+        return by_seed
 
 
 def flat(recipe: Any, where: str = "") -> Iterator[tuple[str, Any]]:
@@ -154,8 +154,8 @@ def member(name: str, folder: Path, scores: Mapping[str, Any] | None = None) -> 
     tables: dict[str, Mapping[str, Rows]] = {}
     for file in (folder / "evaluations").glob("*.json"):
         try:
-            found = msgspec.json.decode(file.read_bytes(), type=dict[str, Kept])
-            tables[file.stem] = {b: dict(zip(k.ids, k.right, strict=True)) for b, k in found.items()}
+            kept = msgspec.json.decode(file.read_bytes(), type=dict[str, Kept])
+            tables[file.stem] = {b: dict(zip(k.ids, k.right, strict=True)) for b, k in kept.items()}
         except (OSError, ValueError):
             continue  # damaged: the others are compared
     known = {*tables, *(scores or {})}
@@ -173,14 +173,14 @@ def _of_evaluation(path: Path) -> dict[str, Rows]:
 def recipe_of(folder: Path) -> Mapping[str, Any] | None:
     """The run's recipe with its defaults; None when there is none that can be read."""
     try:
-        found = json.loads((folder / "recipe.json").read_bytes())
+        recipe = json.loads((folder / "recipe.json").read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(found, dict):
+    if not isinstance(recipe, dict):
         return None
     with contextlib.suppress(ConfigError):
-        return resolved(parse(found))  # keys that are newer than the run have their defaults
-    return found
+        return resolved(parse(recipe))  # keys that are newer than the run have their defaults
+    return recipe
 
 
 def table(members: Sequence[Member]) -> Row:
@@ -213,8 +213,8 @@ def _asked(first: Group, second: Group) -> list[tuple[str, str]]:
     common = [s for s in dict.fromkeys(stages[0]) if s in stages[1]]
     ends = [{m.stages[-1] for m in group.members if m.stages} for group in (first, second)]
     last = common[-1] if common and ends[0] == ends[1] == {common[-1]} else END
-    found = [*(s for s in common if s != last), last]
-    return [(s, b) for s, names in product(found, [None]) for b in _benchmarks(first, second, s)]
+    ordered = [*(s for s in common if s != last), last]
+    return [(s, b) for s, names in product(ordered, [None]) for b in _benchmarks(first, second, s)]
 
 
 def _benchmarks(first: Group, second: Group, stage: str) -> list[str]:
@@ -237,9 +237,9 @@ def _ks(first: Group, second: Group, stage: str, benchmark: str) -> list[int]:
 def _comparison(first: Group, second: Group, stage: str, benchmark: str, k: int) -> Row:
     sides = [group.side(stage, benchmark, k) for group in (first, second)]
     kept = all(sides)
-    found = lab.difference(*sides) if kept else _unpaired(first, second, stage, benchmark)
+    difference = lab.difference(*sides) if kept else _unpaired(first, second, stage, benchmark)
     names = [group.members[0].stage(stage) for group in (first, second)]
-    said = lab.verdict(found, first.label, second.label)
+    said = lab.verdict(difference, first.label, second.label)
     about = {
         "groups": [first.label, second.label],
         "stage": names[0] if names[0] == names[1] else " → ".join(names),
@@ -247,10 +247,10 @@ def _comparison(first: Group, second: Group, stage: str, benchmark: str, k: int)
         "benchmark": benchmark,
         "measure": f"pass@{k}" if k else "avg@k",
         "scores": [_level(side) for side in sides] if kept else [None, None],
-        "difference": _difference(found),
+        "difference": _difference(difference),
         "verdict": f"{benchmark}{f' pass@{k}' if k else ''}: {said}.",
     }
-    turned = lab.flips(*sides) if kept and found and not k else []
+    turned = lab.flips(*sides) if kept and difference and not k else []
     return {**about, "flips": _flips(turned, (first, second), stage, benchmark)}
 
 
@@ -268,14 +268,15 @@ def _level(side: Side) -> Row:
     return {"accuracy": mean, "se": _known(se), "n": n, "k": 1, "seeds": len(side)}
 
 
-def _difference(found: lab.Difference | None) -> Row:
-    if found is None:
+def _difference(difference: lab.Difference | None) -> Row:
+    if difference is None:
         return {"refused": True}
     row = {
-        name: getattr(found, name) for name in ("mean", "seeds", "questions", "left_out", "matched", "needed")
+        name: getattr(difference, name)
+        for name in ("mean", "seeds", "questions", "left_out", "matched", "needed")
     }
-    ends = {name: _known(getattr(found, name)) for name in ("se", "low", "high")}
-    return {"refused": False, "paired": found.questions > 0, "sign": found.sign, **row, **ends}
+    ends = {name: _known(getattr(difference, name)) for name in ("se", "low", "high")}
+    return {"refused": False, "paired": difference.questions > 0, "sign": difference.sign, **row, **ends}
 
 
 def _known(value: float) -> float | None:
@@ -306,5 +307,5 @@ def _answers(group: Group, flip: lab.Flip, stage: str, benchmark: str) -> Row | 
 @lru_cache(maxsize=4096)
 def _file(folder: Path, name: str) -> str | None:
     """The last responses file of that name, without its ending."""
-    found = [p.stem for p in (folder / "responses").glob("*.jsonl") if p.stem.rpartition("-")[0] == name]
-    return max(found, key=lambda stem: stem.rpartition("-")[2], default=None)
+    stems = [p.stem for p in (folder / "responses").glob("*.jsonl") if p.stem.rpartition("-")[0] == name]
+    return max(stems, key=lambda stem: stem.rpartition("-")[2], default=None)

@@ -48,7 +48,7 @@ class Curve(NamedTuple):
 
 def curves(folders: Sequence[Path], quantity: str) -> list[Curve]:
     """The quantity of every run that has it, averaged to at most POINTS points."""
-    found = []
+    lines = []
     for place, folder in enumerate(folders):
         reader = Reader(folder)
         reader.advance()
@@ -60,10 +60,10 @@ def curves(folders: Sequence[Path], quantity: str) -> list[Curve]:
         name = folder.resolve().name
         twice = sum(other.resolve().name == name for other in folders) > 1
         size = math.ceil(len(x) / POINTS)
-        found.append(
+        lines.append(
             Curve(f"{name} ({place + 1})" if twice else name, *_means(x - x[0] + 1, y, size), starts)
         )
-    return found
+    return lines
 
 
 def _means(x: Numbers, y: Numbers, size: int) -> tuple[Numbers, Numbers]:
@@ -75,16 +75,16 @@ def _means(x: Numbers, y: Numbers, size: int) -> tuple[Numbers, Numbers]:
 
 def figure(folders: Sequence[Path], panels: Sequence[str] = PANELS) -> str:
     """The SVG. ConfigError when no run has any of the quantities."""
-    drawn = [(name, found) for name in panels if (found := curves(folders, name))]
+    drawn = [(name, lines) for name in panels if (lines := curves(folders, name))]
     if not drawn:
         raise ConfigError(f"no run has a step of RL with {', '.join(panels)}; name others with --panel")
-    names = list(dict.fromkeys(curve.name for _, found in drawn for curve in found))
+    names = list(dict.fromkeys(curve.name for _, lines in drawn for curve in lines))
     across = min(2, len(drawn))
     width, height = across * WIDTH, -(-len(drawn) // across) * HEIGHT + 18 * len(names)
     parts = []
-    for i, (name, found) in enumerate(drawn):
+    for i, (name, lines) in enumerate(drawn):
         place = f"{i % across * WIDTH} {i // across * HEIGHT}"
-        parts.append(f'<g transform="translate({place})">{_panel(name, found, names)}</g>')
+        parts.append(f'<g transform="translate({place})">{_panel(name, lines, names)}</g>')
     top = -(-len(drawn) // across) * HEIGHT
     for i, name in enumerate(names):
         y = top + 18 * i + 8
@@ -104,14 +104,14 @@ def _stroke(place: int) -> str:
     return f'stroke="{COLOURS[place % len(COLOURS)]}" stroke-width="1.5"{dashed}'
 
 
-def _panel(quantity: str, found: Sequence[Curve], names: Sequence[str]) -> str:
+def _panel(quantity: str, lines: Sequence[Curve], names: Sequence[str]) -> str:
     """One quantity; shares that lie in [0, 1] are drawn on it."""
-    every = np.concatenate([curve.y for curve in found])
+    every = np.concatenate([curve.y for curve in lines])
     low, high = float(np.nanmin(every)), float(np.nanmax(every))
     if quantity in ("reward", "truncated") and low >= 0 and high <= 1:
         low, high = 0.0, 1.0
     air = 0.0 if (low, high) == (0.0, 1.0) else 0.05 * (high - low or abs(high) or 1.0)
-    low, high, last = low - air, high + air, max(float(curve.x[-1]) for curve in found)
+    low, high, last = low - air, high + air, max(float(curve.x[-1]) for curve in lines)
 
     def X(x: float) -> str:
         return f"{LEFT + (WIDTH - LEFT - RIGHT) * (x - 1) / max(last - 1, 1):.1f}"
@@ -131,9 +131,9 @@ def _panel(quantity: str, found: Sequence[Curve], names: Sequence[str]) -> str:
     ]
     parts += [
         f'<path class="stage" stroke-dasharray="1 3" d="M{X(start)} {TOP}V{bottom}"/>'
-        for start in found[0].stages
+        for start in lines[0].stages
     ]
-    parts += [f'<path d="{_line(one, X, Y)}" {_stroke(names.index(one.name))}/>' for one in found]
+    parts += [f'<path d="{_line(one, X, Y)}" {_stroke(names.index(one.name))}/>' for one in lines]
     return "".join(parts)
 
 

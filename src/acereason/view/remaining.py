@@ -18,18 +18,18 @@ def remaining(recipe: Mapping[str, Any], stage: Any, done: Any, steps: Any, seco
     stages = [one for one in known if isinstance(one, dict)] if isinstance(known, list) else []
     names = [one.get("name") for one in stages]
     place = names.index(stage) if stage in names else -1
-    found: Row = {}
+    row: Row = {}
     if place >= 0:
         steps = stages[place].get("steps")
-        found |= {"number": place + 1, "of": len(names)}
-    found["steps"] = steps
+        row |= {"number": place + 1, "of": len(names)}
+    row["steps"] = steps
     if seconds is None or type(done) is not int or type(steps) is not int:
-        return found
+        return row
     later = stages[place + 1 :]
     parts = [_seconds(one, stages[place], seconds) if place >= 0 else None for one in later]
     left = max(steps - done, 0) * seconds
     whole = left + sum(part for part in parts if part is not None)
-    return found | {"seconds_left": left, "run_left": whole, "untimed": sum(part is None for part in parts)}
+    return row | {"seconds_left": left, "run_left": whole, "untimed": sum(part is None for part in parts)}
 
 
 def _seconds(later: Mapping[str, Any], present: Mapping[str, Any], seconds: float) -> float | None:

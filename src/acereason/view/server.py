@@ -80,15 +80,15 @@ def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
             if run is None:
                 return _json({"error": "no such run, or it was deleted"}, 404)
             with run.lock:
-                found = answer(run, request)
-            return _json({"error": "not there any more"}, 404) if found is None else _json(found)
+                content = answer(run, request)
+            return _json({"error": "not there any more"}, 404) if content is None else _json(content)
 
         return endpoint
 
     def lab(request: Request) -> Response:
-        found = [runs.get(name) for name in request.query_params.getlist("run")[:MOST]]
-        known = [run for run in found if run is not None]
-        if len(known) < len(found) or not known:
+        asked = [runs.get(name) for name in request.query_params.getlist("run")[:MOST]]
+        known = [run for run in asked if run is not None]
+        if len(known) < len(asked) or not known:
             return _json({"error": "no such run, or it was deleted"}, 404)
         return _json(compared.of(known))
 

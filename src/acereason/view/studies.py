@@ -14,10 +14,10 @@ NAME = "findings.json"
 
 def studies(root: Path) -> Row:
     """Every findings.json at or below `root`: its place and its studies. Broken files are left out."""
-    found = [
+    listed = [
         {"place": path.parent.relative_to(root).as_posix(), "studies": rows} for path, rows in _read(root)
     ]
-    return {"folder": str(root), "findings": found}
+    return {"folder": str(root), "findings": listed}
 
 
 def _read(root: Path) -> Iterator[tuple[Path, list[Row]]]:

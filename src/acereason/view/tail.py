@@ -88,15 +88,15 @@ class Tail:
 
     def notes(self) -> list[str]:
         """What a reader should know about the file."""
-        name, found = self.path.name, []
+        name, notes = self.path.name, []
         if self.missing:
-            found.append(f"{name} {self.missing}")
+            notes.append(f"{name} {self.missing}")
         if self.torn:
-            found.append(f"{name}: the last line is not complete; it is left out")
+            notes.append(f"{name}: the last line is not complete; it is left out")
         if self.broken:
             count, first = len(self.broken), self.broken[0]
-            found.append(f"{name}: {count} unreadable lines left out, first line {first}")
-        return found
+            notes.append(f"{name}: {count} unreadable lines left out, first line {first}")
+        return notes
 
     def _look(self, file: Any) -> None:
         """Start over when the file is not the one that was read, or no longer as long."""

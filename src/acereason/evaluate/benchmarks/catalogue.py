@@ -300,8 +300,8 @@ def _about(benchmark: Benchmark, problems: list[Problem], unsound: frozenset[str
         parts[0] += f" instead of {benchmark.rows}"
     if benchmark.window:
         dates = sorted(p.released for p in problems if p.released)
-        found = f" (found {dates[0]} … {dates[-1]})" if dates else ""
-        parts.append(f"contests {benchmark.window[0]} ≤ date < {benchmark.window[1]}{found}")
+        span = f" (found {dates[0]} … {dates[-1]})" if dates else ""
+        parts.append(f"contests {benchmark.window[0]} ≤ date < {benchmark.window[1]}{span}")
     if unsound:
         parts.append(f"{len(unsound)} known to be unsound")
     return ", ".join(parts)

@@ -228,16 +228,16 @@ def grade(
 
 def _made(path: Path) -> Iterator[Generation]:
     """The generations of a file; DataError names the row that is none, or says that there are none."""
-    found = False
+    has_rows = False
     for read in raw_rows(path):
         try:
             if read.row is None:
                 raise DataError(f"{read.reason}: {read.excerpt[:100]}")
             yield msgspec.convert(plain(dict(read.row)), Generation)
-            found = True
+            has_rows = True
         except (DataError, msgspec.ValidationError) as error:
             raise DataError(f"{path}, {read.place}: expected problem_id and text, {error}") from error
-    if not found:
+    if not has_rows:
         raise DataError(f"{path}: expected generations, found none")
 
 

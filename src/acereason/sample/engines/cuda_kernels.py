@@ -177,9 +177,9 @@ def _draw(  # type: ignore[no-untyped-def]
         kept = _mass_above(here, top, scale, logmass, least, V, BLOCK)
 
     target, before = u * kept, 0.0
-    token, found = 0, 0
+    token, drawn = 0, 0
     for start in range(0, V, BLOCK):
-        if found == 0:
+        if drawn == 0:
             at = start + tl.arange(0, BLOCK)
             z = (tl.load(here + at, mask=at < V, other=float("-inf")) - top) * scale
             p = tl.where(z >= least, tl.exp(z - logmass), 0.0)
@@ -188,7 +188,7 @@ def _draw(  # type: ignore[no-untyped-def]
             first = tl.min(tl.where((reached > target) & (p > 0.0), at, V), 0)
             last = tl.max(tl.where(p > 0.0, at, 0), 0)
             token = tl.where(first < V, first, tl.maximum(token, last))  # rounding may leave u unreached
-            found = tl.where(first < V, 1, 0)
+            drawn = tl.where(first < V, 1, 0)
             before += block
     tl.store(tokens + row, token)
     tl.store(results + row, (tl.load(here + token) - top) * scale - logmass)

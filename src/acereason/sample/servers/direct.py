@@ -88,12 +88,12 @@ class Direct:
         host = urlsplit(server.url).hostname or server.url
         address = {"init_info": self.channel.address(host)}
         try:
-            found = await server.call("POST", "/init_weight_transfer_engine", address, QUICK, optional=True)
+            answer = await server.call("POST", "/init_weight_transfer_engine", address, QUICK, optional=True)
         except Busy as error:
             if error.status is None:
                 raise
-            found = None
-        if found is None:
+            answer = None
+        if answer is None:
             raise SamplingError(
                 f"{server.url} takes no weights directly; start it with --weight-transfer-config "
                 f'\'{{"backend": "{BACKEND}"}}\' beside the worker extension, or set '

@@ -63,16 +63,16 @@ def causes(
         **{f"top-p of {p}": _nucleus(p) for p in TOP_P},
         **{f"top-k of {k}": _highest(k) for k in TOP_K},
     }
-    found = [Cause(name, _left(answers, logits, variant)) for name, variant in variants.items()]
+    candidates = [Cause(name, _left(answers, logits, variant)) for name, variant in variants.items()]
     if before is not None:
-        found.append(Cause("before", canary.common(answers, *before)))
-    return sorted(found, key=lambda cause: cause.left)
+        candidates.append(Cause("before", canary.common(answers, *before)))
+    return sorted(candidates, key=lambda cause: cause.left)
 
 
-def said(found: Sequence[Cause]) -> str:
+def said(ranked: Sequence[Cause]) -> str:
     """The cause in a sentence; what is known where it is none of these."""
-    whole = next(c.left for c in found if c.name == AS_IT_IS)
-    best = found[0]
+    whole = next(c.left for c in ranked if c.name == AS_IT_IS)
+    best = ranked[0]
     if best.name == AS_IT_IS or not best.left <= FOUND * whole:
         return (
             f"None of the known causes explains it (best: {best.name}, which leaves {best.left:.2g} of "
@@ -87,8 +87,8 @@ def _logits(policy: Policy, answer: Completion) -> Tensor:
     """[tokens, V] in float32: the trainer's, of each token of an answer."""
     ids = [*answer.request.prompt, *answer.tokens.tolist()]
     given = torch.tensor([ids], device=work_device(policy.model))
-    found: Tensor = policy.model(input_ids=given, use_cache=False).logits[0]
-    return found[len(answer.request.prompt) - 1 : -1].float().cpu()
+    logits: Tensor = policy.model(input_ids=given, use_cache=False).logits[0]
+    return logits[len(answer.request.prompt) - 1 : -1].float().cpu()
 
 
 def _left(

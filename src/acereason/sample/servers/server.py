@@ -218,8 +218,8 @@ class ServerSampler(RemoteSampler):
         """Where the difference of each bad server comes from. Collective, as the canary is."""
         said = ""
         for url in bad:
-            found = mismatch.causes(self.policy, known[url][0], self._known.get(url))
-            said += f". {url}: {mismatch.said(found)}"
+            causes = mismatch.causes(self.policy, known[url][0], self._known.get(url))
+            said += f". {url}: {mismatch.said(causes)}"
         return said
 
     def _fit(self, request: Request) -> None:

@@ -290,13 +290,13 @@ def readable_paths(extra: list[str]) -> list[str]:
     """What the interpreter needs to read: its standard library, its shared libraries, and
     `extra`."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    found = [os.path.join(base, sys.platlibdir, version) for base in {sys.base_prefix, sys.base_exec_prefix}]
-    found += [*SYSTEM_PATHS, *extra]
+    paths = [os.path.join(base, sys.platlibdir, version) for base in {sys.base_prefix, sys.base_exec_prefix}]
+    paths += [*SYSTEM_PATHS, *extra]
     with open("/proc/self/maps") as maps:
         mapped = {line.split(maxsplit=5)[5].strip() for line in maps if ".so" in line}
-    found += sorted(os.path.dirname(path) for path in mapped if path.startswith("/"))
+    paths += sorted(os.path.dirname(path) for path in mapped if path.startswith("/"))
     chosen: list[str] = []
-    for path in found:
+    for path in paths:
         inside = any(path.startswith(parent + "/") for parent in chosen)
         if os.path.exists(path) and path not in chosen and not inside:
             chosen.append(path)

@@ -138,7 +138,7 @@ class Watch:
         self._memory = Memory(limits)
         self._looked = 0.0
         self._told: set[tuple[str, str, str]] = set()
-        self.found: list[Finding] = []
+        self.findings: list[Finding] = []
 
     def row(self, kind: str, row: Mapping[str, Any]) -> list[Finding]:
         """Take a metrics row; returns what has not been found before."""
@@ -146,8 +146,8 @@ class Watch:
         if kind not in ("rl", "sft") or time.monotonic() - self._looked < 1.0:
             return []
         self._looked = time.monotonic()
-        self.found = [one for one in self._memory.findings() if one.stage == str(row.get("stage"))]
-        new = [one for one in self.found if (one.rule, one.severity, one.stage) not in self._told]
+        self.findings = [one for one in self._memory.findings() if one.stage == str(row.get("stage"))]
+        new = [one for one in self.findings if (one.rule, one.severity, one.stage) not in self._told]
         self._told |= {(one.rule, one.severity, one.stage) for one in new}
         return new
 
@@ -223,8 +223,8 @@ class Screen:
             style = "dim" if place < len(self._stages) else ""
             table.add_row(*(Text(shown[at]) for at in kept), style=style)
         styles = {"alarm": "bold red", "warning": "yellow", "notice": "dim"}
-        found = [Text(told(one), style=styles[one.severity]) for one in self._watch.found[:3]]
-        return Group(*([table] if self._steps else []), *found, self._bars)
+        lines = [Text(told(one), style=styles[one.severity]) for one in self._watch.findings[:3]]
+        return Group(*([table] if self._steps else []), *lines, self._bars)
 
 
 class Lines:
