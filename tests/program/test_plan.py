@@ -21,10 +21,11 @@ from acereason import config
 from acereason.errors import ConfigError
 from acereason.plan import memory, plan, shapes, times
 from acereason.plan.memory import GIB, Machine, Means
-from acereason.plan.shapes import SHAPES, Shape
+from acereason.plan.shapes import SHAPES
 from acereason.plan.times import Rates
 from acereason.policy.model import logprobs, new_model
 from acereason.policy.packing import Example, pack
+from acereason.shape import Shape
 
 RECIPES = Path(config.__file__).parents[1] / "recipes"
 DOCS = Path(__file__).parents[2] / "docs" / "cluster.md"

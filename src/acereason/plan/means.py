@@ -16,8 +16,8 @@ from itertools import product
 from acereason.config import Recipe, Stage
 from acereason.plan import memory, times
 from acereason.plan.memory import Machine, Means, means_of
-from acereason.plan.shapes import Shape
 from acereason.plan.times import Rates
+from acereason.shape import Shape
 
 EXACT = (
     (),

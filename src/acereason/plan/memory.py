@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from acereason.config import Recipe
 from acereason.plan import shapes
-from acereason.plan.shapes import Shape
+from acereason.shape import Shape
 
 GIB = 1 << 30
 CHUNK = 1 << 28  # logits held at a time on CUDA, as in policy.head

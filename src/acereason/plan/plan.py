@@ -16,8 +16,9 @@ from acereason.errors import ConfigError
 from acereason.plan import means as cheaper
 from acereason.plan import memory, times
 from acereason.plan.memory import GIB, Machine, Means, means_of
-from acereason.plan.shapes import SHAPES, Shape
+from acereason.plan.shapes import SHAPES
 from acereason.plan.times import Rates, StepTimes
+from acereason.shape import Shape
 
 BUDGETS = (8192, 16384, 24576, 32768)
 TABLE = ("qwen2.5-math-1.5b", "qwen2.5-math-7b", "qwen2.5-14b", "qwen2.5-32b")

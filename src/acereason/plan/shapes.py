@@ -1,77 +1,14 @@
-"""Shapes of decoder-only models: parameters, arithmetic, and bytes of cache, counted exactly.
-
-    parameters          every weight once, tied ones once
-    flops per token     6 x (weights that are multiplied) + 6 x layers x query width x length (causal
-                        attention), forward and backward; recomputation not counted
-    KV bytes per token  2 x layers x key-value width x 2 (bfloat16)
-
-Counts are checked against transformers' own models in the tests. Mixtures of experts are not covered.
-"""
+"""The shapes of models by name: those that the plan knows, a recipe's, and a folder's."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 from acereason.config import Model
 from acereason.errors import ConfigError
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A Llama-family decoder: gated MLP, grouped-query attention, RMS norms."""
-
-    vocab: int
-    hidden: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    tied: bool
-    qkv_bias: bool = True  # Qwen2 has biases on q, k and v
-    qk_norm: bool = False  # Qwen3 normalises q and k instead
-
-    @property
-    def query_width(self) -> int:
-        return self.heads * self.head_dim
-
-    @property
-    def kv_width(self) -> int:
-        return self.kv_heads * self.head_dim
-
-    @property
-    def embedding(self) -> int:
-        """Weights of the embedding, and of the head when it is its own."""
-        return self.vocab * self.hidden
-
-    @property
-    def layer(self) -> int:
-        """Weights of one layer."""
-        attention = 2 * self.hidden * (self.query_width + self.kv_width)
-        bias = self.query_width + 2 * self.kv_width if self.qkv_bias else 0
-        norms = 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
-        return attention + bias + 3 * self.hidden * self.intermediate + norms
-
-    @property
-    def root(self) -> int:
-        """Weights outside the layers: embedding, head, last norm."""
-        return self.embedding * (1 if self.tied else 2) + self.hidden
-
-    @property
-    def parameters(self) -> int:
-        return self.layers * self.layer + self.root
-
-    def flops(self, length: float) -> float:
-        """Operations to learn one token of a sequence of `length` tokens, forward and backward."""
-        multiplied = self.parameters - (0 if self.tied else self.embedding)
-        return 6.0 * multiplied + 6.0 * self.layers * self.query_width * length
-
-    @property
-    def kv_bytes(self) -> int:
-        """Bytes of the key-value cache per token, in bfloat16."""
-        return 2 * self.layers * self.kv_width * 2
+from acereason.shape import Shape
 
 
 def _qwen25(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: int, tied: bool) -> Shape:
@@ -133,19 +70,10 @@ def of(model: Model) -> Shape:
 
 def _of_folder(folder: Path) -> Shape:
     try:
-        data = json.loads((folder / "config.json").read_text())
-        heads = data["num_attention_heads"]
-        return Shape(
-            data["vocab_size"],
-            data["hidden_size"],
-            data["num_hidden_layers"],
-            heads,
-            data.get("num_key_value_heads") or heads,
-            data.get("head_dim") or data["hidden_size"] // heads,
-            data["intermediate_size"],
-            bool(data.get("tie_word_embeddings", False)),
-            qkv_bias=data["model_type"] == "qwen2",
-            qk_norm=data["model_type"] == "qwen3",
-        )
-    except (OSError, ValueError, KeyError) as error:
+        return Shape.read(SimpleNamespace(**json.loads((folder / "config.json").read_text())))
+    except AttributeError as error:
+        raise ConfigError(
+            f"{folder}/config.json does not describe a Llama-family model: it has no {error.name}"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"{folder}/config.json does not describe a Llama-family model: {error}") from error

@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 
 from acereason.config import Stage
 from acereason.plan.memory import Machine, Means, activation, adapters, cache_tokens
-from acereason.plan.shapes import Shape
+from acereason.shape import Shape
 
 PROMPT = 300  # tokens, assumed mean
 LONGEST_PROMPT = 1024  # tokens, assumed

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from acereason.shape import Shape
+
 # dense bfloat16, operations a second, by the vendor's datasheet
 PEAK = {
     "NVIDIA H200": 989e12,
@@ -24,13 +26,9 @@ PEAK = {
 
 def needed(config: Any, lengths: Sequence[int], predicted: int) -> float:
     """Floating-point operations to learn sequences of these lengths with `predicted` target tokens."""
-    hidden, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    width = getattr(config, "head_dim", None) or hidden // heads
-    layer = hidden * width * (2 * heads + 2 * kv_heads) + 3 * hidden * config.intermediate_size
-    matrices: float = 6.0 * (layers * layer * sum(lengths) + hidden * config.vocab_size * predicted)
-    attention: float = 6.0 * layers * heads * width * sum(n * n for n in lengths)
-    return matrices + attention
+    shape = Shape.read(config)
+    matrices = 6.0 * (shape.layers * shape.matrices * sum(lengths) + shape.embedding * predicted)
+    return matrices + 6.0 * shape.layers * shape.query_width * sum(n * n for n in lengths)
 
 
 def peak(device: torch.device) -> float | None:

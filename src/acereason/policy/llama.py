@@ -17,30 +17,21 @@ from torch import Tensor, nn
 
 from acereason.errors import SamplingError
 from acereason.policy.state import full_tensors
+from acereason.shape import Shape
 
 ARCHITECTURES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 _CHANGING_ROTATIONS = ("dynamic", "longrope")  # their angles depend on the length reached
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Numbers of a decoder; `context` is the most positions it was made for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderShape(Shape):
+    """A shape with what decoding needs; `context` is the most positions the model was made for."""
 
-    layers: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate: int
-    vocab: int
     context: int
     eps: float
-    qkv_bias: bool
-    qk_norm: bool
-    tied: bool
 
 
-def read_shape(config: Any) -> Shape:
+def read_shape(config: Any) -> DecoderShape:
     """The shape in a transformers configuration; SamplingError names what is not supported."""
     kind = getattr(config, "model_type", type(config).__name__)
     if kind not in ARCHITECTURES:
@@ -48,21 +39,7 @@ def read_shape(config: Any) -> Shape:
         raise SamplingError(
             f"the embedded sampler decodes {known} models, not {kind!r}; sample it from a server"
         )
-    heads = config.num_attention_heads
-    shape = Shape(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        heads=heads,
-        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-        intermediate=config.intermediate_size,
-        vocab=config.vocab_size,
-        context=config.max_position_embeddings,
-        eps=config.rms_norm_eps,
-        qkv_bias=kind == "qwen2",
-        qk_norm=kind == "qwen3",
-        tied=bool(config.tie_word_embeddings),
-    )
+    shape = DecoderShape.read(config, context=config.max_position_embeddings, eps=config.rms_norm_eps)
     if problem := _unsupported(config, shape):
         raise SamplingError(f"the embedded sampler cannot decode a {kind} model with {problem}")
     return shape
@@ -120,7 +97,7 @@ def read_weights(weights: Any, shape: Shape) -> dict[str, Tensor]:
 
 
 def _sizes(shape: Shape) -> dict[str, tuple[int, ...]]:
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    queries, keys = shape.query_width, shape.kv_width
     hidden, inter = shape.hidden, shape.intermediate
     sizes: dict[str, tuple[int, ...]] = {
         "embed_tokens.weight": (shape.vocab, hidden),

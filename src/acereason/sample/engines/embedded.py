@@ -28,12 +28,13 @@ from torch import nn
 
 from acereason.errors import SamplingError
 from acereason.policy.activations import work_device
-from acereason.policy.llama import Rotation, Shape, read_shape
+from acereason.policy.llama import DecoderShape, Rotation, read_shape
 from acereason.policy.marks import marks_of
 from acereason.sample.engines.native import NativeEngine, open_library
 from acereason.sample.engines.slots import Engine, Slots
 from acereason.sample.engines.torch import TorchEngine
 from acereason.sample.protocol import Completion, Request, check_how
+from acereason.shape import heads_of
 
 log = logging.getLogger(__name__)
 Watch = Callable[[Request, npt.NDArray[np.int32], npt.NDArray[np.float32]], bool]
@@ -51,10 +52,8 @@ class Bounds:
     @staticmethod
     def of(config: Any) -> Bounds:
         """The limits that a transformers configuration declares."""
-        heads = config.num_attention_heads
-        kv_heads = getattr(config, "num_key_value_heads", None) or heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        size = config.num_hidden_layers * kv_heads * width * 8
+        _, kv_heads, head_dim = heads_of(config)
+        size = config.num_hidden_layers * kv_heads * head_dim * 8
         return Bounds(config.max_position_embeddings, config.vocab_size, size)
 
 
@@ -220,7 +219,7 @@ def _faster(model: nn.Module, slots: int, threads: int | None, device: torch.dev
     return None
 
 
-def _cuda(shape: Shape, rotation: Rotation, slots: int, device: torch.device) -> Engine | None:
+def _cuda(shape: DecoderShape, rotation: Rotation, slots: int, device: torch.device) -> Engine | None:
     from acereason.sample.engines.cuda import CudaEngine
 
     try:

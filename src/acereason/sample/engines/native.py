@@ -22,7 +22,7 @@ from torch import Tensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy.llama import Rotation, Shape, fill_panels, joined, panels, read_weights
+from acereason.policy.llama import DecoderShape, Rotation, fill_panels, joined, panels, read_weights
 from acereason.sample.engines.slots import Ints, Slots
 
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
@@ -100,7 +100,7 @@ class NativeEngine:
     name = "native"
 
     def __init__(
-        self, library: ctypes.CDLL, shape: Shape, rotation: Rotation, slots: int, threads: int
+        self, library: ctypes.CDLL, shape: DecoderShape, rotation: Rotation, slots: int, threads: int
     ) -> None:
         self._library, self._shape, self._rotation = library, shape, rotation
         self._lanes = library.acereason_lanes()

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acereason.policy.llama import Shape, joined, read_weights
+from acereason.policy.llama import joined, read_weights
+from acereason.shape import Shape
 
 
 @dataclass(slots=True)
