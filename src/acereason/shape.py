@@ -1,5 +1,5 @@
-"""The shape of a decoder-only model, once: engines lay their weights out by it, the plan counts memory and time
-by it, and MFU is measured with its arithmetic.
+"""The shape of a decoder-only model, once: engines lay their weights out by it, the plan counts memory and
+time by it, and MFU is measured with its arithmetic.
 
     parameters          every weight once, tied ones once
     flops per token     6 x (weights that are multiplied) + 6 x layers x query width x length (causal

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,22 @@ from acereason.train.streaming import StepResult
 from acereason.train.update import Learned
 
 TRACED = 2  # groups a step whose tokens' log-probabilities and entropies are kept for reading
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a step stands in the run and how it asks: what its metrics row begins with."""
+
+    step: int  # of the run, from 1
+    stage: str
+    stage_step: int  # of the stage, from 1
+    domain: str
+    budget: int
+    group: int
+    epoch: int
+    T: float
+    H_target: float | None
+    coefficient: float  # of the entropy in the loss
 
 
 class ResponseNumbers(NamedTuple):
@@ -68,6 +85,11 @@ def _told(answer: Answer, weight: float) -> ResponseNumbers:
         verdict.extracted,
         answer.problem.domain,
     )
+
+
+def begins(where: Where, pool: dict[str, int]) -> dict[str, Any]:
+    """The beginning of a step's metrics row; `pool` counts the prompts after the step."""
+    return {**asdict(where), "pool": pool}
 
 
 def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:

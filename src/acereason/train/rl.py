@@ -91,65 +91,79 @@ def train_stage(
 
 def _step(training: Training) -> dict[str, Any]:
     """One step, from prompts to published weights, and its metrics row."""
-    shop, stage, position, state = training.shop, training.stage, training.position, training.state
-    pool, rule = training.pool, training.rule
-    begun, step = time.perf_counter(), position.step + 1
-    now = Moment(position.stage_step, stage.steps, pool.epoch, len(shop.policy.tokenizer))
-    T, group, rate = rule.temperature(now), stage.group_in(now.epoch), stages.learning_rate(stage, now.step)
-    how = How(
-        samples=group, budget=stage.budget, temperature=T, label=(shop.recipe.of_draws, stage.name, step)
-    )
-    set_rates(training.optimizer, [rate])
-    prompts, coefficient = _take(training), rule.coefficient(now)
-    besides = Besides(coefficient, training.second, stage.kind == "distill")
-    result = ask_and_learn(
-        shop.policy,
-        shop.sampler,
-        shop.judge,
-        prompts,
-        how,
-        training.optimizer,
-        stage,
-        shop.recipe.rl,
-        besides,
-        pool.more,
-    )
+    shop, stage, pool = training.shop, training.stage, training.pool
+    begun = time.perf_counter()
+    now = Moment(training.position.stage_step, stage.steps, pool.epoch, len(shop.policy.tokenizer))
+    where, learning_rate = _where(training, now), stages.learning_rate(stage, now.step)
+    set_rates(training.optimizer, [learning_rate])
+    result = _asked_and_learned(training, where)
     learned = time.perf_counter()
     shop.sampler.update(shop.policy.model)
     published = time.perf_counter()
     numbers = metrics.step_metrics(metrics.tell(result.batch.groups, result.weights))
-    where = {
-        "step": step,
-        "stage": stage.name,
-        "stage_step": now.step + 1,
-        "domain": "+".join(stage.domains),
-        "budget": stage.budget,
-        "group": group,
-        "epoch": now.epoch,
-        "T": T,
-        "H_target": rule.target(now),
-        "coefficient": coefficient,
-    }
-    rule.observe(now, numbers["H_T"])
     rates = metrics.pass_rates(metrics.judged_rewards(result.batch.groups))
-    pool.observe(rates)
-    where["pool"] = pool.counts()
-    position.step, position.stage_step, state.temperature = step, now.step + 1, rule.state
-    state.history.append((numbers["reward"], numbers["truncated"], numbers["tokens"]))
+    _move(training, now, numbers, rates)
     _watch(training, result.learned)
-    _keep_responses(shop, stage, step, result)
+    _keep_responses(shop, stage, where.step, result)
     written = time.perf_counter()
     row = {
-        **where,
+        **metrics.begins(where, pool.counts()),
         **numbers,
-        **metrics.learning(result.learned, rate),
+        **metrics.learning(result.learned, learning_rate),
         **metrics.times(result, published - learned, written - published, written - begun),
         **metrics.utilisation(shop.policy.model, result),
         **metrics.publication(shop.sampler),
     }
     shop.run.record("rl", **row)
-    shop.run.record("rates", step=step, stage=stage.name, T=T, rates=rates)
+    shop.run.record("rates", step=where.step, stage=stage.name, T=where.T, rates=rates)
     return row
+
+
+def _where(training: Training, now: Moment) -> metrics.Where:
+    """Where the step stands, and at which temperature, budget and group size it asks."""
+    stage, rule = training.stage, training.rule
+    return metrics.Where(
+        step=training.position.step + 1,
+        stage=stage.name,
+        stage_step=now.step + 1,
+        domain="+".join(stage.domains),
+        budget=stage.budget,
+        group=stage.group_in(now.epoch),
+        epoch=now.epoch,
+        T=rule.temperature(now),
+        H_target=rule.target(now),
+        coefficient=rule.coefficient(now),
+    )
+
+
+def _asked_and_learned(training: Training, where: metrics.Where) -> StepResult:
+    """The step itself, on the pool's next prompts. Collective."""
+    shop, stage = training.shop, training.stage
+    label = (shop.recipe.of_draws, stage.name, where.step)
+    how = How(samples=where.group, budget=where.budget, temperature=where.T, label=label)
+    besides = Besides(where.coefficient, training.second, stage.kind == "distill")
+    return ask_and_learn(
+        shop.policy,
+        shop.sampler,
+        shop.judge,
+        _take(training),
+        how,
+        training.optimizer,
+        stage,
+        shop.recipe.rl,
+        besides,
+        training.pool.more,
+    )
+
+
+def _move(training: Training, now: Moment, numbers: dict[str, Any], rates: dict[str, float]) -> None:
+    """Rule, pool, position and state, on to after the step; `rates` are its prompts' pass rates."""
+    position, state = training.position, training.state
+    training.rule.observe(now, numbers["H_T"])
+    training.pool.observe(rates)
+    position.step, position.stage_step = position.step + 1, now.step + 1
+    state.temperature = training.rule.state
+    state.history.append((numbers["reward"], numbers["truncated"], numbers["tokens"]))
 
 
 def _take(training: Training) -> list[Problem]:
