@@ -6,7 +6,7 @@ import json
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,6 +14,9 @@ from acereason import progress
 from acereason.cli.common import PromptFormat, embedded, goes_on_with, out
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
+
+if TYPE_CHECKING:
+    from acereason.evaluate.benchmarks.store import AnswerProtocol
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
@@ -70,7 +73,6 @@ def evaluate(
         raise ConfigError("give --benchmarks or --problems")
     fastmath.enable()
     from acereason.evaluate.benchmarks import job
-    from acereason.evaluate.benchmarks.store import AnswerProtocol
     from acereason.policy import saved
 
     saved.check_name(format)
@@ -79,13 +81,9 @@ def evaluate(
         if responses is not None:
             source = job.FromFile(responses, thinking)
         else:
-            name, weights, (policy, sampler), how = answering(
-                stack, model or "", format, tokenizer, served_model, concurrency, deadline
-            )
-            protocol = AnswerProtocol(
-                name, how, weights, policy.prompt.name, temperature, top_p, budget, seed
-            )
-            source = job.FromModel(policy, sampler, protocol)
+            settings, pace = (temperature, top_p, budget, seed), (concurrency, deadline)
+            served = (tokenizer, served_model)
+            source = job.FromModel(*answering(stack, model or "", format, served, settings, pace))
         asked = job.named(benchmarks, not any_count) if benchmarks else job.of_problems(cast(Path, problems))
         target = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         shown = progress.for_terminal(as_json)
@@ -101,21 +99,34 @@ def evaluate(
 
 
 def answering(
-    stack: ExitStack, model: str, format: str | None, tokenizer: str | None, served_model: str | None,
-    concurrency: int = 256, deadline: float = 3600.0,
-) -> tuple[str, str, tuple[Any, Any], str]:  # fmt: skip
-    """The model's name, its weights' fingerprint, (policy, sampler), and how it is asked."""
+    stack: ExitStack,
+    model: str,
+    format: str | None,
+    served: tuple[str | None, str | None],
+    settings: tuple[float, float, int, int],
+    pace: tuple[int, float] = (256, 3600.0),
+) -> tuple[Any, Any, AnswerProtocol]:
+    """Policy, sampler, and what their responses depend on.
+
+    served     tokenizer of a served model, and its name there
+    settings   temperature, top-p, budget, seed
+    pace       requests in flight per server, and seconds for one response"""
     from acereason.evaluate.benchmarks.job import fingerprint
+    from acereason.evaluate.benchmarks.store import AnswerProtocol
 
+    tokenizer, name = served
     if not model.startswith(("http://", "https://")):
-        return model, fingerprint(model), embedded(model, format), "embedded"
-    if tokenizer is None:
+        about = (model, "embedded", fingerprint(model))
+        policy, sampler = embedded(model, format)
+    elif tokenizer is None:
         raise ConfigError("a served model needs --tokenizer: prompts are sent as token ids")
-    from acereason.sample.servers.served import Served
+    else:
+        from acereason.sample.servers.served import Served
 
-    served = Served(model.split(","), served_model, concurrency=concurrency, deadline=deadline)
-    stack.callback(served.close)
-    return str(served.name), "", (served.policy(tokenizer, format), served), "servers"
+        sampler = Served(model.split(","), name, concurrency=pace[0], deadline=pace[1])
+        stack.callback(sampler.close)
+        policy, about = sampler.policy(tokenizer, format), (str(sampler.name), "servers", "")
+    return policy, sampler, AnswerProtocol(*about, policy.prompt.name, *settings)
 
 
 def _brief(score: Any) -> dict[str, Any]:

@@ -43,14 +43,13 @@ def generate(
     `acereason verify` judges what comes out of problems with answers or tests."""
     fastmath.enable()
     from acereason import generate as generating
-    from acereason.evaluate.benchmarks.store import AnswerProtocol
     from acereason.policy import saved
 
     saved.check_name(format)
     with ExitStack() as stack:
-        name, weights, (policy, sampler), how = answering(stack, model, format, tokenizer, served_model)
+        settings, served = (temperature, top_p, budget, seed), (tokenizer, served_model)
+        policy, sampler, protocol = answering(stack, model, format, served, settings)
         asks = generating.read(source, policy)
-        protocol = AnswerProtocol(name, how, weights, policy.prompt.name, temperature, top_p, budget, seed)
         wanted = generating.BatchSettings(samples, protocol)
         shown = stack.enter_context(progress.for_terminal(quiet).task("generate", samples * len(asks)))
         stack.enter_context(goes_on_with())

@@ -58,26 +58,7 @@ def load_model(
     open the context of Qwen2.5-Math (1e4 → 1e6). Only safetensors are read and no remote code is run."""
     path = located(path, weights_too=True)
     _check_kind(path)
-    try:
-        config = read_config(path, rope_theta, context)
-        with _quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                str(path),
-                config=config,
-                dtype=dtype,
-                attn_implementation=attention.NAME,
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported, and refused below with the tensor's name
-            )
-    except CheckpointError:
-        raise
-    except Exception as error:  # safetensors and transformers raise bare Exceptions for damaged files
-        raise CheckpointError(
-            f"no causal language model could be loaded from {path}: {first_line(error)}. Expected a "
-            "Hugging Face folder with config.json and *.safetensors"
-        ) from error
+    model, report = _loaded(path, dtype, rope_theta, context)
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
     if wrong:
         raise CheckpointError(
@@ -87,6 +68,33 @@ def load_model(
     _check_tying(model, path)
     proof.check(model)
     return model.train()
+
+
+def _loaded(
+    path: Path, dtype: torch.dtype, rope_theta: float | None, context: int | None
+) -> tuple[Model, dict[str, Any]]:
+    """The model as transformers reads it, and its report of tensors that do not fit."""
+    try:
+        config = read_config(path, rope_theta, context)
+        with _quiet():
+            loaded: tuple[Model, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(
+                str(path),
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention.NAME,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported, and refused by the caller with the tensor's name
+            )
+            return loaded
+    except CheckpointError:
+        raise
+    except Exception as error:  # safetensors and transformers raise bare Exceptions for damaged files
+        raise CheckpointError(
+            f"no causal language model could be loaded from {path}: {first_line(error)}. Expected a "
+            "Hugging Face folder with config.json and *.safetensors"
+        ) from error
 
 
 def _check_tying(model: Model, path: str | Path) -> None:
