@@ -114,7 +114,7 @@ def answering(
     from acereason.evaluate.benchmarks.job import fingerprint
     from acereason.evaluate.benchmarks.store import AnswerProtocol
 
-    tokenizer, name = served
+    (tokenizer, name), (temperature, top_p, budget, seed) = served, settings
     if not model.startswith(("http://", "https://")):
         about = (model, "embedded", fingerprint(model))
         policy, sampler = embedded(model, format)
@@ -126,7 +126,8 @@ def answering(
         sampler = Served(model.split(","), name, concurrency=pace[0], deadline=pace[1])
         stack.callback(sampler.close)
         policy, about = sampler.policy(tokenizer, format), (str(sampler.name), "servers", "")
-    return policy, sampler, AnswerProtocol(*about, policy.prompt.name, *settings)
+    protocol = AnswerProtocol(*about, policy.prompt.name, temperature, top_p, budget, seed)
+    return policy, sampler, protocol
 
 
 def _brief(score: Any) -> dict[str, Any]:
