@@ -365,9 +365,7 @@ def test_the_documented_example_can_be_meant(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "docs" / "curation.md").read_text()
     file = tmp_path / "curation.toml"
     file.write_text(text.split("```toml\n")[1].split("```")[0])
-    settings = curation_of(file)
-    assert isinstance(settings, Curation)
-    check(settings)
+    check(curation_of(file))
 
 
 def test_a_name_and_a_path_are_enough(tmp_path: Path) -> None:
