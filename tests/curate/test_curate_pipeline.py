@@ -364,7 +364,9 @@ def test_a_missing_library_names_the_extra() -> None:
 def test_the_documented_example_can_be_meant() -> None:
     text = (Path(__file__).parents[2] / "docs" / "curation.md").read_text()
     example = text.split("```toml\n")[1].split("```")[0]
-    check(msgspec.convert(tomllib.loads(example), Curation))
+    settings = tomllib.loads(example)
+    assert settings.pop("kind") == "curation"
+    check(msgspec.convert(settings, Curation))
 
 
 def test_a_name_and_a_path_are_enough(tmp_path: Path) -> None:
