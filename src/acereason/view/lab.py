@@ -28,6 +28,7 @@ from acereason.config import parse, resolved
 from acereason.errors import ConfigError
 from acereason.evaluate import lab
 from acereason.evaluate.lab import Side
+from acereason.files import read_file
 from acereason.view.tail import Row
 
 SEEDS = ("seed", "data_seed", "draw_seed")
@@ -154,7 +155,7 @@ def member(name: str, folder: Path, scores: Mapping[str, Any] | None = None) -> 
     tables: dict[str, Mapping[str, Rows]] = {}
     for file in (folder / "evaluations").glob("*.json"):
         try:
-            kept = msgspec.json.decode(file.read_bytes(), type=dict[str, Kept])
+            kept = msgspec.json.decode(read_file(file), type=dict[str, Kept])
             tables[file.stem] = {b: dict(zip(k.ids, k.right, strict=True)) for b, k in kept.items()}
         except (OSError, ValueError):
             continue  # damaged: the others are compared
@@ -173,7 +174,7 @@ def _of_evaluation(path: Path) -> dict[str, Rows]:
 def recipe_of(folder: Path) -> Mapping[str, Any] | None:
     """The run's recipe with its defaults; None when there is none that can be read."""
     try:
-        recipe = json.loads((folder / "recipe.json").read_bytes())
+        recipe = json.loads(read_file(folder / "recipe.json"))
     except (OSError, ValueError):
         return None
     if not isinstance(recipe, dict):
