@@ -40,7 +40,7 @@ base: install
 	  --set seed=$(SEED) --out runs/base-$(SEED) --force
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n $(or $(JOBS),2) --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-slow: install
 	$(BIN)/python -m pytest -m "slow and not gpu"

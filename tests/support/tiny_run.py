@@ -103,8 +103,10 @@ def coin() -> Iterator[None]:
         return Verdict("correct" if right else "wrong", right)
 
     domains.register(domains.Domain("math", instruction, lambda final: "=" + final, judge))
-    yield
-    domains.register(domains.MATH)
+    try:
+        yield
+    finally:
+        domains.register(domains.MATH)
 
 
 def main(folder: Path, resume: bool, changes: dict[str, Any] | None = None) -> None:
