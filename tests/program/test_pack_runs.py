@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tiny_run
-from commands import HERE, outcome
+from commands import outcome
+from dying import Die, dying
 from ranked import finish, one, rl_rows, two
 
 SIZES: dict[str, Any] = {"budget": 30, "group": 4, "prompts": 5, "learning_rate": 1e-3, "overlong": "zero"}
@@ -39,21 +38,11 @@ CHANGES: dict[str, Any] = {
     "evaluation": {"k": 2, "budget": 30, "start": True},
 }
 NEVER = 10**9
-Die = Callable[[Path, int], int]
 
 
 @pytest.fixture(scope="module")
 def die() -> Iterator[Die]:
-    """The run in this folder with a death at this event; its exit status."""
-    command = [sys.executable, str(HERE / "die.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-
-        def told(folder: Path, at: int) -> int:
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps([str(folder), at, CHANGES]) + "\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
-
+    with dying(CHANGES) as told:
         yield told
 
 

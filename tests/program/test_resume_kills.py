@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import pytest
 
 import tiny_run
 from acereason import runs
-from commands import HERE, outcome, write_recipe
+from commands import outcome, write_recipe
+from dying import Die, dying
 
 STAGE = {**tiny_run.RECIPE["stage"][0], "steps": 12, "stop": {"truncated_below": 1.0}}
 CHANGES = {
@@ -28,21 +29,9 @@ KILLS = 100
 NEVER = 10**9
 
 
-Die = Callable[[Path, int], int]
-
-
 @pytest.fixture(scope="module")
 def die() -> Iterator[Die]:
-    """The run in this folder with a death at this event; its exit status."""
-    command = [sys.executable, str(HERE / "die.py")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-
-        def told(folder: Path, at: int) -> int:
-            assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(json.dumps([str(folder), at, CHANGES]) + "\n")
-            process.stdin.flush()
-            return int(process.stdout.readline())
-
+    with dying(CHANGES) as told:
         yield told
 
 

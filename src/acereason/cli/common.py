@@ -52,6 +52,8 @@ AlertUrl = Annotated[
 
 Model = Annotated[str, typer.Argument(help="a Hugging Face folder, or a hub id: ID or ID@REVISION")]
 Problems = Annotated[Path, typer.Option("--problems", "-p", help="a file of problems")]
+ServedTokenizer = Annotated[str | None, typer.Option(help="of a served model: its folder or hub id")]
+ServedModel = Annotated[str | None, typer.Option(help="its name, where servers have several")]
 PromptFormat = Annotated[
     str | None,
     typer.Option(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from acereason import progress
-from acereason.cli.common import PromptFormat, embedded, goes_on_with, out
+from acereason.cli.common import PromptFormat, ServedModel, ServedTokenizer, embedded, goes_on_with, out
 from acereason.errors import ConfigError
 from acereason.native import mkl as fastmath
 
@@ -46,8 +46,8 @@ def evaluate(
     top_p: Annotated[float, typer.Option(help="probability mass kept")] = 0.95,
     format: PromptFormat = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 1,
-    tokenizer: Annotated[str | None, typer.Option(help="of a served model: its folder or hub id")] = None,
-    served_model: Annotated[str | None, typer.Option(help="its name, where servers have several")] = None,
+    tokenizer: ServedTokenizer = None,
+    served_model: ServedModel = None,
     concurrency: Annotated[int, typer.Option(min=1, help="requests in flight per server")] = 256,
     deadline: Annotated[float, typer.Option(help="seconds for one response of a server")] = 3600.0,
     judges: Annotated[int, typer.Option(min=1, help="judging processes")] = 2,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from acereason import progress
-from acereason.cli.common import PromptFormat, Silent, goes_on_with, out
+from acereason.cli.common import PromptFormat, ServedModel, ServedTokenizer, Silent, goes_on_with, out
 from acereason.cli.evaluate import answering
 from acereason.native import mkl as fastmath
 
@@ -34,8 +34,8 @@ def generate(
     top_p: Annotated[float, typer.Option(help="probability mass kept")] = 0.95,
     format: PromptFormat = None,
     seed: Annotated[int, typer.Option(help="of the draws")] = 1,
-    tokenizer: Annotated[str | None, typer.Option(help="of a served model: its folder or hub id")] = None,
-    served_model: Annotated[str | None, typer.Option(help="its name, where servers have several")] = None,
+    tokenizer: ServedTokenizer = None,
+    served_model: ServedModel = None,
     quiet: Silent = False,
 ) -> None:
     """A batch: problems or prompts in, responses out, a line each. Killed anywhere, the same command goes on.

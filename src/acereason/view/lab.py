@@ -29,6 +29,7 @@ from acereason.errors import ConfigError
 from acereason.evaluate import lab
 from acereason.evaluate.lab import Side
 from acereason.files import read_file
+from acereason.view.data import read_object
 from acereason.view.tail import Row
 
 SEEDS = ("seed", "data_seed", "draw_seed")
@@ -173,11 +174,8 @@ def _of_evaluation(path: Path) -> dict[str, Rows]:
 
 def recipe_of(folder: Path) -> Mapping[str, Any] | None:
     """The run's recipe with its defaults; None when there is none that can be read."""
-    try:
-        recipe = json.loads(read_file(folder / "recipe.json"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(recipe, dict):
+    recipe = read_object(folder / "recipe.json", [])
+    if recipe is None:
         return None
     with contextlib.suppress(ConfigError):
         return resolved(parse(recipe))  # keys that are newer than the run have their defaults
