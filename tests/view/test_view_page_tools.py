@@ -35,13 +35,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
         yield folder, address
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Browser]:
-    with Browser(tmp_path / "profile") as one:
-        yield one
-        assert one.console == []
-
-
 def test_every_run_is_told_what_is_wrong_with_it(page: Browser, runs: tuple[Path, str]) -> None:
     page.open(runs[1])
     page.until(f"document.querySelectorAll('.overview tbody tr').length === {len(DOCTORED) + 1}")
