@@ -134,7 +134,8 @@ def record(stage: str, step: int, file: str, row: Row, problem: Problem) -> Answ
     tokens = row.get("tokens")
     sample = row.get("sample")
     said = row.get("extracted")
-    code = bool(problem.tests)
+    nothing = ("", 0.0, False, False)
+    way, copied, leaked, tested = _features(row, problem, str(said or "")) if right else nothing
     answer = _short(ways.plain(str(said))) if said not in (None, "") else ""
     return Answered(
         stage, step, file, str(row.get("problem_id")),
@@ -143,15 +144,17 @@ def record(stage: str, step: int, file: str, row: Row, problem: Problem) -> Answ
         right, row.get("finish") == "length",
         len(tokens) if isinstance(tokens, list) else tokens if isinstance(tokens, int) else -1,
         answer, ways.plain(problem.answer or ""),
-        *(_features(row, problem, str(said or ""), code) if right else ("",)),
-        in_question=right and ways.stands_in(problem.question, problem.answer or ""),
+        way, copied, leaked, tested,
+        right and ways.stands_in(problem.question, problem.answer or ""),
     )  # fmt: skip
 
 
-def _features(row: Row, problem: Problem, said: str, code: bool) -> tuple[str, float, bool, bool]:
+def _features(row: Row, problem: Problem, said: str) -> tuple[str, float, bool, bool]:
+    """The way of answering, the share from the prompt, whether that says the answer, or the tests do."""
     text = str(row.get("text", ""))
     final = final_part(text)
     thinking = text if final is None else text[: -len(END_THINK + final)]
+    code = bool(problem.tests)
     name = _known_way(problem, text) or ways.way("code" if code else "math", thinking, final or "")
     if code:
         return (
