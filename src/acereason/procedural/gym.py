@@ -112,17 +112,20 @@ def _between(first: str, second: str, *levels: tuple[int, int, int, int]) -> tup
     return tuple(dict(zip(names, level, strict=True)) for level in levels)
 
 
-_EQUATIONS = ((2, 9, [0.5, 0.5, 0.0]), (3, 10, [0.5, 0.5, 0.0]), (3, 20, [0.4, 0.4, 0.2]), (4, 50, [0.4, 0.4, 0.2]))
+_PLAIN, _MIXED = [0.5, 0.5, 0.0], [0.4, 0.4, 0.2]
+_EQUATIONS = ((2, 9, _PLAIN), (3, 10, _PLAIN), (3, 20, _MIXED), (4, 50, _MIXED))
 LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...]]] = {
     "rg-chain-sum": (
-        chain_sum, "chain_sum", _between("terms", "digits", (3, 5, 1, 1), (3, 5, 1, 2), (4, 7, 1, 2), (4, 7, 2, 3))
+        chain_sum, "chain_sum",
+        _between("terms", "digits", (3, 5, 1, 1), (3, 5, 1, 2), (4, 7, 1, 2), (4, 7, 2, 3))
     ),
     "rg-leg-counting": (
         leg_counting, "leg_counting",
         _between("animals", "instances", (2, 2, 1, 6), (2, 3, 1, 9), (2, 4, 1, 15), (4, 6, 1, 15)),
     ),
     "rg-products": (
-        products, "products", _between("terms", "digits", (3, 4, 1, 1), (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 3))
+        products, "products",
+        _between("terms", "digits", (3, 4, 1, 1), (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 3))
     ),
     "rg-linear": (
         linear, "simple_equations",
@@ -131,7 +134,10 @@ LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...
             for terms, value, weights in _EQUATIONS
         ),
     ),
-    "rg-gcd": (gcd, "gcd", _between("numbers", "value", (2, 2, 2, 40), (2, 2, 2, 60), (2, 2, 2, 150), (2, 2, 10, 999))),
+    "rg-gcd": (
+        gcd, "gcd",
+        _between("numbers", "value", (2, 2, 2, 40), (2, 2, 2, 60), (2, 2, 2, 150), (2, 2, 10, 999)),
+    ),
 }  # fmt: skip
 
 
