@@ -4,7 +4,7 @@
 
 const LONG_ANSWER = 800; // tokens from which a group is read one response at a time, unless the address says otherwise
 const shortcuts = { on: true };
-const lastList = { run: null, rows: [], query: "" };
+const lastList = { run: null, rows: [], view: "responses", query: "" }; // what one came from
 const nowReading = { panes: [], find: null, active: 0 };
 
 function choice(name, label, options, chosen, change) {
@@ -87,7 +87,8 @@ function steps(run, [file, problem, sample]) {
       ? el("a", { href: address("run", run, "group", row.file, row.problem_id, row.sample), "data-key": key, "aria-keyshortcuts": key }, name)
       : null;
   const known = lastList.run === run && at >= 0;
-  const back = el("a", { href: `${address("run", run, "responses")}${lastList.run === run ? lastList.query : ""}` }, "all responses");
+  const [view, query] = lastList.run === run ? [lastList.view, lastList.query] : ["responses", ""];
+  const back = el("a", { href: `${address("run", run, view)}${query}` }, view === "desk" ? "suspicious answers" : "all responses");
   back.addEventListener("click", () => (returning = true));
   return el(
     "p",
