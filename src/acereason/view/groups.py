@@ -170,7 +170,7 @@ def response(row: Row, thinking: int = THINKING, answer: int = ANSWER) -> Row:
 
 
 def failed(row: Row) -> list[Row]:
-    """Tests that a response is known to have failed, with what it answered. Runs from before that was recorded
+    """Tests that a response is known to have failed, with what it answered. Runs from before that was kept
     name one test in `detail`; what it answered is then not there, which is not the same as None."""
     try:
         tests = msgspec.convert(row.get("failed") or [], list[FailedTest])[:FAILED]
