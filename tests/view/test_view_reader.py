@@ -120,7 +120,7 @@ def test_a_failed_test_says_what_was_asked_expected_and_got_and_how_they_differ(
     assert (
         "test 2 of 2" in far and "− 250000" in far and "+ x" in far and "around the first difference" in far
     )
-    assert "exit status 3" in left and "(nothing)" in left
+    assert "SystemExit: 3" in left and "(nothing)" in left
     assert "processor time" in slow and "It was stopped" in slow
     assert (
         len(far) < 12_000

@@ -60,7 +60,7 @@ function linePair(a, b) {
 }
 
 const NAMES = { "-": ["del", "− "], "+": ["ins", "+ "] };
-const editLine = (kind, content) => el(NAMES[kind][0], {}, el("span", { class: "sign" }, NAMES[kind][1]), content, "\n");
+const editLine = (kind, content) => el(NAMES[kind][0], {}, el("span", { class: "sign" }, NAMES[kind][1]), content);
 
 function equalLines(lines, first, last) {
   const shown = (list) => list.map((line) => `  ${line}\n`).join("");
@@ -73,10 +73,10 @@ function equalLines(lines, first, last) {
 /** Both texts in one; null where nothing differs but blanks at the ends of lines, which do not count. Of texts that were `cut`, the
     last lines differ for that alone. */
 function difference(expected, got, cut) {
-  const lines = (text) => visible(text).trimEnd().split("\n").map((line) => line.trimEnd());
+  const lines = (text) => (text.trim() ? visible(text).trimEnd().split("\n").map((line) => line.trimEnd()) : []);
   const made = editBlocks(editSteps(lines(expected), lines(got)));
   const ends = made.at(-1);
-  if (cut && !ends.same && made.some((block) => !block.same && block !== ends)) made.splice(-1, 1, { same: ["…"] });
+  if (cut && ends && !ends.same && made.some((block) => !block.same && block !== ends)) made.splice(-1, 1, { same: ["…"] });
   if (made.every((block) => block.same)) return null;
   const nodes = made.flatMap((block, at) => {
     if (block.same) return equalLines(block.same, at === 0, at === made.length - 1);
