@@ -44,9 +44,12 @@ function patternOf(wanted) {
   return new RegExp(words.join("\\s+"), "gi");
 }
 
-/** Bring a range into view: out of folds, within what scrolls, and on the page. */
+function unfold(range) {
+  for (let up = range.startContainer.parentElement; up; up = up.parentElement) if (up.tagName === "DETAILS") up.unfold ? up.unfold() : (up.open = true);
+}
+
+/** Bring a range into view: within what scrolls, and on the page. */
 function reveal(range) {
-  for (let up = range.startContainer.parentElement; up; up = up.parentElement) if (up.tagName === "DETAILS") up.open = true;
   for (let up = range.startContainer.parentElement; up && up !== document.body; up = up.parentElement) {
     if (up.scrollHeight <= up.clientHeight && up.scrollWidth <= up.clientWidth) continue;
     const box = up.getBoundingClientRect(),
@@ -58,7 +61,7 @@ function reveal(range) {
   if (at.top < 100 || at.bottom > innerHeight - 40) scrollBy(0, at.top - innerHeight / 2);
 }
 
-/** The finder over the texts of `root`: {element, again} where `again` looks anew after the texts changed. */
+/** The finder over the texts of `root`. `again` looks anew: other texts are shown; `look`: the same texts are drawn otherwise. */
 function finder(root) {
   const input = el("input", { type: "search", value: lookingFor.text, placeholder: "find in the text", size: "18", "aria-label": "find in the text" }),
     count = el("span", { class: "soft count", role: "status" });
@@ -70,19 +73,25 @@ function finder(root) {
   let found = [],
     at = -1;
   const mark = (name, ranges) => globalThis.CSS?.highlights?.set(name, new Highlight(...ranges));
-  const again = () => {
-    [found, at] = [[], -1];
+  const look = () => {
+    found = [];
     if (lookingFor.text.trim()) {
       const pattern = patternOf(lookingFor.text);
       for (const text of root.querySelectorAll(".question, .said pre")) found.push(...placesIn(text, pattern, MOST_FOUND - found.length));
     }
-    (mark("found", found), mark("here", []));
+    mark("found", found);
+  };
+  const again = () => {
+    at = -1;
+    look();
+    mark("here", []);
     const cut = root.querySelector(".response .whole-text") ? ", of what is shown" : "";
     count.textContent = lookingFor.text.trim() ? ` ${found.length === MOST_FOUND ? "at least " : ""}${short(found.length)} found${cut}` : "";
   };
   const go = (by) => {
     if (!found.length) return;
     at = at < 0 ? (by > 0 ? 0 : found.length - 1) : (at + by + found.length) % found.length;
+    unfold(found[at]); // which draws it, and then it is found there
     mark("here", [found[at]]);
     reveal(found[at]);
     count.textContent = ` ${short(at + 1)} of ${short(found.length)}`;
@@ -93,5 +102,5 @@ function finder(root) {
   });
   input.addEventListener("keydown", (event) => event.key === "Enter" && go(event.shiftKey ? -1 : 1));
   const element = el("span", { class: "field finder", role: "search" }, input, button("↑", "previous place", -1), button("↓", "next place", 1), count);
-  return { element, again, go, input };
+  return { element, again, look, go, input };
 }

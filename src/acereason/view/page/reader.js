@@ -173,7 +173,7 @@ function drawReader(place, run, route, one, two) {
       checkbox("alone", "one at a time, wide", alone, (one) => change({ read: one ? "one" : "all" })),
       checkbox("thinking", "reasoning open", reading.thinking, (open) => {
         reading.thinking = open;
-        for (const fold of root.querySelectorAll(".thinking")) fold.open = open;
+        for (const fold of root.querySelectorAll(".thinking")) open ? fold.unfold() : (fold.open = false);
       }),
       checkbox("raw", "raw text", reading.raw, (raw) => {
         reading.raw = raw;
@@ -185,7 +185,8 @@ function drawReader(place, run, route, one, two) {
     el("div", { class: `reader ${alone ? "one" : "all"} ${two ? "pair" : ""}` }, panes.map((pane) => pane.element)),
   );
   place.append(root);
-  root.addEventListener("drawn", refresh);
+  root.addEventListener("changed", refresh);
+  root.addEventListener("drawn", () => (reachable(root), find.look()));
   root.addEventListener("toggle", () => reachable(root), true);
   refresh();
   const chosen = root.querySelectorAll(".strip > .chosen");

@@ -66,16 +66,24 @@ function said(row) {
       return [el("p", { class: "soft" }, "The tokens' numbers cannot be read."), el("pre", {}, visible(row.text))];
     }
   }
-  const size = hasText(row.thinking) ? `${short(row.thinking.length)} characters` : "";
-  const folded = hasText(row.thinking)
-    ? el(
-        "details",
-        { class: "thinking", ...(reading.thinking ? { open: "" } : {}) },
-        el("summary", {}, hasText(row.answer) ? `reasoning, ${size}` : `reasoning, never closed, ${size}`),
-        el("pre", {}, prose(row.thinking)),
-      )
-    : null;
-  return [folded, hasText(row.answer) ? el("pre", {}, prose(row.answer.trim())) : null];
+  return [hasText(row.thinking) ? thought(row) : null, hasText(row.answer) ? el("pre", {}, prose(row.answer.trim())) : null];
+}
+
+/** The reasoning, folded: its formulas are drawn when it is opened, since there may be hundreds. */
+function thought(row) {
+  const size = `${short(row.thinking.length)} characters`,
+    text = el("pre", {}, visible(row.thinking));
+  const fold = el("details", { class: "thinking" }, el("summary", {}, hasText(row.answer) ? `reasoning, ${size}` : `reasoning, never closed, ${size}`), text);
+  fold.unfold = () => {
+    fold.open = true;
+    if (fold.drawn) return;
+    fold.drawn = true;
+    text.replaceChildren(...prose(row.thinking));
+    fold.dispatchEvent(new Event("drawn", { bubbles: true }));
+  };
+  fold.addEventListener("toggle", () => fold.open && fold.unfold());
+  if (reading.thinking) fold.unfold();
+  return fold;
 }
 
 /** The response as it was written, from the server where the page has only a part of it. */
@@ -143,7 +151,7 @@ function response(row, one, run, chosen) {
     Object.assign(row, { thinking, answer, text, cut });
     body.replaceChildren(...said(row).filter(Boolean));
     whole.remove();
-    body.dispatchEvent(new Event("drawn", { bubbles: true }));
+    body.dispatchEvent(new Event("changed", { bubbles: true }));
   };
   const whole = el("button", { type: "button", class: "plain whole-text" }, "show the whole text");
   whole.addEventListener("click", () => {
@@ -219,7 +227,7 @@ function failedTest(test, row, one) {
     got === undefined ? el("p", { class: "soft whole" }, "What it answered was not recorded: the run is from before that was kept.") : null,
   ];
   const title = `test ${short(test.number)}${isNumber(one.of_tests) ? ` of ${short(one.of_tests)}` : ""}: ${visible(why)}`;
-  return el("section", { class: "failed", "aria-label": title }, el("h3", {}, title), el("div", { class: "values" }, parts.filter(Boolean)));
+  return el("div", { class: "failed", role: "group", "aria-label": title }, el("h3", {}, title), el("div", { class: "values" }, parts.filter(Boolean)));
 }
 
 function tests(one) {
