@@ -82,7 +82,8 @@ def plan(
     if cpu:
         from acereason.cli import plan_cpu
 
-        plan_cpu.show(chosen, shape, (cores, processes, gpu_memory), rate or [], as_json)
+        given = _given(rate or [], plan_cpu.RATES)
+        plan_cpu.show(chosen, shape, (cores, processes, gpu_memory), given, as_json)
         return
     machine = Machine(gpus, (gpu_memory or 141) * 1e9, separate, tensor_parallel)
     rates = _rates(rate or [])
@@ -115,10 +116,10 @@ def _rates(assignments: list[str]) -> Rates:
     """The default rates with those that were given."""
     from acereason.plan.times import Rates
 
-    return replace(Rates(), **given_rates(assignments, [f.name for f in fields(Rates)]))
+    return replace(Rates(), **_given(assignments, [f.name for f in fields(Rates)]))
 
 
-def given_rates(assignments: list[str], known: list[str]) -> dict[str, float]:
+def _given(assignments: list[str], known: list[str]) -> dict[str, float]:
     """The rates in NAME=NUMBER. ConfigError: no such name, or no positive number."""
     given: dict[str, float] = {}
     for text in assignments:

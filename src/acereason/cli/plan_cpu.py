@@ -9,7 +9,6 @@ from rich.table import Table
 
 from acereason import config, machine
 from acereason.cli.common import out
-from acereason.cli.plan import given_rates
 from acereason.errors import ConfigError
 from acereason.plan import processor
 from acereason.plan.memory import GIB
@@ -17,14 +16,15 @@ from acereason.plan.processor import Plan, Processors, Rates
 from acereason.shape import Shape
 
 Asked = tuple[int | None, int, float | None]  # cores, ranks, GB
+RATES = [f.name for f in fields(Rates)]
 
 
-def show(recipe: config.Recipe, shape: Shape, asked: Asked, rates: list[str], as_json: bool) -> None:
+def show(recipe: config.Recipe, shape: Shape, asked: Asked, given: dict[str, float], as_json: bool) -> None:
     """Print the plan; ConfigError when the machine is too small, with what to change."""
     place = _machine(recipe, asked)
     cut = recipe.model.vocabulary == "data" and shape.vocab > processor.CUT
     shape = replace(shape, vocab=processor.CUT) if cut else shape
-    speeds, measured = _rates(recipe, rates)
+    speeds, measured = _rates(recipe, given)
     planned = processor.plan(recipe, shape, place, speeds)
     if as_json:
         out.print_json(json.dumps(_data(planned, speeds)))
@@ -54,9 +54,8 @@ def _machine(recipe: config.Recipe, asked: Asked) -> Processors:
     return place
 
 
-def _rates(recipe: config.Recipe, assignments: list[str]) -> tuple[Rates, str]:
+def _rates(recipe: config.Recipe, given: dict[str, float]) -> tuple[Rates, str]:
     """The rates, and the type that a core's were measured in; empty where they were given."""
-    given = given_rates(assignments, [f.name for f in fields(Rates)])
     kind: str = recipe.placement.compute
     measured = not {"flops", "bandwidth"} <= given.keys()
     core = (given.get("flops", 0.0), given.get("bandwidth", 0.0))
