@@ -6,7 +6,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-STYLES = ("vendor/uplot/uPlot.min.css", "page.css")
+STYLES = ("vendor/uplot/uPlot.min.css", "page.css", "everyone.css")
 COMMON = (
     "vendor/uplot/uPlot.iife.min.js",
     "vendor/katex/katex.min.js",
@@ -19,6 +19,7 @@ COMMON = (
     "listing.js",
     "health.js",
     "run.js",
+    "desk.js",
     "overview.js",
     "compare.js",
     "studies.js",

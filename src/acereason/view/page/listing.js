@@ -27,7 +27,6 @@ function filters(found, query, changed) {
     field("outcome", "outcome", same(found.outcomes), query),
     field("truncated", "cut", [["yes", "at the budget"], ["no", "not cut"]], query),
     field("family", "family", same(found.families), query),
-    source.live ? field("suspicious", "queue", [["yes", "right but suspicious"]], query) : null,
     el("label", { class: "field" }, "holds ", text),
   );
   const read = () => Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
@@ -82,8 +81,8 @@ function pager(found, query, start) {
 }
 
 /** Whether the pointer or the focus is on the rows, or some of their text is marked. */
-function heldStill(root) {
-  const rows = root.querySelector(".listing");
+function heldStill(root, which = ".listing") {
+  const rows = root.querySelector(which);
   return Boolean(rows) && (rows.matches(":hover, :focus-within") || marked(rows));
 }
 

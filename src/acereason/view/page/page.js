@@ -2,6 +2,7 @@
 //
 //   #/                              the overview          #/run/NAME                 a run's curves
 //   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE
+//   #/run/NAME/desk                 what was rewarded and is suspicious
 //   #/compare?run=…&run=…            the comparison lab   #/studies                  the claims
 "use strict";
 
@@ -38,7 +39,7 @@ function routeOf(hash) {
 }
 
 const TOP_VIEWS = { overview: overviewView, compare: compareView, studies: studiesView };
-const RUN_VIEWS = { "": curvesView, responses: listView, group: groupView };
+const RUN_VIEWS = { "": curvesView, responses: listView, group: groupView, ...(source.live ? { desk: deskView } : {}) };
 
 function viewOf(route) {
   if (route.run !== undefined) return RUN_VIEWS[route.view];
@@ -47,7 +48,8 @@ function viewOf(route) {
 
 /** The bar at the top: the way up, and the run's other views. */
 function bar(route) {
-  const tabs = route.run === undefined ? [["overview", "runs"], ["studies", "studies"]] : [["", "curves"], ["responses", "responses"]];
+  const ofRun = [["", "curves"], ["responses", "responses"], ...(source.live ? [["desk", "suspicious"]] : [])];
+  const tabs = route.run === undefined ? [["overview", "runs"], ["studies", "studies"]] : ofRun;
   return el(
     "div",
     { class: "topbar" },
