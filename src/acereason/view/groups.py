@@ -15,7 +15,7 @@ import msgspec
 
 from acereason.chat import END_THINK, final_part
 from acereason.files import open_file
-from acereason.problems import FailedTest
+from acereason.problems import FailedTest, Got
 from acereason.view.data import read_rows
 from acereason.view.index import File, Filter, Index
 from acereason.view.tail import Row, decode
@@ -173,13 +173,20 @@ def failed(row: Row) -> list[Row]:
     """Tests that a response is known to have failed, with what it answered. Runs from before that was kept
     name one test in `detail`; what it answered is then not there, which is not the same as None."""
     try:
-        tests = msgspec.convert(row.get("failed") or [], list[FailedTest])[:FAILED]
+        tests = [one for one in msgspec.convert(row.get("failed") or [], list[FailedTest]) if _bounded(one)]
     except msgspec.ValidationError:
         tests = []
     if tests:
-        return [msgspec.to_builtins(one) for one in tests]
+        return [msgspec.to_builtins(one) for one in tests[:FAILED]]
     named = _FAILED.search(str(row.get("detail", ""))) if row.get("outcome") != "unjudged" else None
     return [{"number": int(named[1])}] if named else []
+
+
+def _bounded(test: FailedTest) -> bool:
+    """Whether it is as a judge writes it; a damaged or made-up file may say anything."""
+    got = test.got or Got("")
+    numbers = (test.number, got.at, got.expected_at, got.size)
+    return len(got.text) <= LONG and all(0 <= number < 2**53 for number in numbers)
 
 
 def cut(text: Any, limit: int) -> str | None:
@@ -202,10 +209,11 @@ def add_problems(folder: Path, groups: Sequence[Row]) -> None:
         for name in [name for name in wanted if any(not one.get("question") for one in wanted[name])]:
             for row in _problems(path, name):
                 for one in wanted[name]:
-                    _fill(one, row)
+                    fill(one, row)
 
 
-def _fill(one: Row, problem: Row) -> None:
+def fill(one: Row, problem: Row) -> None:
+    """A group's question, reference and tests from its problem's row; what failed tests asked with them."""
     tests = problem.get("tests")
     one["question"] = one["question"] or cut(problem.get("question"), ANSWER)
     one["reference"] = one["reference"] or cut(problem.get("answer"), ANSWER)
@@ -227,7 +235,7 @@ def _asked(failing: Row, tests: list[Any]) -> None:
         return
     failing["input"], expected = cut(test.get("input"), LONG), str(test.get("output"))
     if got and (got["at"] or len(got["text"].encode("utf-8", "replace")) < got["size"]):
-        begin = max(0, got["expected_at"])
+        begin = got["expected_at"]
         failing["expected"] = expected[begin : begin + len(got["text"])]
         failing["expected_size"] = len(expected)
     else:

@@ -22,6 +22,7 @@ function filters(found, query, changed) {
   const form = el(
     "form",
     { class: "filters", role: "search" },
+    el("h1", { class: "unseen" }, "Responses"),
     field("stage", "stage", same(Object.keys(found.stages)), query),
     field("step", "step", same(steps.toSorted((a, b) => b - a)), query),
     field("outcome", "outcome", same(found.outcomes), query),
