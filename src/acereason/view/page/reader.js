@@ -184,6 +184,7 @@ function drawReader(place, run, route, one, two) {
     ),
     el("div", { class: `reader ${alone ? "one" : "all"} ${two ? "pair" : ""}` }, panes.map((pane) => pane.element)),
   );
+  if (query.with && !two) root.querySelector(".reader").before(el("p", { class: "soft" }, "That step holds no answers to this prompt."));
   place.append(root);
   root.addEventListener("changed", refresh);
   root.addEventListener("drawn", () => (reachable(root), find.look()));
