@@ -77,7 +77,7 @@ def table(run: Path) -> list[str]:
     for name, found in every.items():
         cells = [cell(part(found[d], f)) if d in found else "–" for _, d, f in shown]
         samples = len(found["math"].right[0])
-        most = f"{100 * pass_at_k(found['math'].right, k):.1f}" if samples >= k else f"– (k {samples})"
+        most = f"{100 * pass_at_k(found['math'].right, k).mean:.1f}" if samples >= k else f"– (k {samples})"
         lines.append(f"| {name} | {' | '.join(cells)} | {most} |")
     last = every[list(every)[-1]]
     gains = [difference(part(every["SFT"][d], f), part(last[d], f)) for _, d, f in shown]
