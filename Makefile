@@ -63,7 +63,7 @@ test-server: install $(SERVER)/.installed
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy src/acereason tests benchmarks examples
+	$(BIN)/mypy src/acereason tests benchmarks examples docs
 
 bench: install
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

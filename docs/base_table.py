@@ -39,8 +39,8 @@ def results(run: Path) -> dict[str, dict[str, Result]]:
 def part(result: Result, family: str | None) -> Result:
     """The questions of one family; None: all."""
     at = [i for i, own in enumerate(result.families) if family in (None, own)]
-    pick = lambda rows: [rows[i] for i in at]  # noqa: E731
-    return Result(pick(result.ids), pick(result.right), pick(result.families), pick(result.modes))
+    rows = (result.ids, result.right, result.families, result.modes)
+    return Result(*([column[i] for i in at] for column in rows))  # type: ignore[arg-type]
 
 
 def cell(result: Result) -> str:
@@ -77,12 +77,14 @@ def table(run: Path) -> list[str]:
     for name, found in every.items():
         cells = [cell(part(found[d], f)) if d in found else "–" for _, d, f in shown]
         samples = len(found["math"].right[0])
-        most = f"{100 * pass_at_k(found['math'].right, k).mean:.1f}" if samples >= k else f"– (k {samples})"
+        reached = pass_at_k(found["math"].right, k).mean if samples >= k else None
+        most = f"– (k {samples})" if reached is None else f"{100 * reached:.1f}"
         lines.append(f"| {name} | {' | '.join(cells)} | {most} |")
     last = every[list(every)[-1]]
     gains = [difference(part(every["SFT"][d], f), part(last[d], f)) for _, d, f in shown]
     more = summary.gain_pass_at_k(math, last["math"])[str(k)]
-    reach = f"{100 * more['mean']:+.1f} ({100 * more['low']:+.1f} to {100 * more['high']:+.1f})"
+    ends = [100 * (more[end] or 0.0) for end in ("mean", "low", "high")]
+    reach = "{:+.1f} ({:+.1f} to {:+.1f})".format(*ends)
     return [*lines, f"| **RL over SFT** | {' | '.join(gains)} | {reach} |"]
 
 
