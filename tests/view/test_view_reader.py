@@ -200,7 +200,10 @@ def test_keys_and_finding_go_through_the_responses(page: Browser, address: str) 
     page.ask("document.querySelector('[name=shortcuts]').click(), document.activeElement.blur()")
     press(page, "ArrowRight")
     assert page.ask(CHOSEN) == "0"
-    page.ask("shortcuts.on = true, lookingFor.text = ''")
+    opened(page, page.ask("location.href"))
+    assert page.ask("shortcuts.on") is False
+    page.ask("document.querySelector('[name=shortcuts]').click()")
+    assert page.ask("shortcuts.on") is True
 
 
 def test_what_is_copied_is_what_was_written(page: Browser, address: str, folder: Path) -> None:
