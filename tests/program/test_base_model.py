@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -22,6 +23,8 @@ from acereason.policy import vocabulary
 from acereason.procedural import generate
 from acereason.progress import Quiet
 from families import make_family
+
+ADAPTER = "adapter_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +51,45 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(base: Path, compute: str) -> config.Recipe:
+def recipe(base: Path, compute: str, lora: dict[str, Any] | None = None) -> config.Recipe:
     data = copy.deepcopy(tiny_run.RECIPE)
     data["model"] = {"path": str(base), "format": "plain", "vocabulary": "data"}
     data["sft"] = {"epochs": 1, "batch_tokens": 800, "evaluate_prompts": 0}
     data["placement"] = {"compute": compute, "parallel": "replicate"}
     data["stage"] = [{**data["stage"][0], "steps": 2, "temperature": {}, "filter": {}}]
-    return config.parse(data)
+    return config.parse(data | ({"lora": lora} if lora else {}))
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("compute", "lora"),
+    [
+        pytest.param("float32", None, marks=pytest.mark.slow),
+        ("bfloat16", None),
+        ("bfloat16", {"rank": 4, "alpha": 8.0}),
+    ],
+)
 def test_a_run_and_its_export(
-    base: Path, tmp_path: Path, compute: str, monkeypatch: pytest.MonkeyPatch
+    base: Path,
+    tmp_path: Path,
+    compute: str,
+    lora: dict[str, Any] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vocabulary.cut, "__defaults__", (100,))
-    chosen = recipe(base, compute)
+    chosen = recipe(base, compute, lora)
     with tiny_run.coin(), runs.create(tmp_path / "run", chosen) as run:
         program.run_all(run, Quiet(), until="sft")
     with tiny_run.coin(), runs.resume(tmp_path / "run") as run:
         program.run_all(run, Quiet())
     check_export(base, tmp_path)
+    if lora is not None:  # over the base as published: adapters know no vocabulary
+        adapter = load_file(export(tmp_path / "run", tmp_path / "adapter", adapter=True) / ADAPTER)
+        whole, plain = (AutoModelForCausalLM.from_pretrained(f) for f in (tmp_path / "out", base))
+        for name, weight in whole.named_parameters():
+            at = f"base_model.model.{name.removesuffix('.weight')}"
+            if f"{at}.lora_A.weight" in adapter:
+                product = 2.0 * adapter[f"{at}.lora_B.weight"] @ adapter[f"{at}.lora_A.weight"]
+                assert torch.allclose(weight, plain.get_parameter(name) + product, atol=1e-5)
 
 
 def check_export(base: Path, folder: Path) -> None:

@@ -53,7 +53,8 @@ class Recipe(Struct, frozen=True):
         if self.lora is not None and self.sft is not None and self.sft.optimizer == "muon":
             raise ValueError("sft.optimizer = 'muon' is for whole matrices; use 'adamw' with [lora]")
         servers = self.sampling.servers
-        if self.lora and self.lora.publish == "adapter" and servers and servers.transfer != "files":
+        transfer = servers.transfer if servers else "files"
+        if self.lora and self.lora.publish == "adapter" and transfer not in ("files", "auto"):
             raise ValueError(
                 "lora.publish = 'adapter' goes by files; set sampling.servers.transfer = 'files'"
             )
