@@ -4,10 +4,6 @@ other weights is found and sent whole."""
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -138,22 +134,17 @@ def test_what_cannot_be_patched_says_so_and_is_replaced(tmp_path: Path, places: 
 
 
 def test_copies_of_dead_servers_are_swept_and_those_of_living_ones_not(tmp_path: Path, places: Path) -> None:
-    out, worker = Deltas(tmp_path / "out"), Published()
-    folder = out.write(weights(2).items())[0]
-    script = (
-        "import sys; from acereason.sample.servers.vllm_worker import Published as P; w = P();"
-        "print(w.patch_published(sys.argv[1], 'run-b'), flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", script, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None and "folder" in other.stdout.readline()
-        worker.patch_published(str(folder), "run-a")
-        assert len(list(places.iterdir())) == 2
-        os.kill(other.pid, signal.SIGKILL)
-        other.wait(30)
-    worker.patch_published(str(folder), "run-c")
-    assert [p.name for p in places.iterdir()] == [f"{delta.PREFIX}run-c"]
-    worker.drop_published()
+    out, living, dead = Deltas(tmp_path / "out"), Published(), Published()
+    folder = str(out.write(weights(2).items())[0])
+    for worker, name in ((living, "run-a"), (dead, "run-b")):
+        assert "folder" in worker.patch_published(folder, name)
+    assert len(list(places.iterdir())) == 2
+    dead._copy._used.close()  # what the kernel does when a process is killed
+    third = Published()
+    third.patch_published(folder, "run-c")
+    assert {p.name for p in places.iterdir()} == {f"{delta.PREFIX}run-a", f"{delta.PREFIX}run-c"}
+    for worker in (living, third):
+        worker.drop_published()
     out.close()
 
 

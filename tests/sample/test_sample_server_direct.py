@@ -27,7 +27,7 @@ from acereason.sample.servers.vllm import Facts
 from fake_vllm import FakeVllm, shake, tiny_policy
 
 pytest.importorskip("httpx2")
-REQUESTS = [Request([5, 6, 7 + i % 4], 12, 0.9, 1000 + i, key=i) for i in range(6)]
+REQUESTS = [Request([5, 6, 7 + i % 4], 12, 0.9, 1000 + i, key=i) for i in range(4)]
 Open = Callable[..., ServerSampler]
 
 
@@ -87,15 +87,15 @@ def test_weights_come_by_vllms_engines(
     for fake, engine in zip(fakes, engines(way), strict=True):
         fake.engine = engine
     sampler = opened(transfer=way)
-    for _ in range(3):
+    for _ in range(2):
         shake(policy, 0.02)
         sampler.update(policy.model)
         assert all(d.mean < 1e-4 for d in sampler.differences.values()) and len(sampler.differences) == 2
-        assert len(list(sampler.sample(REQUESTS))) == len(REQUESTS)
+    assert len(list(sampler.sample(REQUESTS))) == len(REQUESTS)
     assert sampler.published == sum(p.nbytes for p in policy.model.parameters())
     assert not (tmp_path / "files").exists()
     inits = routes(fakes[0]).count("/init_weight_transfer_engine")
-    assert inits == (1 if way == "nccl" else 3)  # a group stays
+    assert inits == (1 if way == "nccl" else 2)  # a group stays
     if isinstance(engine := fakes[0].engine, fake_engines.Ipc):
         largest = max(p.nbytes for p in policy.model.parameters())
         assert len(engine.sizes) > 2 and max(engine.sizes) <= max(4096, largest)
@@ -124,7 +124,7 @@ def test_a_worker_lost_in_the_middle_sends_these_weights_by_file(
     with caplog.at_level(logging.WARNING):
         sampler.update(policy.model)
     assert len(sampler.differences) == 2 and "these go by files" in caplog.text
-    assert (tmp_path / "files").exists() and len(list(sampler.sample(REQUESTS))) == len(REQUESTS)
+    assert (tmp_path / "files").exists()
     second.vanish = -1  # type: ignore[attr-defined]
     shake(policy, 0.02)
     sampler.update(policy.model)  # a new group
@@ -139,11 +139,11 @@ def test_what_fails_again_and_again_is_not_tried_for_ever(
     for fake in fakes:
         fake.engine = fake_engines.Nccl(1)
     sampler = opened(transfer="nccl")
-    for _ in range(direct.PATIENCE + 2):
+    for _ in range(direct.PATIENCE + 1):
         shake(policy, 0.02)
         sampler.update(policy.model)
         assert len(sampler.differences) == 2
-    assert fakes[0].routes.count("/pause") == 2 * direct.PATIENCE + 2  # tried, then by file
+    assert fakes[0].routes.count("/pause") == 2 * direct.PATIENCE + 1  # tried, then by file
 
 
 def test_a_gpu_without_a_rank_is_refused(fakes: list[FakeVllm], policy: Policy, opened: Open) -> None:
@@ -202,26 +202,18 @@ def test_requests_in_flight_are_kept(fakes: list[FakeVllm], policy: Policy, open
     """They wait while weights come, and go on with the new ones; aborted they end the iterator."""
     sampler = opened(transfer=way, in_flight="keep")
     sampler.update(policy.model)
-    held, free = threading.Event(), threading.Event()
-
-    def plan(body: dict[str, Any], attempt: int) -> str:
-        if body["max_tokens"] == 12:
-            held.set()
-            free.wait(20)
-        return "good"
-
     for fake in fakes:
-        fake.plan = plan
-    answers = sampler.sample(REQUESTS)
-    got: list[Any] = []
+        fake.plan = lambda body, attempt: "held" if body["max_tokens"] == 12 else "good"
+    answers, got = sampler.sample(REQUESTS), list[Any]()
     reading = threading.Thread(target=lambda: got.extend(answers))
     reading.start()
-    assert held.wait(20)
+    assert all(fake.reached.wait(20) for fake in fakes)
     before = fakes[0].version
     shake(policy, 0.02)
     sampler.update(policy.model)
-    free.set()
+    for fake in fakes:
+        fake.free.set()
     reading.join(60)
     assert len(got) == len(REQUESTS)
-    used = {name for fake in fakes for name in fake.used[-3:]}
+    used = {name for fake in fakes for name in fake.used[-2:]}
     assert before not in used and used == {fakes[0].version}

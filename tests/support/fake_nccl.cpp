@@ -93,14 +93,15 @@ int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, 
     if (comm->aborted || root || !size_of(type)) return ARGUMENT;
     uint64_t said[2] = {count, (uint64_t)type}, heard[2];
     size_t bytes = count * size_of(type);
+    char took = 1;
     for (int peer : comm->peers) {
         if (peer < 0) continue;
         if (comm->rank == 0) {
-            if (!put(peer, said, sizeof said) || !put(peer, from, bytes)) return REMOTE;
+            if (!put(peer, said, sizeof said) || !put(peer, from, bytes) || !get(peer, &took, 1)) return REMOTE;
         } else {
             if (!get(peer, heard, sizeof heard)) return REMOTE;
             if (memcmp(said, heard, sizeof said)) return ARGUMENT;
-            if (!get(peer, to, bytes)) return REMOTE;
+            if (!get(peer, to, bytes) || !put(peer, &took, 1)) return REMOTE;
         }
     }
     return OK;

@@ -74,6 +74,7 @@ class FakeVllm(ThreadingHTTPServer):
         self.worker = Published()  # our extension, for what it does with files alone
         self.going = threading.Event()  # cleared while a pause keeps requests
         self.going.set()
+        self.reached, self.free = threading.Event(), threading.Event()  # of answers that are "held"
         self.adapters, self.loaded = True, dict[str, Any]()  # name of an adapter: the merged weights
         self.bodies: list[dict[str, Any]] = []
         self.used: list[str] = []
@@ -282,6 +283,11 @@ class Handler(BaseHTTPRequestHandler):
             case "good" if "prompt_logprobs" in body:
                 self.send({"choices": [self.server.score(body["prompt"])]})
             case "good":
+                self.server.going.wait()
+                self.send({"choices": [self.server.draw(body)]})
+            case "held":
+                self.server.reached.set()
+                self.server.free.wait(20)
                 self.server.going.wait()
                 self.send({"choices": [self.server.draw(body)]})
             case "slow":
