@@ -3,6 +3,7 @@ requests that are kept meanwhile. NCCL and GPUs are stood in for (`fake_engines`
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import shutil
@@ -22,8 +23,10 @@ from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.sample.protocol import Request
 from acereason.sample.servers import direct, ipc, nccl
+from acereason.sample.servers.fleet import Fleet
+from acereason.sample.servers.http import Busy
 from acereason.sample.servers.server import ServerSampler
-from acereason.sample.servers.vllm import Facts
+from acereason.sample.servers.vllm import Facts, Vllm
 from fake_vllm import FakeVllm, shake, tiny_policy
 
 pytest.importorskip("httpx2")
@@ -156,7 +159,7 @@ def test_a_gpu_without_a_rank_is_refused(fakes: list[FakeVllm], policy: Policy, 
     st.lists(st.tuples(st.sampled_from(["float32", "bfloat16"]), st.integers(0, 40)), max_size=12),
     st.integers(1, 64),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_parts_hold_every_tensor_in_order_and_fit(made: list[tuple[str, int]], least: int) -> None:
     sizes = [n * getattr(torch, kind).itemsize for kind, n in made]
     what = {
@@ -195,6 +198,32 @@ def test_placement_and_servers_choose_the_way(
     facts = Facts("tiny", 256, transfer=engine)
     assert direct.chosen(how, [facts, facts], cuda, alone) == way
     assert direct.chosen(how, [facts, Facts("tiny", 256, transfer="other")], cuda, alone) == "files"
+
+
+def test_nobody_is_let_in_while_weights_come() -> None:
+    """Who was being let in is waited for, since it is given the weights before; the next comes after."""
+    said: list[str] = []
+
+    async def admit(server: Vllm) -> None:
+        said.append(f"{server.url} begins")
+        await asyncio.sleep(0.05)
+        said.append(f"{server.url} ends")
+
+    async def told() -> None:
+        fleet = Fleet([Vllm(None, url) for url in ("a", "b")], 1, 1.0, admit, admit)
+        first, second = fleet.members
+        fleet.failed(first, Busy("gone"))
+        await asyncio.sleep(0.12)  # looked at again after 0.1
+        await fleet.shut()
+        said.append("weights")
+        fleet.failed(second, Busy("gone"))
+        await asyncio.sleep(0.2)
+        said.append("there")
+        fleet.reopen()
+        await asyncio.gather(*fleet.tasks)
+
+    asyncio.run(told())
+    assert said == ["a begins", "a ends", "weights", "there", "b begins", "b ends"]
 
 
 @pytest.mark.parametrize("way", ["files", "stream"])

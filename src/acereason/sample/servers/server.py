@@ -37,7 +37,7 @@ from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
 from acereason.sample.servers import canary, carrier, direct
 from acereason.sample.servers.canaries import Answers, Canaries
-from acereason.sample.servers.fitting import check_fit
+from acereason.sample.servers.fitting import check_fit, check_room
 from acereason.sample.servers.fleet import Member
 from acereason.sample.servers.http import Busy, Garbled, Refused
 from acereason.sample.servers.publish import Deltas, Outbox
@@ -97,8 +97,8 @@ class ServerSampler(RemoteSampler):
         if self._weights is None:
             raise SamplingError("no weights were published yet; call update(model) first")
         wanted = list(requests)
-        for request in wanted:
-            self._fit(request)
+        for member in self._fleet.members:
+            check_room(member.server.url, member.server.facts, wanted)
         self._rouse()
         self._run(self._begin())
         yield from self._fly(wanted, self.policy.end_ids)
@@ -112,7 +112,17 @@ class ServerSampler(RemoteSampler):
         load, or the canary finds other weights than these."""
         if self.settings.in_flight == "abort":
             self._abandon("the weights were updated while responses were in flight")
-        ranks.barrier()
+        self._run(self._fleet.shut())
+        try:
+            ranks.barrier()  # nobody lets servers in any more
+            self._publish_to_all(weights)
+        finally:
+            self._loop.call_soon_threadsafe(self._fleet.reopen)
+
+    # on every rank
+
+    def _publish_to_all(self, weights: Any) -> None:
+        """By the way that is chosen, or by files; then the canary."""
         begun, way = time.perf_counter(), self._way(weights)
         answers = self._sent(weights, way) if way else {}
         self._last = way.carrier if way and answers else None
@@ -127,8 +137,6 @@ class ServerSampler(RemoteSampler):
         if self._outbox is not None and folder is not None:
             self._outbox.served(folder)
         log.info("weights %s published in %.2f s", name, time.perf_counter() - begun)
-
-    # on every rank
 
     def _written(self, weights: Any) -> dict[str, Answers]:
         """Publish as files; the canary's answers."""
@@ -224,18 +232,6 @@ class ServerSampler(RemoteSampler):
         if wrong:
             raise SamplingError(wrong)
         return value  # type: ignore[no-any-return]
-
-    def _fit(self, request: Request) -> None:
-        """SamplingError when a server has no room for the request."""
-        need = len(request.prompt) + request.budget
-        for member in self._fleet.members:
-            facts = member.server.facts
-            if facts is not None and facts.limit and need > facts.limit:
-                raise SamplingError(
-                    f"the context of {member.server.url} is too small: {facts.limit} tokens, and a prompt of "
-                    f"{len(request.prompt)} with a budget of {request.budget} needs {need}. Start it with "
-                    "a larger --max-model-len, or lower the stage's budget"
-                )
 
     def _rouse(self) -> None:
         """Wake colocated servers before any rank asks them."""
