@@ -112,11 +112,12 @@ def check_export(base: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lora", [{}, {"lora": {"rank": 4, "alpha": 8.0}}])
+def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path, lora: dict[str, Any]) -> None:
     """Two processes without shards: the same losses as one, one set of files, a run that ends."""
     script = str(Path(tiny_run.__file__))
     stage = {**tiny_run.RECIPE["stage"][0], "steps": 2, "temperature": {}, "filter": {}}
-    changes = {"placement": {"parallel": "replicate"}, "stage": [stage]}
+    changes = {"placement": {"parallel": "replicate"}, "stage": [stage], **lora}
     told = [script, str(tmp_path / "run"), "new", json.dumps(changes)]
     for name, start in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
         told[1] = str(tmp_path / name)

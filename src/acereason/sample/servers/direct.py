@@ -138,8 +138,11 @@ class Direct:
         async def init(url: str, info: dict[str, Any]) -> None:
             await self._init(asked[url], info)
 
-        parties = [Party(url, gpus[url]) for url in asked]
-        await self.carrier.meet(parties, tuple(asked) != self._known, init)
+        fresh = tuple(asked) != self._known
+        if fresh and self._name:  # engines let go of the group before
+            gone = (s.call("POST", "/shutdown_weight_transfer_engine", optional=True) for s in asked.values())
+            await asyncio.gather(*map(_tried, itertools.repeat(failed), asked.values(), gone))
+        await self.carrier.meet([Party(url, gpus[url]) for url in asked], fresh, init)
         ready = (s.call("POST", "/start_weight_update", seconds=LOAD) for s in asked.values())
         well = await asyncio.gather(*map(_tried, itertools.repeat(failed), asked.values(), ready))
         return [s for s, good in zip(asked.values(), well, strict=True) if good]
