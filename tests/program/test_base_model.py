@@ -22,6 +22,7 @@ from acereason.export import export
 from acereason.policy import vocabulary
 from acereason.procedural import generate
 from acereason.progress import Quiet
+from acereason.train import checkpoint
 from families import make_family
 
 ADAPTER = "adapter_model.safetensors"
@@ -56,6 +57,7 @@ def recipe(base: Path, compute: str, lora: dict[str, Any] | None = None) -> conf
     data["model"] = {"path": str(base), "format": "plain", "vocabulary": "data"}
     data["sft"] = {"epochs": 1, "batch_tokens": 800, "evaluate_prompts": 0}
     data["placement"] = {"compute": compute, "parallel": "replicate"}
+    data["model"]["frozen_layers"] = 1 if compute == "bfloat16" and lora is None else 0
     data["stage"] = [{**data["stage"][0], "steps": 2, "temperature": {}, "filter": {}}]
     return config.parse(data | ({"lora": lora} if lora else {}))
 
@@ -82,7 +84,9 @@ def test_a_run_and_its_export(
     with tiny_run.coin(), runs.resume(tmp_path / "run") as run:
         program.run_all(run, Quiet())
     check_export(base, tmp_path)
-    if lora is not None:  # over the base as published: adapters know no vocabulary
+    if lora is None:
+        check_frozen(base, tmp_path / "run", chosen.model.frozen_layers)
+    else:  # over the base as published: adapters know no vocabulary
         adapter = load_file(export(tmp_path / "run", tmp_path / "adapter", adapter=True) / ADAPTER)
         whole, plain = (AutoModelForCausalLM.from_pretrained(f) for f in (tmp_path / "out", base))
         for name, weight in whole.named_parameters():
@@ -90,6 +94,18 @@ def test_a_run_and_its_export(
             if f"{at}.lora_A.weight" in adapter:
                 product = 2.0 * adapter[f"{at}.lora_B.weight"] @ adapter[f"{at}.lora_A.weight"]
                 assert torch.allclose(weight, plain.get_parameter(name) + product, atol=1e-5)
+
+
+def check_frozen(base: Path, run: Path, count: int) -> None:
+    """Which tensors the run moved, and that checkpoints hold these and no others."""
+    before, after = (load_file(f / "model.safetensors") for f in (base, run / "models" / "math"))
+    _, kept = vocabulary.read_kept(run / "models" / "math") or ("", [])
+    before = {name: t[kept] if "embed" in name else t for name, t in before.items()}
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    below = {name for name in after if count and (".layers.0." in name or "embed" in name)}
+    assert moved == set(after) - below
+    (last,) = sorted((run / "checkpoints").glob("step-*"))[-1:]
+    assert set(load_file(last / "weights.safetensors")) - {checkpoint.BASE} == moved
 
 
 def check_export(base: Path, folder: Path) -> None:
