@@ -12,6 +12,7 @@ COMMON = (
     "vendor/katex/katex.min.js",
     "charts.js",
     "take.js",
+    "everyone.js",
     "formulas.js",
     "sections.js",
     "curves.js",
