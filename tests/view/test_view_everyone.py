@@ -206,4 +206,6 @@ def test_paper_is_white_and_has_no_buttons(page: Browser, address: str) -> None:
     shown = (
         "[...document.querySelectorAll('.topbar, .tools, .taking, .take')].filter(e => e.offsetHeight).length"
     )
+    mark = "document.querySelectorAll('[data-chart=desk-reward] .u-marker')[1].style.background"
+    page.until(f"{mark} === 'rgb(0, 114, 178)'")  # the light scheme's blue
     assert page.ask(shown) == 0 and page.ask("document.querySelectorAll('.queue tbody tr').length") == 14

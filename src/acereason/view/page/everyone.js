@@ -128,6 +128,12 @@ function withinReach(root) {
 
 addEventListener("toggle", () => withinReach(document), true);
 addEventListener("resize", () => withinReach(document));
-matchMedia("print").addEventListener("change", () => {
-  for (const one of charts.values()) one.plot?.redraw(false);
-});
+/** Charts in the colours that hold now, as when the page is printed. */
+function recoloured() {
+  for (const { figure, plot, live } of charts.values()) {
+    plot?.redraw(false);
+    [...figure.querySelectorAll(".u-series .u-marker")].slice(1).forEach((marker, at) => (marker.style.background = colour(live.series[at]?.colour ?? "grey")));
+  }
+}
+
+matchMedia("print").addEventListener("change", recoloured);
