@@ -156,7 +156,7 @@ const deskView = {
     const whole = found.part >= 1 && found.indexed >= 1 && !(run.behind > 0.001);
     if (told !== this.told && !(root.firstChild && whole && this.whole && this.key === JSON.stringify(route.query) && heldStill(root, ".queue"))) {
       Object.assign(this, { told, whole, root, key: JSON.stringify(route.query) });
-      Object.assign(lastList, { run: route.run, rows: found.queue, query: "" });
+      Object.assign(lastList, { run: route.run, rows: found.queue, view: "desk", query: route.search });
       redraw(root, () => deskPage(found, run, route, this, root));
     }
     if (!whole) await this.refresh(root, route);

@@ -1,7 +1,7 @@
 // The way about: the address after # says what is shown, and once a second what is shown is asked for anew.
 //
 //   #/                              the overview          #/run/NAME                 a run's curves
-//   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE
+//   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE?with=…
 //   #/run/NAME/desk                 what was rewarded and is suspicious
 //   #/compare?run=…&run=…            the comparison lab   #/studies                  the claims
 "use strict";
@@ -9,8 +9,11 @@
 const EVERY = 1000; // milliseconds between two looks
 const page = document.getElementById("page");
 let current = { route: null };
-const scrolls = new Map(); // how far down each entry of the browser's history was left
+const scrolls = new Map(); // how far down each entry of the browser's history was left, and each address
 let entry = 0;
+let returning = false; // to an address by its link: where it was left is where it is shown
+history.scrollRestoration = "manual"; // what is shown is not there yet when the browser would scroll
+if (history.state?.scroll) scrolls.set(history.state.entry, history.state.scroll);
 
 function address(...parts) {
   return `#/${parts.map((part) => encodeURIComponent(part ?? "")).join("/")}`;
@@ -123,7 +126,7 @@ async function show() {
     clearCharts();
     for (const key of ["told", "key", "fresh"]) delete view[key];
     const root = el("div", { class: "view" });
-    if (current.route) scrolls.set(entry, scrollY);
+    if (current.route) scrolls.set(entry, scrollY).set(current.hash, scrollY);
     entry = history.state?.entry ?? null;
     if (entry === null) history.replaceState({ entry: (entry = performance.now()) }, "");
     page.replaceChildren(bar(route), el("div", { id: "trouble" }), root);
@@ -131,8 +134,12 @@ async function show() {
     current = { route, view, root };
     document.title = [route.run, "acereason"].filter(hasText).map(visible).join(" · ");
   } else current = { ...current, route };
+  if (!history.state) history.replaceState({ entry }, "");
+  current.hash = location.hash;
+  const left = scrolls.get(entry) ?? (returning ? scrolls.get(location.hash) : undefined);
+  returning = false;
   await look();
-  if (!same && scrolls.has(entry)) scrollTo(0, scrolls.get(entry));
+  if (!same && left !== undefined) scrollTo(0, left);
   else if (route.query.at) document.getElementById(route.query.at)?.scrollIntoView();
 }
 
@@ -150,5 +157,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   look();
 });
 addEventListener("hashchange", show);
+addEventListener("pagehide", () => history.replaceState({ entry, scroll: scrollY }, ""));
 show();
 if (source.live) follow();
