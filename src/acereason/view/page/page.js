@@ -81,6 +81,8 @@ function viewOf(route) {
   return TOP_VIEWS[route.view];
 }
 
+const UNTITLED = ["responses", "group"]; // views without a title of their own: the run's name is it
+
 /** The bar at the top: the way up, and the run's other views. */
 function bar(route) {
   const ofRun = [["", "curves"], ["responses", "responses"], ...(source.live ? [["desk", "suspicious"]] : [])];
@@ -89,7 +91,7 @@ function bar(route) {
     "div",
     { class: "topbar" },
     source.live ? el("a", { href: "#/", class: "home" }, "acereason") : el("span", { class: "home" }, "acereason"),
-    route.run === undefined ? null : el("span", { class: "where" }, visible(route.run)),
+    route.run === undefined ? null : el(UNTITLED.includes(route.view) ? "h1" : "span", { class: "where" }, visible(route.run)),
     tabs.map(([view, name]) => {
       const here = (route.view || "") === view || (view === "responses" && route.view === "group");
       const parts = route.run === undefined ? [view] : view ? ["run", route.run, view] : ["run", route.run];
@@ -141,6 +143,7 @@ async function look() {
   try {
     await view.refresh(root, route);
     if (current.route === route) tell(null);
+    withinReach(page);
   } catch (error) {
     if (current.route === route) tell(error);
   }
