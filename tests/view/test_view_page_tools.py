@@ -73,7 +73,7 @@ def test_formulas_are_drawn_and_money_and_markup_are_not(page: Browser, runs: tu
     text = page.ask("document.querySelector('.question').textContent")
     assert "It costs $5 and $6." in text and r"\(\badmacro\)" in text and "<b>no</b>" in text
     assert page.ask("document.querySelector('.question b')") is None
-    page.ask("document.querySelector('.tools input[type=checkbox]').click()")
+    page.ask("document.querySelector('[name=raw]').click()")
     page.until("document.querySelectorAll('.katex').length === 0")
     assert page.ask("document.querySelector('.question').textContent") == QUESTION
     assert all(url.startswith(runs[1]) for url in page.requests)

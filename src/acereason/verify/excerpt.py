@@ -43,7 +43,8 @@ def _begin(test: Test, text: str) -> Places:
         (a, said), (b, wanted) = word or (len(text), ""), expected or (len(test.output[:LOOKED]), "")
         if not _same(said, wanted):
             return _before(seen, (a, b), _common(said, wanted))
-        seen.append((a, b))
+        if not said.startswith("\n"):
+            seen.append((a, b))
     return 0, 0
 
 

@@ -192,6 +192,17 @@ class Index:
             return None
         return file, np.flatnonzero(file.problem == code).tolist()
 
+    def steps_of(self, problem: str) -> list[Row]:
+        """The files that hold answers to the problem, by step: how many, and how many of them are right."""
+        code, right = self._codes.get(problem), self._codes.get("correct", -1)
+        found = []
+        for file in sorted(self.files.values(), key=lambda file: (file.step, file.stage)):
+            rows = np.flatnonzero(file.problem == code)
+            if len(rows):
+                about = {"file": file.name.removesuffix(".jsonl"), "stage": file.stage, "step": file.step}
+                found.append({**about, "of": len(rows), "right": int((file.outcome[rows] == right).sum())})
+        return found
+
     def _newest(self) -> list[File]:
         return sorted(self.files.values(), key=lambda file: (-file.step, file.stage))
 
