@@ -39,6 +39,7 @@ from acereason.errors import CheckpointError
 from acereason.files import file_hash, sync, sync_tree, write_atomic
 from acereason.policy import lora
 from acereason.runs import Run, disk_errors
+from acereason.sample.diversity import Anchor
 from acereason.train import eight_bit
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
@@ -73,6 +74,7 @@ class Position(msgspec.Struct, kw_only=True):
     state: StageState | None = None
     best: Best | None = None
     hashes: dict[str, str] = {}
+    anchors: dict[str, Anchor] = {}  # by domains: the diversity that later stages match
 
     def next_stage(self) -> None:
         """Go on to the beginning of the stage after this one."""
