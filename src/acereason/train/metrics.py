@@ -163,10 +163,11 @@ def diversities(groups: Groups, anchors: Mapping[str, Anchor]) -> dict[str, dict
     Collective. Responses beyond the anchor's number are not looked at; groups of fewer tell nothing."""
     told = {}
     for domain, (target, length, samples) in anchors.items():
-        own = [
-            distinct([a.completion.tokens for a in g[:samples]], length) if len(g) >= samples else None
+        own = [  # of every group, as ranks share them; mean leaves out what is None
+            distinct([a.completion.tokens for a in g[:samples]], length)
+            if domain in ("", g[0].problem.domain) and len(g) >= samples
+            else None
             for g in groups
-            if domain in ("", g[0].problem.domain)
         ]
         value, _ = mean(ranks.merged(own))
         told[domain] = {"diversity_target": target} | ({} if math.isnan(value) else {"diversity": value})
