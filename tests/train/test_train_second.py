@@ -217,6 +217,17 @@ def test_where_the_vocabulary_was_cut_a_teacher_is_cut_to_the_same_tokens(tmp_pa
         second.rows_of(whole, str(tmp_path / "stage"))
 
 
+class Grads:
+    """An optimiser that keeps the gradients of these parameters."""
+
+    def __init__(self, parameters: list[Any]) -> None:
+        self.param_groups: list[Any] = []
+        self.parameters, self.seen = parameters, list[Tensor]()
+
+    def step(self) -> None:
+        self.seen = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.parameters]
+
+
 def test_adapters_are_pulled_to_a_reference_that_stays(qwen3: Any) -> None:
     """At their start they are the reference; then they alone have a gradient, that of the naive loss."""
     reference = copy.deepcopy(qwen3.double())
@@ -225,7 +236,7 @@ def test_adapters_are_pulled_to_a_reference_that_stays(qwen3: Any) -> None:
     learnt = [p for p in qwen3.parameters() if p.requires_grad]
     batch, settings = groups(6), Rl(kl=Kl(0.3, "k2"), micro_tokens=50, clip_gradient=1e9)
     besides = Besides(second=Loaded(reference.requires_grad_(False), 70))
-    _, learned = update.learn(
+    learned, _ = update.learn(
         Policy(qwen3, None, "plain"), batch, update.weigh(batch, PLAIN, settings), [], settings, besides
     )
     assert learned.kl == pytest.approx(0, abs=1e-9) and learned.gradient_norm
@@ -233,21 +244,17 @@ def test_adapters_are_pulled_to_a_reference_that_stays(qwen3: Any) -> None:
         for p in learnt:
             p.add_(0.05 * torch.randn(p.shape, dtype=p.dtype, generator=torch.Generator().manual_seed(1)))
             p.grad = None
-    found = []
-    for kl in (0.3, 0.0):
-        parts = besides if kl else Besides()
-        now = Rl(kl=Kl(kl, "k2" if kl else "k3"), micro_tokens=50, clip_gradient=1e9)
-        _, learned = update.learn(
-            Policy(qwen3, None, "plain"), batch, update.weigh(batch, PLAIN, now), [], now, parts
-        )
-        found.append([torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in learnt])
-        qwen3.zero_grad()
+    both, plain = Grads(learnt), Grads(learnt)
+    weighed, without = update.weigh(batch, PLAIN, settings), Rl(micro_tokens=50, clip_gradient=1e9)
+    owner = Policy(qwen3, None, "plain")
+    update.learn(owner, batch, weighed, [both], settings, besides)  # type: ignore[list-item]
+    update.learn(owner, batch, weighed, [plain], without)  # type: ignore[list-item]
     kept = [a for g in batch for a in g if a.completion.finish == "stop"]
     count = sum(len(a.completion.tokens) for a in kept)
     terms = [ratios.kl_loss("k2", log_p(qwen3, a), log_p(reference, a)).sum() for a in kept]
     naive = torch.autograd.grad(0.3 * sum(terms) / count, learnt)  # type: ignore[arg-type, type-var]
-    for both, plain, own in zip(*found, naive, strict=True):
-        assert (both - plain - own).abs().max() <= 1e-6 * max(float(own.abs().max()), 1e-3)
+    for one, other, own in zip(both.seen, plain.seen, naive, strict=True):
+        assert (one - other - own).abs().max() <= 1e-4 * own.abs().max()  # adapters are float32
 
 
 STAGES: list[dict[str, Any]] = [
