@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,18 +13,29 @@ from hypothesis import strategies as st
 from acereason.config import Stage, Temperature
 from acereason.errors import SamplingError
 from acereason.sample import diversity
-from acereason.sample.diversity import N, distinct, match
+from acereason.sample.diversity import N, distinct, drawn, match
+from acereason.sample.protocol import Completion, Request
 from acereason.sample.rules import Moment, Rules, across, together
 from acereason.sample.temperature import Point
 
 RESPONSES = st.lists(st.lists(st.sampled_from([0, 1, 2, 151_000]), max_size=12), max_size=5)
 
 
-@given(RESPONSES, st.integers(1, 14))
-def test_diversity_is_the_share_of_distinct_n_grams(responses: list[list[int]], length: int) -> None:
+@given(RESPONSES, st.integers(1, 14), st.integers(0, 4), st.integers(0, 4))
+def test_diversity_is_the_share_of_distinct_n_grams(
+    responses: list[list[int]], length: int, first: int, put_in: int
+) -> None:
+    """Of what was drawn: a forced end splits a response in two."""
+    request, none = Request([1], 20, 1.0, 0), np.zeros(0, np.float32)
+    completions = [
+        Completion(request, np.array(r, np.int32), none, none, none, "stop", (first, first + put_in))
+        for r in responses
+    ]
     cut = [tuple(r[:length]) for r in responses]
-    grams = [r[i : i + N] for r in cut for i in range(len(r) - N + 1)]
-    assert distinct(responses, length) == (len(set(grams)) / len(grams) if grams else None)
+    pieces = [piece for r in cut for piece in (r[:first], r[first + put_in :])]
+    grams = [piece[i : i + N] for piece in pieces for i in range(len(piece) - N + 1)]
+    found = distinct(drawn(completions, length))
+    assert found == (len(set(grams)) / len(grams) if grams else None)
 
 
 def curve(scale: float, noise: float = 0.0) -> diversity.Callable[[float, int], Point]:
@@ -45,6 +57,7 @@ def test_noise_and_plateaus_are_survived_and_what_is_out_of_reach_is_said() -> N
     assert pytest.approx(1.0, abs=0.15) == match(curve(1.0, 0.02), target, (0.6, 0.8, 1.0, 1.2, 1.4)).T
     flat = lambda T, _: Point(T, 0.5, 0.01)  # noqa: E731
     assert pytest.approx(1.0) == match(flat, 0.5, (0.8, 1.2)).T
+    assert match(flat, 0.515, (0.8, 1.2)).check.H == 0.5  # as near as noise lets one say
     for wrong in (0.4, 0.6):
         with pytest.raises(SamplingError, match=r"that an earlier stage had: measured .*0\.500 at 5\.00"):
             match(flat if wrong == 0.6 else lambda T, _: Point(T, 0.5, 0.01), wrong, (0.8, 5.0))

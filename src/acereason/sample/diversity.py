@@ -26,21 +26,31 @@ from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.problems import Problem
 from acereason.sample.ask import How, requests
-from acereason.sample.protocol import Sampler
+from acereason.sample.protocol import Completion, Sampler
 from acereason.sample.temperature import T_MAX, T_MIN, WIDER, Point
 
 N = 4
 NEAR = 0.01  # of a diversity
 
 
-def distinct(responses: Sequence[npt.ArrayLike], length: int) -> float | None:
-    """The share of n-grams in the first `length` tokens of the responses to one prompt that are distinct;
-    None where no response has one.
+def drawn(completions: Sequence[Completion], length: int) -> list[npt.ArrayLike]:
+    """What was drawn of the first `length` tokens of responses: a forced end is the same in all of them."""
+    pieces = []
+    for completion in completions:
+        first, last = completion.forced
+        cut = completion.tokens[:length]
+        pieces += [cut[:first], cut[last:]]
+    return pieces
 
-    >>> distinct([[1, 2, 3, 4, 5], [1, 2, 3, 4, 6]], length=5)
+
+def distinct(pieces: Sequence[npt.ArrayLike]) -> float | None:
+    """The share of n-grams that are distinct in the responses to one prompt, or in their pieces; None where
+    there is no n-gram.
+
+    >>> distinct([[1, 2, 3, 4, 5], [1, 2, 3, 4, 6]])
     0.75
     """
-    rows = [np.asarray(response, np.int64)[:length] for response in responses]
+    rows = [np.asarray(piece, np.int64) for piece in pieces]
     windows = [sliding_window_view(row, N) for row in rows if len(row) >= N]
     if not windows:
         return None
@@ -97,14 +107,14 @@ def match(
 
     SamplingError: no T in [T_MIN, T_MAX] is as diverse, or as little."""
     points = sorted((_known(at(T, 0)) for T in candidates), key=lambda p: p.T)
-    while target > points[-1].H and points[-1].T < T_MAX:
+    while target > points[-1].H + _noise(points[-1]) and points[-1].T < T_MAX:
         points.append(_known(at(min(points[-1].T * WIDER, T_MAX), 0)))
-    while target < points[0].H and points[0].T > T_MIN:
+    while target < points[0].H - _noise(points[0]) and points[0].T > T_MIN:
         points.insert(0, _known(at(max(points[0].T / WIDER, T_MIN), 0)))
     for round_ in range(1, rounds + 1):
         check = _known(at(_solved(points, target), round_))
         points = sorted([*points, check], key=lambda p: p.T)
-        if abs(check.H - target) <= max(NEAR, 2 * check.se):
+        if abs(check.H - target) <= _noise(check):
             break
     return Match(target, check.T, check, tuple(points))
 
@@ -112,13 +122,18 @@ def match(
 def _solved(points: Sequence[Point], target: float) -> float:
     """The T of the target on the line through the points, made to rise where noise makes it fall."""
     risen = np.maximum.accumulate([p.H for p in points]).tolist()
-    if not risen[0] <= target <= risen[-1]:
+    if not risen[0] - _noise(points[0]) <= target <= risen[-1] + _noise(points[-1]):
         told = ", ".join(f"{p.H:.3f} at {p.T:.2f}" for p in points)
         raise SamplingError(
             f"no temperature gives the diversity {target:.3f} that an earlier stage had: measured {told}. "
             'Name a temperature of your own: rule = "fixed", with a value'
         )
     return float(np.interp(target, *_rising(risen, [p.T for p in points])))
+
+
+def _noise(point: Point) -> float:
+    """How far from a target a measurement may be and still meet it."""
+    return NEAR if math.isnan(point.se) else max(NEAR, 2 * point.se)
 
 
 def _rising(values: Sequence[float], temperatures: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -149,11 +164,10 @@ def measured(
     own = ranks.share(problems)
 
     def at(T: float, round_: int) -> Point:
-        texts: dict[int, dict[int, npt.ArrayLike]] = {}
+        found: dict[int, list[Completion]] = {}
         for completion in sampler.sample(requests(policy, own, how(T, round_))):
-            place, sample = completion.request.key
-            texts.setdefault(place, {})[sample] = completion.tokens
-        values = [distinct([texts[i][j] for j in sorted(texts[i])], length) for i in sorted(texts)]
+            found.setdefault(completion.request.key[0], []).append(completion)
+        values = [distinct(drawn(found[place], length)) for place in sorted(found)]
         return Point(T, *mean(ranks.merged(values)))
 
     return at

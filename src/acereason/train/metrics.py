@@ -20,7 +20,7 @@ from acereason.policy import flops
 from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
-from acereason.sample.diversity import Anchor, distinct, mean
+from acereason.sample.diversity import Anchor, distinct, drawn, mean
 from acereason.sample.rules import Asked
 from acereason.sample.temperature import mean_entropy
 from acereason.sample.traces import trace
@@ -164,7 +164,7 @@ def diversities(groups: Groups, anchors: Mapping[str, Anchor]) -> dict[str, dict
     told = {}
     for domain, (target, length, samples) in anchors.items():
         own = [  # of every group, as ranks share them; mean leaves out what is None
-            distinct([a.completion.tokens for a in g[:samples]], length)
+            distinct(drawn([a.completion for a in g[:samples]], length))
             if domain in ("", g[0].problem.domain) and len(g) >= samples
             else None
             for g in groups
