@@ -1,7 +1,8 @@
 """The README's picture and table, from runs of the demo: `make figures RUNS="runs/demo …"`, the first drawn.
 
 Writes docs/demo.json (every number, with the recipe's hash), docs/demo-light.svg, docs/demo-dark.svg and the
-table between the markers of README.md. A test sees to it that all three tell the same.
+table between the markers of README.md. A test sees to it that all three tell the same, and that the demo's
+recipe still has the settings that the runs had: a key added since, at its default, does not make them stale.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def numbers(folders: Sequence[Path]) -> dict[str, Any]:
     return {
         "recipe": manifest["recipe"],
         "recipe_sha256": manifest["recipe_sha256"],
+        "settings": json.loads((folders[0] / "recipe.json").read_text()),
         "packages": manifest["packages"],
         "processor": manifest["machine"]["processor"],
         "seeds": [summary["seed"] for summary in summaries],
@@ -196,6 +198,19 @@ def with_table(readme: str, told: dict[str, Any]) -> str:
     before, _, rest = readme.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table(told)}\n{END}{after}"
+
+
+def changed(then: Any, now: Any, key: str = "") -> Iterable[str]:
+    """The keys whose value is no longer what the runs had; the seed and the machine's threads do not count.
+    `then` and `now` are resolved recipes."""
+    if isinstance(then, dict) and isinstance(now, dict):
+        for name, value in then.items():
+            yield from changed(value, now.get(name), f"{key}.{name}".lstrip("."))
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        for at, (one, other) in enumerate(zip(then, now, strict=True)):
+            yield from changed(one, other, f"{key}[{at}]")
+    elif then != now and key not in ("seed", "sampling.threads"):
+        yield key
 
 
 def main() -> None:

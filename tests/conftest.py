@@ -1,9 +1,10 @@
-"""What the tests share: one thread for torch, and a tiny policy made on the spot."""
+"""What tests share: one thread for torch, a tiny policy, and a browser for each file that looks at pages."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, and inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -13,6 +14,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from hypothesis import settings
+
+from browser import Browser
 
 torch.set_num_threads(1)
 # The same examples at every run, and no deadline: neither luck nor a busy machine fails a change.
@@ -41,3 +44,21 @@ def qwen3() -> object:
         max_position_embeddings=256,
         eos_token_id=1,
     )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A Chromium for all tests of a file."""
+    with Browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Browser]:
+    """A fresh page in it; at the end nothing may have been complained of."""
+    browser.open("about:blank")
+    browser.look(1280, 900)
+    browser.console.clear()
+    browser.requests.clear()
+    yield browser
+    assert browser.console == []

@@ -16,7 +16,7 @@ from acereason.curate import fit, tasks
 from acereason.curate.tasks import Data
 from acereason.errors import ConfigError
 from acereason.manifest import check_data, stamp
-from acereason.policy import four_bit, lora, saved, shards, vocabulary
+from acereason.policy import four_bit, frozen, lora, saved, shards, vocabulary
 from acereason.policy import model as models
 from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
@@ -99,9 +99,11 @@ def policy_of(recipe: Recipe, data: Data) -> Policy:
 
 
 def _begun(policy: Policy, recipe: Recipe) -> Policy:
-    """The policy with its adapters drawn, where it has some."""
+    """The policy with its adapters drawn, where it has some, and what does not learn known by a sum."""
     if recipe.lora is not None:
         lora.initialise(policy.model, recipe.seed)
+    else:
+        frozen.remember(policy.model)
     return policy
 
 
@@ -134,6 +136,7 @@ def _prepare(model: models.Model, recipe: Recipe) -> None:
     parallel.prepare(model, recipe.placement)
     if recipe.lora is not None:
         lora.adapt(model, recipe.lora)
+    frozen.freeze(model, recipe.model.frozen_layers)
 
 
 def _loaded(recipe: Recipe) -> models.Model:

@@ -67,10 +67,28 @@ class Response(msgspec.Struct, frozen=True, omit_defaults=True):
     meta: dict[str, Any] = {}
 
 
+class Got(msgspec.Struct, frozen=True):
+    """What a program answered to a test it failed: `text`, at most 1,000 characters from character `at` of
+    its answer, to read beside the expected text from its character `expected_at`. `size`: all its bytes."""
+
+    text: str
+    at: int = 0
+    expected_at: int = 0
+    size: int = 0
+
+
+class FailedTest(msgspec.Struct, frozen=True):
+    """A test that a program failed: `number` counts from 1; `got` is None where it was stopped."""
+
+    number: int
+    got: Got | None = None
+
+
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the judge says. `reward` is 1 or 0, and None exactly when `outcome` is "unjudged":
     an infrastructure fault is neither right nor wrong and never becomes a reward. `share`: the part of a
-    program's tests that it passed, where the judge was asked for it."""
+    program's tests that it passed, where the judge was asked for it. `failed`: the test that ended judging,
+    and where all were run a few more."""
 
     outcome: Outcome
     reward: int | None
@@ -78,6 +96,7 @@ class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     seconds: float = 0.0
     share: float | None = None
+    failed: tuple[FailedTest, ...] = ()
 
     def __post_init__(self) -> None:
         expected = {"correct": 1, "unjudged": None}.get(self.outcome, 0)

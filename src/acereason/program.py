@@ -37,7 +37,7 @@ from acereason.progress import Progress, Quiet
 from acereason.runs import Run, disk_errors, read_metrics
 from acereason.sample.ask import Groups, light
 from acereason.sample.forcing import forcing
-from acereason.train import checkpoint, dev, optimizers, rl, sft, tokens
+from acereason.train import checkpoint, dev, micro, optimizers, rl, sft, tokens
 from acereason.train.checkpoint import Position
 from acereason.train.judging import mistaken
 from acereason.train.memory import SAMPLING, enough_for
@@ -90,9 +90,9 @@ def _run_all(
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(recipe.rl.judges, every_test=recipe.rl.reward == "tests"))
         writer = stack.enter_context(checkpoint.Writer(run))
-        shop = Workshop(
-            run, workshop.guarded(recipe, policy, sampler), policy, sampler, judge, progress, _health(run)
-        )
+        guarded = workshop.guarded(recipe, policy, sampler)
+        settled = micro.settled(guarded, policy, data, position, run, progress)
+        shop = Workshop(run, settled, policy, sampler, judge, progress, _health(run))
         optimizer = _optimizer(shop, position)
         if start:
             checkpoint.load_optimizers(start[0], optimizer)

@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from acereason import lifeline, stopping
+
 T = TypeVar("T")
 
 
@@ -45,15 +47,35 @@ def local_world() -> int:
 def joined(minutes: float = 60.0) -> Iterator[None]:
     """Join the process group that `torchrun` describes in the environment; leave it at the end.
 
-    A rank that waits for longer than `minutes` on another ends with an error."""
+    A rank that waits for longer than `minutes` on another ends with an error; one that waits for a rank that
+    died ends minutes after that (`lifeline`)."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group(backend(), timeout=timedelta(minutes=minutes))
-    yield
+    with _watched():
+        yield
     dist.destroy_process_group()  # not after an error: it would wait for what the others still send
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """While a rank is in here, its death ends the others."""
+    line = lifeline.hold(rank(), world(), of_main, os.environ["MASTER_ADDR"])
+    try:
+        yield
+    except stopping.Preempted:  # every rank's
+        if line:
+            line.leave()
+        raise
+    except BaseException:
+        if line:
+            line.fail()
+        raise
+    if line:
+        line.leave()
 
 
 def backend() -> str:

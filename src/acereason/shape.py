@@ -37,6 +37,7 @@ class Shape:
     tied: bool
     qkv_bias: bool = True  # Qwen2 has biases on q, k and v
     qk_norm: bool = False  # Qwen3 normalises q and k instead
+    norms: int = 2  # of a layer; Gemma 2 and 3 have them after its branches, too
 
     @classmethod
     def read(cls, config: Any, **more: Any) -> Self:
@@ -49,9 +50,10 @@ class Shape:
             config.num_hidden_layers,
             *heads_of(config),
             config.intermediate_size,
-            bool(getattr(config, "tie_word_embeddings", False)),
+            bool(getattr(config, "tie_word_embeddings", config.model_type.startswith("gemma"))),
             qkv_bias=config.model_type == "qwen2",
-            qk_norm=config.model_type == "qwen3",
+            qk_norm=config.model_type in ("qwen3", "gemma3_text"),
+            norms=4 if config.model_type in ("gemma2", "gemma3_text") else 2,
             **more,
         )
 
@@ -77,7 +79,7 @@ class Shape:
     def layer(self) -> int:
         """Weights of one layer, biases and norms with them."""
         bias = self.query_width + 2 * self.kv_width if self.qkv_bias else 0
-        return self.matrices + bias + 2 * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
+        return self.matrices + bias + self.norms * self.hidden + (2 * self.head_dim if self.qk_norm else 0)
 
     @property
     def root(self) -> int:

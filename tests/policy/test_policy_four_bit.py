@@ -14,7 +14,7 @@ from acereason.errors import ConfigError
 from acereason.plan import memory
 from acereason.plan.memory import Machine, Means
 from acereason.plan.shapes import SHAPES
-from acereason.policy import attention, four_bit, lora
+from acereason.policy import attention, four_bit, frozen, lora
 from acereason.policy import model as models
 from acereason.policy.packing import Example, pack
 from acereason.policy.state import full_tensors
@@ -48,7 +48,7 @@ def learned(device: str, tmp_path: Path) -> None:
     lora.initialise(model, 5)
     for layer in lora.adapters(model).values():
         nn.init.normal_(layer.lora_B.weight, 0.0, 0.1)
-    assert len(lora.adapters(model)) == 14 and lora.base_of(model) is not None
+    assert len(lora.adapters(model)) == 14 and frozen.base_of(model) is not None
     whole = models.new_model("qwen3", 0, **{k: getattr(model.config, k) for k in KEYS})
     whole.load_state_dict(dict(full_tensors(model)), strict=False)
     logprob, _ = models.logprobs(model, pack(EXAMPLES))
@@ -56,7 +56,7 @@ def learned(device: str, tmp_path: Path) -> None:
     torch.testing.assert_close(logprob, own, rtol=1e-3, atol=1e-3)
     (-logprob.mean()).backward()
     optimizer = [torch.optim.AdamW(optimizers.learned(model), lr=0.01)]
-    before = lora.base_of(model)
+    before = frozen.base_of(model)
     assert optimizers.step(model, optimizer, 1.0) and torch.equal(before, lora._sum(model))  # type: ignore[arg-type]
     models.save(model, None, tmp_path)
     saved = models.load_model(tmp_path)

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from acereason.config import Lora, Placement
 from acereason.errors import ConfigError
-from acereason.policy import attention, halves, lora
+from acereason.policy import attention, frozen, halves, lora
 from acereason.policy import model as models
 from acereason.policy.packing import Example, pack
 from acereason.policy.state import full_tensors
@@ -140,7 +140,7 @@ def test_sharded_it_learns_the_same() -> None:
 
 def same_base(one: Any, other: Any) -> bool:
     """Whether the checksums of the frozen weights agree."""
-    sums = lora.base_of(one), lora.base_of(other)
+    sums = frozen.base_of(one), frozen.base_of(other)
     assert sums[0] is not None and sums[1] is not None
     return torch.equal(sums[0], sums[1])
 

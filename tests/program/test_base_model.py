@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -21,6 +22,7 @@ from acereason.export import export
 from acereason.policy import vocabulary
 from acereason.procedural import generate
 from acereason.progress import Quiet
+from acereason.train import checkpoint
 from families import make_family
 
 
@@ -53,6 +55,7 @@ def recipe(base: Path, compute: str) -> config.Recipe:
     data["model"] = {"path": str(base), "format": "plain", "vocabulary": "data"}
     data["sft"] = {"epochs": 1, "batch_tokens": 800, "evaluate_prompts": 0}
     data["placement"] = {"compute": compute, "parallel": "replicate"}
+    data["model"]["frozen_layers"] = 1 if compute == "bfloat16" else 0
     data["stage"] = [{**data["stage"][0], "steps": 2, "temperature": {}, "filter": {}}]
     return config.parse(data)
 
@@ -68,6 +71,19 @@ def test_a_run_and_its_export(
     with tiny_run.coin(), runs.resume(tmp_path / "run") as run:
         program.run_all(run, Quiet())
     check_export(base, tmp_path)
+    check_frozen(base, tmp_path / "run", chosen.model.frozen_layers)
+
+
+def check_frozen(base: Path, run: Path, count: int) -> None:
+    """Which tensors the run moved, and that checkpoints hold these and no others."""
+    before, after = (load_file(f / "model.safetensors") for f in (base, run / "models" / "math"))
+    _, kept = vocabulary.read_kept(run / "models" / "math") or ("", [])
+    before = {name: t[kept] if "embed" in name else t for name, t in before.items()}
+    moved = {name for name in after if not torch.equal(before[name], after[name])}
+    below = {name for name in after if count and (".layers.0." in name or "embed" in name)}
+    assert moved == set(after) - below
+    (last,) = sorted((run / "checkpoints").glob("step-*"))[-1:]
+    assert set(load_file(last / "weights.safetensors")) - {checkpoint.BASE} == moved
 
 
 def check_export(base: Path, folder: Path) -> None:

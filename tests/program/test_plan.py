@@ -56,11 +56,15 @@ def transformers_config(shape: Shape, kind: str = "qwen2") -> Any:
         ("qwen2.5-14b", 14_770_033_664),
         ("qwen2.5-32b", 32_763_876_352),
         ("deepseek-r1-distill-qwen-1.5b", 1_777_088_000),
+        ("qwen2.5-0.5b", 494_032_768),
+        ("smollm2-135m-instruct", 134_515_008),
+        ("gemma-3-270m", 268_098_176),
     ],
 )
 def test_parameters_are_those_of_the_released_models(name: str, published: int) -> None:
+    kind = {"smol": "llama", "gemm": "gemma3_text"}.get(name[:4], "qwen2")
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(transformers_config(SHAPES[name]))
+        model = AutoModelForCausalLM.from_config(transformers_config(SHAPES[name], kind))
     assert SHAPES[name].parameters == model.num_parameters() == published
 
 

@@ -102,7 +102,7 @@ class Browser:
             raise AssertionError(json.dumps(answer["exceptionDetails"])[:2000])
         return answer["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 20) -> None:
+    def until(self, expression: str, seconds: float = 60) -> None:
         """Wait until the expression is true in the page."""
         end, said = time.monotonic() + seconds, ""
         while time.monotonic() < end:

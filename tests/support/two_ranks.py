@@ -29,8 +29,8 @@ import made_up
 from acereason import config, ranks, runs
 from acereason.config import Placement, Rl, Stage
 from acereason.errors import CheckpointError, RunError
+from acereason.policy import frozen, shards
 from acereason.policy import model as models
-from acereason.policy import shards
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
@@ -161,6 +161,55 @@ def meanwhile() -> dict[str, float]:
     assert plain.gradient is not None and ours.gradient is not None
     loss = abs(done.learned.loss / expected.learned.loss - 1)
     return {"gradient": apart(ours.gradient, plain.gradient), "loss": loss}
+
+
+def replicated() -> dict[str, Any]:
+    """Ranks that each hold the model, of which the first has all the groups, and one that are frozen below:
+    the gradient's difference, and the responses that each rank learned. The same with frozen shards."""
+    batch, settings = groups(3, shape=(6, 4)), Rl(micro_tokens=40, clip_gradient=1e9)
+    found: dict[str, Any] = {}
+    for name, how in {"whole": "replicate", "shards": "shard"}.items():
+        one, two = model(False), model(False)
+        for made in (one, two):
+            frozen.freeze(made, 1)
+        place = Placement(device="cpu", parallel=how)  # type: ignore[arg-type]
+        parallel.prepare(two, place)
+        if how == "shard":
+            parallel.shard(two, place)
+        plain, ours, passes = LearnedCapture(one), LearnedCapture(two), []
+        with counted(passes):
+            said = learn(Policy(two, None, "plain"), batch if ranks.main() else [], [ours], STAGE, settings)
+        with alone():
+            expected = learn(Policy(one, None, "plain"), batch, [plain], STAGE, settings)
+        assert plain.gradient is not None and ours.gradient is not None
+        assert said.learned_tokens == expected.learned_tokens
+        found[name] = apart(ours.gradient, plain.gradient)
+        found[f"{name} learned"] = ranks.gathered(sum(passes))
+    return found
+
+
+@contextmanager
+def counted(passes: list[int]) -> Iterator[None]:
+    """Puts down the predicted tokens of every pass of learning on this rank."""
+    plain = update.logprobs
+
+    def counting(made: Any, pack: Any, *rest: Any) -> Any:
+        passes.append(0 if parallel.is_filler(pack) else len(pack.targets))
+        return plain(made, pack, *rest)
+
+    update.logprobs = counting
+    yield
+    update.logprobs = plain
+
+
+class LearnedCapture(Capture):
+    """The gradient of what learns; nothing else has one."""
+
+    def step(self) -> None:
+        assert all((p.grad is None) != p.requires_grad for p in self.model.parameters())
+        self.gradient = torch.cat(
+            [torch.as_tensor(_full(p.grad)).flatten() for p in optimizers.learned(self.model)]
+        )
 
 
 def examples() -> list[Example]:
@@ -299,6 +348,7 @@ def main(folder: Path) -> None:
             "streamed": streamed_gradient(),
             "meanwhile": meanwhile(),
             "sft": sft_gradient(),
+            "replicated": replicated(),
             "muon": muon_step(),
             "loading": loading(folder),
             "checkpoint": checkpoints(folder),

@@ -18,7 +18,7 @@ from acereason.errors import CheckpointError, ConfigError
 from acereason.policy import model as models
 from acereason.policy import shards
 from acereason.policy.packing import Example
-from acereason.train import checkpoint, optimizers, parallel, sft
+from acereason.train import checkpoint, level, optimizers, parallel, sft
 from acereason.train.checkpoint import Position
 from commands import torchrun
 from tiny_run import RECIPE
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def numbers(folder: Path) -> dict[str, Any]:
     both = json.loads((folder / "numbers.json").read_text())
-    for part in ("rl", "streamed", "meanwhile", "sft", "muon", "metrics", "checkpoint"):
+    for part in ("rl", "streamed", "meanwhile", "sft", "replicated", "muon", "metrics", "checkpoint"):
         assert both[0][part] == both[1][part], part
     first: dict[str, Any] = both[0]
     return first
@@ -64,6 +64,28 @@ def test_groups_learned_as_they_come_on_two_ranks(numbers: dict[str, Any]) -> No
 def test_fine_tuning_on_two_ranks(numbers: dict[str, Any]) -> None:
     assert max(numbers["sft"].values()) <= 1e-6
     assert numbers["muon"] < 2e-2  # Muon itself computes in bfloat16
+
+
+def test_whole_models_share_what_one_rank_asked_and_frozen_layers_stay(numbers: dict[str, Any]) -> None:
+    found = numbers["replicated"]
+    assert found["whole"] <= 1e-6 and found["shards"] <= 1e-6
+    one, other = found["whole learned"]
+    assert min(one, other) > 0.7 * max(one, other)
+    assert found["shards learned"][1] == 0
+
+
+@given(st.lists(st.lists(st.integers(1, 400), max_size=12), min_size=1, max_size=4))
+def test_groups_change_ranks_where_that_evens_them(costs: list[list[int]]) -> None:
+    found = level.moves(costs)
+    assert len({(m.source, m.group) for m in found}) == len(found)
+    after = [sum(own) for own in costs]
+    for move in found:
+        assert move.source != move.target
+        after[move.source] -= costs[move.source][move.group]
+        after[move.target] += costs[move.source][move.group]
+    if found:
+        assert max(after) <= 0.95 * max(map(sum, costs))
+        assert max(after) - min(after) <= max(c for own in costs for c in own)
 
 
 def test_metrics_are_those_of_all_ranks(numbers: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -50,6 +51,17 @@ def test_every_test_is_run_and_those_passed_are_counted(
 ) -> None:
     verdict = judge.verify(DOUBLE, response(code))
     assert verdict.outcome == outcome and verdict.share == pytest.approx(passed / 6)
+
+
+def test_what_the_program_said_to_the_tests_it_failed_is_kept(judge: Judge) -> None:
+    three = judge.verify(DOUBLE, response("n = int(input())\nprint('no', n)\nassert n % 3"))
+    said = sorted((one.number, one.got and one.got.text) for one in three.failed)
+    assert said == [(n, f"no {n - 1}\n") for n in (1, 2, 3, 4)] and three.share == 0
+    slow = judge.verify(msgspec.structs.replace(DOUBLE, time_limit=0.1), response("while True: print(1)"))
+    assert slow.outcome == "timeout" and {one.got for one in slow.failed} == {None}
+    calls = judge.verify(CALLED, response("def f(n):\n    return [2 * n] if n == 2 else 2 * n"))
+    assert [(one.number, one.got and one.got.text) for one in calls.failed] == [(3, "[4]")]
+    assert judge.verify(DOUBLE, response("print(2 * int(input()))")).failed == ()
 
 
 def test_functions_and_answers_without_a_program(judge: Judge) -> None:

@@ -38,23 +38,6 @@ WIDTH = "document.documentElement.scrollWidth - innerWidth"
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as one:
-        yield one
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Browser]:
-    """A fresh page; at the end nothing may have been complained of."""
-    browser.open("about:blank")
-    browser.look(1280, 900)
-    browser.console.clear()
-    browser.requests.clear()
-    yield browser
-    assert browser.console == []
-
-
-@pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A folder of runs with its server."""
     folder = tmp_path_factory.mktemp("runs")

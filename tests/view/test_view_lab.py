@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +97,6 @@ def test_the_page_is_served_without_the_libraries_of_models() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
-
-
-@pytest.fixture
-def page(tmp_path: Path) -> Iterator[Browser]:
-    with Browser(tmp_path / "profile") as one:
-        yield one
-        assert one.console == []
 
 
 @pytest.mark.skipif(executable() is None, reason="no Chromium found on PATH")

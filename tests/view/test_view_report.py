@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from rich.console import Console
 from acereason.errors import RunError
 from acereason.view.assets import asset
 from acereason.view.columns import Columns
-from acereason.view.groups import choose
+from acereason.view.groups import choose, fill, grouped
 from acereason.view.report import embed, page, with_responses, write_report
 from acereason.view.terminal.summary import table
 from view_run import HOSTILE, Row, lines, make_run
@@ -123,6 +124,34 @@ def test_rows_of_any_shape_are_a_page(rows: list[Row], kind: str | None, other: 
         (folder / "responses" / "a-1.jsonl").write_text(lines(rows))
         (folder / "summary.json").write_text(json.dumps(other))
         embedded(write_report(folder).read_text())
+
+
+TESTS = st.lists(st.fixed_dictionaries({}, optional={"input": JSON, "output": JSON}) | JSON, max_size=3)
+NUMBER = st.integers(-1, 4) | st.sampled_from([10**30, 1.5, "1"])
+GOT = st.fixed_dictionaries(
+    {"text": st.text(max_size=3)}, optional=dict.fromkeys(("at", "expected_at", "size"), NUMBER)
+)
+FAILED = st.lists(
+    st.fixed_dictionaries({"number": NUMBER}, optional={"got": st.none() | GOT | JSON}), max_size=6
+)
+
+
+@given(
+    FAILED | JSON,
+    st.sampled_from(["", "test 2 of 3: no", "turned over on purpose (was wrong) test 9999999999 of 3: x"]),
+    TESTS,
+)
+def test_failed_tests_of_any_shape_are_bounded_and_can_be_written(
+    failed: Any, detail: str, tests: Any
+) -> None:
+    one = grouped("p", [{"failed": failed, "detail": detail, "outcome": "wrong"}])
+    fill(one, {"tests": tests})
+    (response,) = one["responses"]
+    shown = response.get("failed", [])
+    assert msgspec.json.encode(one) and len(shown) <= 4
+    assert all(test.keys() <= {"number", "got", "input", "expected", "expected_size"} for test in shown)
+    if not failed and detail.startswith("test 2"):
+        assert [test["number"] for test in shown] == [2] and "got" not in shown[0]
 
 
 def test_long_responses_lose_their_middle(run: Path) -> None:

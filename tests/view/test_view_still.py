@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,6 @@ from view_server import served
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="no Chromium found on PATH")
 TOP = "document.querySelector({!r}).getBoundingClientRect().top"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with Browser(tmp_path_factory.mktemp("profile")) as one:
-        yield one
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Browser]:
-    browser.open("about:blank")
-    browser.look(1280, 900)
-    browser.console.clear()
-    yield browser
-    assert browser.console == []
 
 
 def point(page: Browser, selector: str, click: bool = False) -> None:

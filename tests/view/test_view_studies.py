@@ -46,8 +46,8 @@ def test_findings_are_looked_for_a_few_folders_down_and_broken_ones_left_out(fol
 
 
 @pytest.mark.skipif(executable() is None, reason="no Chromium found on PATH")
-def test_the_tab_shows_verdicts_and_intervals(folder: Path, tmp_path: Path) -> None:
-    with served(folder) as address, Browser(tmp_path) as page:
+def test_the_tab_shows_verdicts_and_intervals(page: Browser, folder: Path) -> None:
+    with served(folder) as address:
         assert json.loads(urlopen(f"{address}api/studies").read())["findings"]
         page.open(address)
         page.until("document.querySelectorAll('.tab').length == 2")
@@ -57,4 +57,3 @@ def test_the_tab_shows_verdicts_and_intervals(folder: Path, tmp_path: Path) -> N
         assert "F3 Stronger starts end higher: supported" in text and "4.0 (2.5 to 5.5) points" in text
         assert "none inside the range" in text and "Failed: rl, seed 3" in text
         assert page.ask("document.querySelectorAll('.interval circle').length") == 1
-        assert page.console == []

@@ -29,8 +29,18 @@ def plan(
     ] = None,
     gpus: Annotated[int, typer.Option(min=1, help="GPUs that learn")] = 8,
     gpu_memory: Annotated[
-        float, typer.Option("--memory", min=1, help="memory of one GPU, GB (10^9 bytes)")
-    ] = 141,
+        float | None,
+        typer.Option(
+            "--memory",
+            min=1,
+            help="memory of one GPU, GB (10^9 bytes), 141 if left out; with --cpu the machine's",
+        ),
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="on processors: this machine's, or --cores")] = False,
+    cores: Annotated[int | None, typer.Option(min=1, help="processors, with --cpu")] = None,
+    processes: Annotated[
+        int, typer.Option("--ranks", min=1, help="processes of torchrun on them, with --cpu")
+    ] = 1,
     separate: Annotated[
         int, typer.Option(min=0, help="further GPUs that only sample; 0: those that learn sample, too")
     ] = 0,
@@ -56,7 +66,8 @@ def plan(
 ) -> None:
     """Memory per GPU, tokens per micro-batch that fit, time per step and stage: arithmetic, nothing is run.
 
-    What cannot fit is refused with what to change."""
+    What cannot fit is refused with what to change. With --cpu: memory of the machine and time of a step on
+    processors; how quick a core is, is measured in a second unless --rate flops= and bandwidth= say it."""
     from acereason.plan import disk, shapes
     from acereason.plan import plan as planning
     from acereason.plan.memory import Machine
@@ -68,7 +79,13 @@ def plan(
         raise ConfigError("give a recipe, or --table")
     chosen = config.load(find_recipe(recipe), settings or [])
     shape = shapes.named(model) if model else shapes.of(chosen.model)
-    machine = Machine(gpus, gpu_memory * 1e9, separate, tensor_parallel)
+    if cpu:
+        from acereason.cli import plan_cpu
+
+        given = _given(rate or [], plan_cpu.RATES)
+        plan_cpu.show(chosen, shape, (cores, processes, gpu_memory), given, as_json)
+        return
+    machine = Machine(gpus, (gpu_memory or 141) * 1e9, separate, tensor_parallel)
     rates = _rates(rate or [])
     samples, length = sft_samples or _samples(chosen), sft_length or _length(chosen)
     planned = planning.plan(chosen, shape, machine, rates, samples, length)
@@ -99,7 +116,11 @@ def _rates(assignments: list[str]) -> Rates:
     """The default rates with those that were given."""
     from acereason.plan.times import Rates
 
-    known = [f.name for f in fields(Rates)]
+    return replace(Rates(), **_given(assignments, [f.name for f in fields(Rates)]))
+
+
+def _given(assignments: list[str], known: list[str]) -> dict[str, float]:
+    """The rates in NAME=NUMBER. ConfigError: no such name, or no positive number."""
     given: dict[str, float] = {}
     for text in assignments:
         name, _, number = text.partition("=")
@@ -109,7 +130,7 @@ def _rates(assignments: list[str]) -> Rates:
             raise ConfigError(f"--rate takes NAME=NUMBER, e.g. mfu_rl=0.3; found {text!r}") from None
         if name not in known or not given[name] > 0:
             raise ConfigError(f"--rate {text}: a positive number for one of {', '.join(known)}")
-    return replace(Rates(), **given)
+    return given
 
 
 def _data(planned: Plan, rates: Rates) -> dict[str, Any]:

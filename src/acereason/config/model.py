@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from acereason import prompts
-from acereason.config.struct import Positive, Rate, Struct
+from acereason.config.struct import Count, Positive, Rate, Struct
 
 
 class NewModel(Struct, frozen=True):
@@ -32,7 +32,8 @@ class Model(Struct, frozen=True):
             (the pieces in `prompt`); left out: as the model's folder says
     prompt  changes to that format: its system line and requests, or the pieces of one's own
     vocabulary  "data" cuts it, while the run lasts, to what the run's data need; an exported model has it
-            whole again"""
+            whole again
+    frozen_layers  embeddings and so many layers, from below, keep their weights, as a tied head does"""
 
     path: str | None = None
     revision: str | None = None
@@ -43,12 +44,18 @@ class Model(Struct, frozen=True):
     context: Positive | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     vocabulary: Literal["full", "data"] = "full"
+    frozen_layers: Count = 0
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.new is None):
             raise ValueError("give either model.path or a [model.new] section, not both or neither")
         if self.revision is not None and (self.path is None or Path(self.path).expanduser().exists()):
             raise ValueError("model.revision is of a hub's model, and model.path names none")
+        if self.new is not None and self.frozen_layers > self.new.num_hidden_layers:
+            raise ValueError(
+                f"model.frozen_layers is {self.frozen_layers}, and the new model has "
+                f"{self.new.num_hidden_layers} layers; take fewer"
+            )
         prompts.check(self.format, self.prompt)
 
     @property

@@ -53,6 +53,10 @@ class Recipe(Struct, frozen=True):
             raise ValueError(f"stage names must differ and not be 'sft': {names}")
         if self.lora is not None and self.sft is not None and self.sft.optimizer == "muon":
             raise ValueError("sft.optimizer = 'muon' is for whole matrices; use 'adamw' with [lora]")
+        if self.lora is not None and self.model.frozen_layers:
+            raise ValueError(
+                "under [lora] all of the base keeps its weights; leave model.frozen_layers out, or [lora]"
+            )
         servers = self.sampling.servers
         if self.lora and self.lora.publish == "adapter" and servers and servers.transfer != "files":
             raise ValueError(

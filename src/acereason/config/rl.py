@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from acereason.config.struct import Positive, Rate, Share, Struct
+from acereason.config.struct import MICRO, Micro, Positive, Rate, Share, Struct
 
 
 class Kl(Struct, frozen=True):
@@ -54,7 +54,7 @@ class Rl(Struct, frozen=True):
     moments: Literal["float32", "8bit"] = "float32"  # of AdamW, for matrices
     weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     clip_gradient: Rate = 1.0
-    micro_tokens: Positive = 2048
+    micro_tokens: Micro = MICRO
     judges: Positive = 2
     overlap: bool = True  # accumulate the gradient of finished groups while the rest is being sampled
     importance_cap: Rate | None = None  # truncated importance weights, where sampler and trainer differ
@@ -62,6 +62,11 @@ class Rl(Struct, frozen=True):
     max_bad_steps: Positive = 5  # steps in a row without a finite gradient that end the run
     false_positives: Share = 0.0
     false_negatives: Share = 0.0
+
+    @property
+    def micro(self) -> int:
+        """Tokens of a micro-batch; the default where they are measured and have not been yet."""
+        return MICRO if self.micro_tokens == "measured" else self.micro_tokens
 
     def __post_init__(self) -> None:
         if self.importance_cap is not None and self.updates > 1:

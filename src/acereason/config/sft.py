@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from msgspec import Meta
 
-from acereason.config.struct import Count, Positive, Rate, Share, Struct
+from acereason.config.struct import MICRO, Count, Micro, Positive, Rate, Share, Struct
 
 Fault = Literal["empty", "cut", "own_end", "open_thinking", "too_long"]  # of a trace
 
@@ -17,7 +17,7 @@ class Sft(Struct, frozen=True):
 
     epochs: Positive = 5
     batch_tokens: Positive = 32768
-    micro_tokens: Positive = 2048
+    micro_tokens: Micro = MICRO
     optimizer: Literal["adamw", "muon"] = "adamw"
     learning_rate: Rate = 5e-5
     matrix_learning_rate: Rate = 0.02  # Muon's, for the matrices; AdamW takes `learning_rate` elsewhere
@@ -30,6 +30,11 @@ class Sft(Struct, frozen=True):
     held_out: Count = 0  # SFT prompts whose traces are not learned; their loss is taken after each epoch
     keep: Literal["last", "best"] = "last"  # the epoch whose weights SFT ends with; best: by that loss
     set_aside: tuple[Fault, ...] = get_args(Fault)  # kinds of traces that are counted and not learned
+
+    @property
+    def micro(self) -> int:
+        """Tokens of a micro-batch; the default where they are measured and have not been yet."""
+        return MICRO if self.micro_tokens == "measured" else self.micro_tokens
 
     def __post_init__(self) -> None:
         if self.keep == "best" and not self.held_out:

@@ -156,11 +156,12 @@ class _Judged:
 
     def first(self, response: Response, key: str, future: Future[Verdict] | None) -> tuple[Response, Verdict]:
         """A response with its verdict, from the journal or just made; without the seconds that it
-        took, which differ from run to run. What the machine could not judge is not kept."""
+        took, which differ from run to run, and without what was printed. What the machine could not
+        judge is not kept."""
         if future is None:
             self.kept.seek(self.places[key])
             return response, msgspec.json.decode(self.kept.readline(), type=JournalLine).verdict
-        verdict = msgspec.structs.replace(future.result(), seconds=0.0)
+        verdict = msgspec.structs.replace(future.result(), seconds=0.0, failed=())
         if verdict.outcome != "unjudged":
             self.journal.write(msgspec.json.encode(JournalLine(key, verdict)) + b"\n")
         return response, verdict

@@ -26,10 +26,10 @@ struct Layer {  // panels forward (…), panels backward (…_t), offsets of the
 struct Net {  // mirrored in policy/compiled_pass.py
     int32_t layers, hidden, heads, kv_heads, dim, inter, vocab, threads;
     float eps;
-    int32_t padding;
+    int32_t frozen;  // layers, from below, whose weights (and the embedding's) need no gradient
     const Layer* layer;
     const float *embed, *norm, *head, *head_t, *cos, *sin;  // cos, sin: [positions][dim / 2]
-    int64_t d_embed, d_norm, d_head, total;                  // total: floats of one thread's gradients
+    int64_t d_embed, d_norm, d_head, total;  // d_head -1: needs none; total: floats of one thread's gradients
 };
 
 struct Batch {  // everything in the order of threads; *_end: where each thread's part ends
@@ -192,7 +192,7 @@ static void forward(const Net& n, const Batch& b, const Range& e, Part& part, Sc
         memcpy(x + (long)r * z.H, n.embed + (long)b.token[e.row + r] * n.hidden, n.hidden * 4);
     for (int i = 0; i < n.layers; i++) {
         const Layer& l = n.layer[i];
-        Kept& k = part.kept[i];
+        Kept& k = part.kept[i < n.frozen ? 0 : i];  // frozen layers keep nothing
         float *input = grown(k.x, (size_t)e.rows * z.H), *qkv = grown(k.qkv, (size_t)e.rows * z.Q);
         float *mixed = grown(k.mixed, (size_t)e.rows * z.A), *middle = grown(k.middle, (size_t)e.rows * z.H);
         float* up = grown(k.up, (size_t)e.rows * z.U);
@@ -261,7 +261,7 @@ static void head_back(const Net& n, const Batch& b, const Range& e, const float*
             for (int j = 0; j < n.vocab; j++) y[j] *= scale;
             y[b.target[at + i]] += g;
         }
-        outer(dz, z.V, n.vocab, normed, z.H, n.hidden, m, grad + n.d_head, z.H);
+        if (n.d_head >= 0) outer(dz, z.V, n.vocab, normed, z.H, n.hidden, m, grad + n.d_head, z.H);
         product(dz, z.V, m, n.vocab, n.head_t, n.hidden, d, z.H, STORE);
         for (int i = 0; i < m; i++)
             norm_back(d + (long)i * z.H, rows + (long)i * z.H, n.norm, n.hidden, n.eps,
@@ -294,7 +294,7 @@ static void backward(const Net& n, const Batch& b, const Range& e, Part& part, S
     head_back(n, b, e, grown(part.x, 0), w, d_logprob, dx, grad);
     float *roped = grown(w.roped, (size_t)e.rows * z.Q), *d_qkv = grown(w.d_qkv, (size_t)e.rows * z.Q);
     float* d_mixed = grown(w.d_mixed, (size_t)std::max(e.rows, BLOCK) * std::max(z.A, z.H));
-    for (int i = n.layers - 1; i >= 0; i--) {
+    for (int i = n.layers - 1; i >= n.frozen; i--) {
         const Layer& l = n.layer[i];
         Kept& k = part.kept[i];
         const float *input = grown(k.x, 0), *qkv = grown(k.qkv, 0), *mixed = grown(k.mixed, 0);
@@ -323,7 +323,7 @@ static void backward(const Net& n, const Batch& b, const Range& e, Part& part, S
                           grad + l.d_norm1, false);
         });
     }
-    for (int r = 0; r < e.rows; r++) {
+    for (int r = 0; r < (n.frozen ? 0 : e.rows); r++) {
         float* g = grad + n.d_embed + (long)b.token[e.row + r] * z.H;
         for (int j = 0; j < n.hidden; j++) g[j] += dx[(long)r * z.H + j];
     }

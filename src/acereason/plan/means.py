@@ -73,7 +73,7 @@ def needed(recipe: Recipe) -> tuple[int, int]:
     """Tokens of a micro-batch, of one rank where ranks share sequences, and of the longest response."""
     sequence = max(map(longest, recipe.stage), default=0)
     share = -(-sequence // recipe.placement.sequence)
-    given = [recipe.rl.micro_tokens, *([recipe.sft.micro_tokens] if recipe.sft else [])]
+    given = [recipe.rl.micro, *([recipe.sft.micro] if recipe.sft else [])]
     return max(share, *given) * recipe.placement.sequence, sequence
 
 
@@ -98,7 +98,7 @@ def _micro(recipe: Recipe, shape: Shape, machine: Machine, means: Means) -> int 
     if "parameters" not in means.offload:
         return None
     fits = memory.fitting(shape, machine, means) // means.sequence
-    return min(fits, MOST) if fits > recipe.rl.micro_tokens else None
+    return min(fits, MOST) if fits > recipe.rl.micro else None
 
 
 def _levels(before: Means) -> Iterator[list[Means]]:

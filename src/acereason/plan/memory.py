@@ -4,7 +4,7 @@ Learning, N ranks, FSDP2 as in `train.parallel`, P parameters, by the means of a
 
     states       float32 weights 4 P / N, gradients 4 P / N, and Adam's two moments 8 P / N, or 2 in 8 bits;
                  nothing of what is offloaded. Under adapters the base as it is kept (4, 2, or about 0.53 P in
-                 4 bits), and all this of the adapters alone
+                 4 bits), and all this of the adapters alone; of frozen layers the weights alone
     gathered     the bfloat16 weights at work: two layers and the root (embedding, head); all when N = 1 and
                  parameters are not offloaded
     gradients    of the layer or root that is being reduced: bfloat16, and float32 for the sum; and the
@@ -58,7 +58,7 @@ class Machine:
 class Means:
     """What a recipe does about memory. `rank` of adapters, 0 where all weights learn; `base`: bytes a weight
     that does not learn; `sequence`: ranks that share a sequence; `second`: the shape of a teacher or a
-    reference beside the policy."""
+    reference beside the policy; `frozen`: layers, from below, that keep their weights."""
 
     checkpointing: bool = False
     moments: str = "float32"
@@ -67,6 +67,7 @@ class Means:
     base: float = 4.0
     sequence: int = 1
     second: Shape | None = None
+    frozen: int = 0
 
     @property
     def moment_bytes(self) -> float:
@@ -81,7 +82,7 @@ def means_of(recipe: Recipe) -> Means:
     width = FOUR_BITS if lora is not None and lora.base == "nf4" else width
     return Means(
         place.checkpoint_activations, recipe.rl.moments, place.offload, 0 if lora is None else lora.rank,
-        width, place.sequence, beside(recipe),
+        width, place.sequence, beside(recipe), recipe.model.frozen_layers,
     )  # fmt: skip
 
 
@@ -111,10 +112,19 @@ def states(shape: Shape, machine: Machine, means: Means, gradients: bool = True)
     """Bytes of weights, gradients and moments that a GPU holds."""
     if "parameters" in means.offload:
         return 0.0
-    learned = adapters(shape, means.rank) if means.rank else shape.parameters
     each = 4.0 + (4.0 if gradients else 0.0) + (0.0 if "moments" in means.offload else means.moment_bytes)
-    frozen = _frozen(shape, means.base) if means.rank else 0.0
-    return (each * learned + frozen) / machine.gpus
+    kept = _frozen(shape, means.base) if means.rank else means.base * frozen(shape, means)
+    return (each * weights_learned(shape, means) + kept) / machine.gpus
+
+
+def weights_learned(shape: Shape, means: Means) -> int:
+    """Weights that learn: all, those above frozen layers, or the adapters'."""
+    return adapters(shape, means.rank) if means.rank else shape.parameters - frozen(shape, means)
+
+
+def frozen(shape: Shape, means: Means) -> int:
+    """Weights of the frozen layers and the embedding under them, with a head that is tied to it."""
+    return means.frozen * shape.layer + (shape.embedding if means.frozen else 0)
 
 
 def _frozen(shape: Shape, base: float) -> float:
@@ -134,14 +144,15 @@ def _backward(shape: Shape) -> int:
 
 def per_token(shape: Shape, means: Means) -> float:
     """Bytes that one token of a micro-batch takes while learning."""
-    inputs = 0 if "activations" in means.offload else shape.layers * 2 * shape.hidden
+    inputs = 0 if "activations" in means.offload else (shape.layers - means.frozen) * 2 * shape.hidden
     layers = inputs + activation(shape) if means.checkpointing else _plainly(shape, means)
     outside = 14 * shape.hidden  # embedding, last norm, hidden states at the head and their gradient
     return (layers + _backward(shape) + outside) / means.sequence
 
 
 def _plainly(shape: Shape, means: Means) -> int:
-    return activation(shape) * (2 if "activations" in means.offload else shape.layers)
+    layers = shape.layers - means.frozen
+    return activation(shape) * (min(2, layers) if "activations" in means.offload else layers)
 
 
 def learning(shape: Shape, machine: Machine, tokens: int, means: Means) -> dict[str, float]:
@@ -149,7 +160,7 @@ def learning(shape: Shape, machine: Machine, tokens: int, means: Means) -> dict[
     alone = machine.gpus == 1 and "parameters" not in means.offload
     layer_gradients = 6.0 * shape.layer + 2.0 * shape.embedding
     root_gradients = 2.0 * shape.root + 4.0 * shape.root
-    head = 0.0 if means.rank else 4.0 * shape.embedding
+    head = 0.0 if means.rank or (means.frozen and shape.tied) else 4.0 * shape.embedding
     other = {} if means.second is None else {"second": second(means.second, machine)}
     return {
         "states": states(shape, machine, means),

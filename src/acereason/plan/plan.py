@@ -102,7 +102,7 @@ def _sft(
         return None
     work, own = tokens * recipe.sft.epochs, replace(means, moments=recipe.sft.moments)
     steps = work / max(recipe.sft.batch_tokens, 1)
-    micro = max(length, recipe.sft.micro_tokens)
+    micro = max(length, recipe.sft.micro)
     learned = times.learning(shape, machine, rates, work, length, rates.mfu_sft, own)
     return learned + times.moving(shape, machine, rates, work, steps, micro, own)
 

@@ -30,17 +30,21 @@ SHAPES = {
     "qwen3-0.6b": _qwen3(1024, 28, 16, 3072, tied=True),
     "qwen3-4b": _qwen3(2560, 36, 32, 9728, tied=True),
     "qwen3-8b-base": _qwen3(4096, 36, 32, 12288, tied=False),
+    "qwen2.5-0.5b": Shape(151_936, 896, 24, 14, 2, 64, 4864, True),
+    "smollm2-135m-instruct": Shape(49_152, 576, 30, 9, 3, 64, 1536, True, qkv_bias=False),
+    "gemma-3-270m": Shape(262_144, 640, 18, 4, 1, 256, 2048, True, qkv_bias=False, qk_norm=True, norms=4),
     "llama-3.1-8b": Shape(128_256, 4096, 32, 32, 8, 128, 14336, False, qkv_bias=False, qk_norm=False),
 }
 
 
 def named(name: str) -> Shape:
-    """A shape by name, the owner's part of a hub id left out; or of a folder with a config.json.
+    """A shape by name, the owner's part of a hub id and "package:" left out; or of a folder with a
+    config.json.
 
     Raises ConfigError for one that is not known."""
     if (Path(name) / "config.json").exists():
         return _of_folder(Path(name))
-    key = name.partition("@")[0].rsplit("/", 1)[-1].lower()
+    key = name.partition("@")[0].rsplit("/", 1)[-1].removeprefix("package:").lower()
     if key not in SHAPES:
         raise ConfigError(
             f"the shape of {name!r} is not known; known: {', '.join(SHAPES)}, or a folder with a config.json"

@@ -1,9 +1,10 @@
 """Time of a step, from rates: each is a datasheet's, measured, published, or assumed, and says which.
 
     learn     tokens x flops (x 4/3 with activation checkpointing; x 2/3 under adapters, whose base needs no
-              gradient) / (GPUs x peak x MFU), and what offloading moves, taken not to overlap: moments there
-              and back once a step; inputs of layers there and back; float32 parameters twice and gradients
-              once a micro-batch, and the processor's step of 28 bytes a parameter
+              gradient; x 1/3 in frozen layers) / (GPUs x peak x MFU), and what offloading moves, taken not to
+              overlap: moments there and back once a step; inputs of layers there and back; float32
+              parameters twice and gradients once a micro-batch, and the processor's step of 28 bytes a
+              parameter
     sample    n sequences a server, B of them at a time: n / B x mean length decodings of the full batch,
               then the tail, budget - mean decodings of an eighth of it. One decoding reads the weights and
               the caches of its batch once, or multiplies, whichever takes longer
@@ -19,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from acereason.config import Stage
-from acereason.plan.memory import Machine, Means, activation, adapters, cache_tokens
+from acereason.plan.memory import Machine, Means, activation, adapters, cache_tokens, weights_learned
 from acereason.shape import Shape
 
 PROMPT = 300  # tokens, assumed mean
@@ -104,8 +105,17 @@ def learning(
     means: Means,
 ) -> float:
     """Seconds to learn so many tokens of sequences of this length."""
+    work = tokens * shape.flops(length) * passes(shape, length, means)
+    return work / (machine.gpus * rates.flops * mfu)
+
+
+def passes(shape: Shape, length: float, means: Means) -> float:
+    """Arithmetic of learning by these means, as a share of a plain forward and backward pass: frozen layers
+    are only passed through, and a frozen head passes its gradient on without having one."""
     again = (4 / 3 if means.checkpointing else 1) * (2 / 3 if means.rank else 1)
-    return tokens * shape.flops(length) * again / (machine.gpus * rates.flops * mfu)
+    layer = 6.0 * (shape.layer + shape.query_width * length)
+    head = 2.0 * shape.embedding if means.frozen and shape.tied else 0.0
+    return again * (1 - (means.frozen * layer * 2 / 3 + head) / shape.flops(length))
 
 
 def moving(
@@ -113,17 +123,17 @@ def moving(
 ) -> float:
     """Seconds in which offloaded parts go there and back, for so many tokens in so many steps of
     micro-batches of `micro` tokens a rank."""
-    learned = adapters(shape, means.rank) if means.rank else shape.parameters
+    own = weights_learned(shape, means)
     batches = tokens / (machine.gpus * micro)
     moved = 0.0  # bytes of one GPU
     if "parameters" in means.offload:
-        moved += batches * (2 * 4 * shape.parameters + 4 * learned) / machine.gpus
+        moved += batches * (2 * 4 * shape.parameters + 4 * own) / machine.gpus
     elif "moments" in means.offload:
-        moved += steps * 2 * means.moment_bytes * learned / machine.gpus
+        moved += steps * 2 * means.moment_bytes * own / machine.gpus
     if "activations" in means.offload:
         each = 2 * shape.hidden if means.checkpointing else activation(shape)
-        moved += 2 * tokens / machine.gpus * shape.layers * each
-    processor = steps * 28 * learned / rates.host if "parameters" in means.offload else 0.0
+        moved += 2 * tokens / machine.gpus * (shape.layers - means.frozen) * each
+    processor = steps * 28 * own / rates.host if "parameters" in means.offload else 0.0
     return moved / rates.link + processor
 
 

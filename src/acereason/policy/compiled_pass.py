@@ -10,7 +10,8 @@ responses to one prompt into one pack (`packs_by_prompt`). None means that the c
 PyTorch: no compiler, ACEREASON_NATIVE=0, a model that is not Llama, Qwen2 or Qwen3, or not float32
 on the processor.
 
-Of a model with adapters the merged weights are given, through which the gradient reaches the factors.
+Of a model with adapters the merged weights are given, through which the gradient reaches the factors. Of one
+with frozen layers the backward pass ends at the first that learns.
 
 Threads take prompts with their responses, so a pack needs several responses to use several threads.
 Gradients are added in the order of threads and are the same in every run with as many threads.
@@ -57,7 +58,7 @@ class _Net(ctypes.Structure):
         *((n, _int) for n in ("layers", "hidden", "heads", "kv_heads", "dim", "inter", "vocab")),
         ("threads", _int),
         ("eps", ctypes.c_float),
-        ("padding", _int),
+        ("frozen", _int),
         ("layer", ctypes.POINTER(_Layer)),
         *((name, _pointer) for name in ("embed", "norm", "head", "head_t", "cos", "sin")),
         *((name, _long) for name in ("d_embed", "d_norm", "d_head", "total")),
@@ -92,6 +93,7 @@ class CompiledPass:
         self.shape = decoder.read_shape(model.config)
         self.names = [name for name, _ in model.named_parameters() if not lora.is_factor(name)]
         self._library, self._rotation = library, decoder.Rotation(model)
+        self._frozen = marks_of(model).frozen
         self._lock = threading.Lock()
         self._buffers: dict[str, Tensor] = {}
         self._layers = (_Layer * self.shape.layers)()
@@ -129,9 +131,11 @@ class CompiledPass:
                 setattr(layer, f"d_{name}", place(f"{i}.{name}", *size))
         ends = (place("embed", s.vocab, hidden), place("norm", 1, hidden))
         numbers = (s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.intermediate, s.vocab)
-        net = _Net(*numbers, 1, s.eps, 0, self._layers)
+        net = _Net(*numbers, 1, s.eps, self._frozen, self._layers)
         net.d_embed, net.d_norm = ends
         net.d_head = ends[0] if s.tied else place("head", s.vocab, hidden)
+        if s.tied and self._frozen:
+            net.d_head = -1  # nobody asks for its gradient
         net.total = at
         return net
 
@@ -265,7 +269,8 @@ class _Function(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         d_logprob = gradients[0].contiguous()
         d_weights = ctx.passes.backward(ctx.layout, ctx.tape, d_logprob)
-        return None, None, *(d_weights[name] for name in ctx.passes.names)
+        asked = zip(ctx.passes.names, ctx.needs_input_grad[2:], strict=True)
+        return None, None, *(d_weights[name] if needed else None for name, needed in asked)
 
 
 _made: weakref.WeakKeyDictionary[Any, CompiledPass | None] = weakref.WeakKeyDictionary()

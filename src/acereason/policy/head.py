@@ -12,7 +12,6 @@ Shapes: M predicted tokens, E hidden size, V vocabulary.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cache
 from types import ModuleType
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acereason import machine
 from acereason.policy.output import Output, float_logits
 
 CHUNK_ELEMENTS = 1 << 22  # logits held at a time: 16 MiB of float32,
@@ -137,8 +137,7 @@ def chunk_rows(vocabulary: int, cuda: bool) -> int:
     """How many tokens' logits are held at a time: enough for a matrix product to be worth its weights."""
     if cuda:
         return max(1, CHUNK_ELEMENTS_CUDA // vocabulary)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    most = int(CHUNK_MEMORY * memory) // (4 * vocabulary)
+    most = int(CHUNK_MEMORY * machine.memory()) // (4 * vocabulary)
     return max(1, CHUNK_ELEMENTS // vocabulary, min(CHUNK_ROWS, most))
 
 

@@ -28,7 +28,7 @@ from acereason import ranks
 from acereason.config import Lora
 from acereason.draws import draw_seed
 from acereason.errors import ConfigError
-from acereason.policy import four_bit, hub
+from acereason.policy import four_bit, frozen, hub
 from acereason.policy.halves import HalfLinear
 from acereason.policy.marks import marks_of
 
@@ -132,14 +132,14 @@ def is_factor(name: str) -> bool:
 @torch.no_grad()
 def initialise(model: Any, seed: int) -> None:
     """Draw every A as peft does, uniform in ± 1 / √in, by a hash of its name, the same on any ranks; B is 0.
-    The frozen tensors are known by a sum from now on (`base_of`)."""
+    The frozen tensors are known by a sum from now on (`frozen.base_of`)."""
     for name, layer in adapters(model).items():
         rank, columns = layer.lora_A.weight.shape
         chance = torch.Generator().manual_seed(draw_seed(seed, "lora", name))
         drawn = (2 * torch.rand(rank, columns, generator=chance) - 1) / columns**0.5
         _fill(layer.lora_A.weight.detach(), drawn)
         _fill(layer.lora_B.weight.detach(), torch.zeros(layer.lora_B.weight.shape))
-    marks_of(model).lora_base = _sum(model)
+    frozen.remember(model)
 
 
 def _fill(target: Tensor, values: Tensor) -> None:
@@ -151,23 +151,6 @@ def _fill(target: Tensor, values: Tensor) -> None:
     part = target.to_local()
     if part.numel():
         part.copy_(values[tuple(slice(s, s + n) for s, n in zip(start, size, strict=True))])
-
-
-def _sum(model: Any) -> Tensor:
-    """A checksum [1] of the frozen tensors' bits, the same on any number of ranks. Collective."""
-    total, shared = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    frozen = (p.detach() for _, p in model.named_parameters() if not p.requires_grad)
-    for number, tensor in enumerate(frozen):
-        own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-        bits = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[own.element_size()]
-        part = (own.view(bits).sum(dtype=torch.int64) * (2 * number + 1)).cpu()
-        (total if isinstance(tensor, DTensor) else shared).add_(part)
-    return shared + ranks.total(total)
-
-
-def base_of(model: Any) -> Tensor | None:
-    """The checksum [1] of the frozen tensors, taken when the adapters were made; None without adapters."""
-    return marks_of(model).lora_base
 
 
 def gathered(tensor: Tensor) -> Tensor:

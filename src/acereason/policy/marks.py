@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class Marks:
     """The marks of one model; as made, none.
 
-    lora        its adapters, and the checksum [1] of the tensors under them
+    lora        its adapters
+    frozen      how many layers, from below, keep their weights
+    base        the checksum [1] of what does not learn
     halved      its products are in bfloat16, on a processor
     compute     the type of its passes where sharding casts the parameters to it
     works_on    where it computes, which is not where its parameters rest
@@ -32,7 +34,8 @@ class Marks:
     """
 
     lora: Lora | None = None
-    lora_base: Tensor | None = None
+    frozen: int = 0
+    base: Tensor | None = None
     halved: bool = False
     compute: torch.dtype | None = None
     works_on: torch.device | None = None

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from acereason import machine
 from acereason.config import Recipe
 from acereason.errors import ConfigError, SandboxUnavailable
 from acereason.plan import disk as plan
@@ -88,7 +89,7 @@ def disk(recipe: Recipe, folder: Path) -> Iterator[Finding]:
 
 def memory(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """Room for weights, gradient and Adam's moments, when the model learns in this machine's memory."""
-    size, free = parameters(recipe), available()
+    size, free = parameters(recipe), machine.available()
     if size is None or free is None or recipe.placement.device == "cuda" or _has_gpu():
         return
     wide = 4 if recipe.model.dtype == "float32" else 2
@@ -103,13 +104,3 @@ def memory(recipe: Recipe, _: Path) -> Iterator[Finding]:
 
 def _has_gpu() -> bool:
     return Path("/dev/nvidia0").exists()
-
-
-def available() -> int | None:
-    """Bytes of memory that are free on this machine; None where the kernel does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(sizes[0]) * 1024 if sizes else None

@@ -23,10 +23,22 @@ def model(recipe: Recipe, _: Path) -> Iterator[Finding]:
     """The folder with its config and weights; or a hub id that is downloaded when the run begins."""
     if recipe.model.path is not None:
         yield from _there(recipe.model.path, recipe.model.source)
+        yield from _frozen(recipe)
         if (config := of_folder(recipe)) is not None:
             yield Finding(
                 "note", "model", f"{recipe.model.path}: {config.model_type}, context {context(recipe):,}"
             )
+
+
+def _frozen(recipe: Recipe) -> Iterator[Finding]:
+    """No more layers can be frozen than there are."""
+    from acereason.policy import frozen
+
+    try:
+        if (config := of_folder(recipe)) is not None:
+            frozen.check(recipe.model.frozen_layers, config.get_text_config().num_hidden_layers)
+    except ConfigError as error:
+        yield Finding("error", "model.frozen_layers", str(error))
 
 
 def second(recipe: Recipe, _: Path) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -61,10 +61,21 @@ def _summed(parts: Steps) -> Steps:
 
 
 def products(entry: Entry) -> Steps:
-    """The first factor digit by digit, then the sum of the parts."""
-    a, b = map(int, entry["metadata"]["expression"].split(" * "))
+    """Two factors: the first digit by digit, then the sum of the parts. More: left to right."""
+    a, b, *rest = map(int, entry["metadata"]["expression"].split(" * "))
+    if rest:
+        return _multiplied(a, (b, *rest))
     places = [int(digit) * 10**i for i, digit in enumerate(reversed(str(a)))][::-1]
     return _summed([(f"{part} * {b}", part * b) for part in places if part] or [(f"{a} * {b}", a * b)])
+
+
+def _multiplied(total: int, factors: Sequence[int]) -> Steps:
+    """The running product: 3 * 4 = 12, 12 * 5 = 60, …"""
+    steps = []
+    for factor in factors:
+        steps.append((f"{total} * {factor}", total * factor))
+        total *= factor
+    return steps
 
 
 def linear(entry: Entry) -> Steps:
@@ -101,17 +112,20 @@ def _between(first: str, second: str, *levels: tuple[int, int, int, int]) -> tup
     return tuple(dict(zip(names, level, strict=True)) for level in levels)
 
 
-_EQUATIONS = ((3, 10, [0.5, 0.5, 0.0]), (3, 20, [0.4, 0.4, 0.2]), (4, 50, [0.4, 0.4, 0.2]))
+_PLAIN, _MIXED = [0.5, 0.5, 0.0], [0.4, 0.4, 0.2]
+_EQUATIONS = ((2, 9, _PLAIN), (3, 10, _PLAIN), (3, 20, _MIXED), (4, 50, _MIXED))
 LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...]]] = {
     "rg-chain-sum": (
-        chain_sum, "chain_sum", _between("terms", "digits", (3, 5, 1, 2), (4, 7, 1, 2), (4, 7, 2, 3))
+        chain_sum, "chain_sum",
+        _between("terms", "digits", (3, 5, 1, 1), (3, 5, 1, 2), (4, 7, 1, 2), (4, 7, 2, 3))
     ),
     "rg-leg-counting": (
         leg_counting, "leg_counting",
-        _between("animals", "instances", (2, 3, 1, 9), (2, 4, 1, 15), (4, 6, 1, 15)),
+        _between("animals", "instances", (2, 2, 1, 6), (2, 3, 1, 9), (2, 4, 1, 15), (4, 6, 1, 15)),
     ),
     "rg-products": (
-        products, "products", _between("terms", "digits", (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 3))
+        products, "products",
+        _between("terms", "digits", (3, 4, 1, 1), (2, 2, 1, 2), (2, 2, 2, 2), (2, 2, 2, 3))
     ),
     "rg-linear": (
         linear, "simple_equations",
@@ -120,7 +134,10 @@ LEVELS: dict[str, tuple[Callable[[Entry], Steps], str, tuple[dict[str, Any], ...
             for terms, value, weights in _EQUATIONS
         ),
     ),
-    "rg-gcd": (gcd, "gcd", _between("numbers", "value", (2, 2, 2, 60), (2, 2, 2, 150), (2, 2, 10, 999))),
+    "rg-gcd": (
+        gcd, "gcd",
+        _between("numbers", "value", (2, 2, 2, 40), (2, 2, 2, 60), (2, 2, 2, 150), (2, 2, 10, 999)),
+    ),
 }  # fmt: skip
 
 

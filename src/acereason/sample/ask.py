@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 
 from acereason.draws import draw_seed
@@ -63,7 +64,9 @@ class Answer:
     verdict: Verdict
 
     def row(self, **more: Any) -> dict[str, Any]:
-        """As a row of a responses file; token ids and their numbers are left out."""
+        """As a row of a responses file; token ids and their numbers are left out. A program that failed tests
+        has them in `failed` (`problems.FailedTest`)."""
+        failed = msgspec.to_builtins(self.verdict.failed)
         return {
             "problem_id": self.problem.id,
             "sample": self.sample,
@@ -75,6 +78,7 @@ class Answer:
             "reward": self.verdict.reward,
             "extracted": self.verdict.extracted,
             "detail": self.verdict.detail,
+            **({"failed": failed} if failed else {}),
             "family": self.problem.meta.get("family"),
             "level": self.problem.meta.get("level"),
             **more,

@@ -8,7 +8,8 @@ is no pickle, and no random state: every draw is a hash of what it is for.
 A whole model is written as `weights.safetensors` and `optimizer.safetensors`, at once. A sharded one by
 torch.distributed.checkpoint, each rank its own shards in one file, in the background: `save` returns when
 they are copied, and the folder gets its name when the last file is written. Tensors have the same names in
-both, and either is read on any number of ranks. Of a model with adapters only these are written.
+both, and either is read on any number of ranks. What does not learn (under adapters, or in frozen layers) is
+not written.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from acereason import ranks, stopping
 from acereason.errors import CheckpointError
 from acereason.files import file_hash, sync, sync_tree, write_atomic
-from acereason.policy import lora
+from acereason.policy.frozen import base_of
 from acereason.runs import Run, disk_errors
 from acereason.sample.diversity import Anchor
 from acereason.train import eight_bit
@@ -46,7 +47,7 @@ from acereason.train.stages import StageState
 
 log = logging.getLogger(__name__)
 Optimizers = Iterable[torch.optim.Optimizer]
-BASE = "lora.base"  # the checksum of what adapters stand on
+BASE = "lora.base"  # the checksum of what does not learn, which only adapters had at first
 
 
 class Best(msgspec.Struct, frozen=True):
@@ -73,6 +74,7 @@ class Position(msgspec.Struct, kw_only=True):
     metrics_hash: str = ""
     state: StageState | None = None
     best: Best | None = None
+    micro: dict[str, int] = {}  # tokens of a micro-batch, by phase, where they were measured
     hashes: dict[str, str] = {}
     anchors: dict[str, Anchor] = {}  # by domains: the diversity that later stages match
 
@@ -307,11 +309,10 @@ def load_weights(folder: Path, model: Any) -> None:
     if own.keys() != weights or any(own[name].shape != stored[name][0] for name in weights):
         raise CheckpointError(f"{folder} holds the weights of another model than the recipe describes")
     _read(folder, own)
-    base = lora.base_of(model)
+    base = base_of(model)
     if base is not None and not torch.equal(own[BASE], base):
         raise CheckpointError(
-            f"the adapters in {folder} were trained on other weights than those of model.path are now; put "
-            "that model back"
+            f"{folder} was trained over other frozen weights than those of model.path are now; put these back"
         )
 
 
@@ -367,9 +368,10 @@ def _folders(run: Run) -> list[Path]:
 
 def _weights(model: Any) -> dict[str, Tensor]:
     """Every parameter that learns, once: tied parameters share their storage and are kept under one name.
-    With adapters these are the adapters, and a checksum of the base."""
+    With adapters these are the adapters; beside them, and beside layers that learn over frozen ones, goes a
+    checksum of what does not learn."""
     weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    base = lora.base_of(model)
+    base = base_of(model)
     return weights if base is None else {**weights, BASE: base.clone()}
 
 

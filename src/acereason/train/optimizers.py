@@ -27,6 +27,8 @@ def for_sft(model: Any, settings: Sft) -> Optimizers:
     matrices = [p for p in learned(model) if p.ndim == 2 and id(p) not in embeddings]
     chosen = {id(p) for p in matrices}
     rest = [p for p in learned(model) if id(p) not in chosen]
+    if not matrices:  # all layers are frozen
+        return _resting(model, [_adamw(rest, settings.learning_rate, settings)])
     muon = torch.optim.Muon(
         matrices,
         lr=settings.matrix_learning_rate,
@@ -42,7 +44,7 @@ def for_rl(model: Any, settings: Rl) -> Optimizers:
 
 
 def learned(model: Any) -> list[Tensor]:
-    """The parameters that learn: all, or the adapters alone."""
+    """The parameters that learn: all, those above frozen layers, or the adapters alone."""
     return [p for p in model.parameters() if p.requires_grad]
 
 

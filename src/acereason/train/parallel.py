@@ -45,6 +45,7 @@ from acereason.config import Placement
 from acereason.errors import ConfigError
 from acereason.policy import halves, sequence
 from acereason.policy import model as models
+from acereason.policy.frozen import layers
 from acereason.policy.marks import marks_of
 from acereason.policy.packing import Example, Pack, pack
 
@@ -201,12 +202,6 @@ def fuse(model: Any) -> None:
     known = monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN.get(model.config.model_type)
     if known is not None:
         known(rope=True, rms_norm=True, swiglu=True, fused_linear_cross_entropy=False, model=model)
-
-
-def layers(model: Any) -> list[Any]:
-    """The decoder's layers, which are gathered one at a time."""
-    kinds = set(model._no_split_modules)
-    return [m for m in model.modules() if type(m).__name__ in kinds]
 
 
 def cost(tokens: int, hidden: int) -> float:

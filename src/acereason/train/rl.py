@@ -19,6 +19,7 @@ from typing import Any
 from acereason import ranks
 from acereason.config import Stage
 from acereason.errors import TrainingError
+from acereason.native import heap
 from acereason.problems import Problem
 from acereason.sample.ask import How
 from acereason.sample.rules import Asked, Moment, Rules, across, together
@@ -99,6 +100,7 @@ def _step(training: Training) -> dict[str, Any]:
     set_rates(training.optimizer, [learning_rate])
     result = _asked_and_learned(training, where, asked)
     learned = time.perf_counter()
+    heap.give_back()  # blocks of many lengths leave holes that would add up over steps
     shop.sampler.update(shop.policy.model)
     published = time.perf_counter()
     numbers = metrics.step_metrics(metrics.tell(result.batch.groups, result.weights), training.rules.apart)

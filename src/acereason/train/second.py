@@ -97,7 +97,7 @@ def of_stage(shop: Workshop, stage: Stage) -> Scorer | None:
         raise ConfigError(
             f"{path} has a context of {most:,} tokens, and stage {stage.name!r} samples {stage.budget:,}"
         )
-    return Loaded(model, shop.recipe.rl.micro_tokens)
+    return Loaded(model, shop.recipe.rl.micro)
 
 
 def rows_of(policy: Policy, path: str) -> list[int] | None:

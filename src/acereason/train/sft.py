@@ -115,7 +115,7 @@ def held_out_loss(model: Any, examples: Sequence[Example], settings: Sft) -> flo
     for start in range(0, len(examples), 64 * ranks.world()):
         part = [examples[i] for i in range(start, min(start + 64 * ranks.world(), len(examples)))]
         with torch.no_grad(), enough_for("learning", LEARNING):
-            for pack in micro_batches(model, share(model, part), settings.micro_tokens):
+            for pack in micro_batches(model, share(model, part), settings.micro):
                 logprob, _ = logprobs(model, pack)
                 if leads(model) and not is_filler(pack):
                     loss += torch.tensor([-float(logprob.double().sum()), len(logprob)])
@@ -145,7 +145,7 @@ def train(
         optimizers.set_rates(optimizer, [factor * base for base in bases])
         batch = [examples[i] for i in chosen.tolist()]
         with enough_for("learning", LEARNING):
-            loss = learn(model, batch, settings.micro_tokens)
+            loss = learn(model, batch, settings.micro)
         norm = optimizers.step(model, optimizer, settings.clip_gradient)
         if norm is None:
             raise TrainingError(

@@ -154,7 +154,7 @@ def _learn_meanwhile(
     overlap = after = 0.0
     left = True
     while left:
-        groups = asking.take(settings.micro_tokens)
+        groups = asking.take(settings.micro)
         begun = time.perf_counter()
         parts.append(weigh(groups, stage, settings))
         order += [group[0].problem.id for group in groups]

@@ -34,6 +34,7 @@ from acereason.problems import Verdict
 from acereason.sample.ask import Groups
 from acereason.sample.protocol import Completion
 from acereason.train import objective, optimizers, rewards
+from acereason.train.level import levelled
 from acereason.train.loss import Tokens, loss_of
 from acereason.train.objective import Rollouts, Weights
 from acereason.train.parallel import is_filler, leads, micro_batches, pooled, reduce_gradients
@@ -154,11 +155,11 @@ class Update:
             for a, w, s in table
             if w != 0.0 or (s != 0.0 and second is not None)
         ]
-        pulls = pooled(self._policy.model, own)
+        pulls = pooled(self._policy.model, levelled(self._policy.model, own))
         examples = [Example(p.prompt, p.tokens.tolist(), i) for i, p in enumerate(pulls)]
         temperatures = torch.tensor([p.temperature for p in pulls], dtype=torch.float64)
         scores = None if second is None else second.score(examples, temperatures)
-        for pack in micro_batches(self._policy.model, examples, self._settings.micro_tokens):
+        for pack in micro_batches(self._policy.model, examples, self._settings.micro):
             self._pass(pack, pulls, scores)
 
     def finish(self, optimizer: optimizers.Optimizers, scale: float = 1.0) -> Learned:

@@ -19,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from acereason.problems import MOST_MEBIBYTES, MOST_SECONDS, Problem, Test, Verdict
+from acereason.problems import MOST_MEBIBYTES, MOST_SECONDS, FailedTest, Problem, Test, Verdict
 from acereason.verify import lcb
 from acereason.verify.compare import same_output, same_result
 from acereason.verify.marking import Failure, Marking, printable
@@ -34,6 +34,7 @@ DEFAULT_SECONDS = 6.0  # LiveCodeBench's limit per test
 LEAST_SECONDS = 0.01  # what less could be meant by?
 DEFAULT_MEBIBYTES = 1024
 LEAST_MEBIBYTES = 64  # for what the interpreter needs to run anything at all
+SHOWN = 4  # failed tests of a program that a verdict holds
 REMEMBERED = 10_000  # problems whose telling tests are kept in mind
 LIBRARIES = ("numpy", "sortedcontainers", "more_itertools")  # as contest sites have them, where installed
 CONTROL = job_bytes("print(int(input()) * 2)", ["21"], None)
@@ -108,19 +109,22 @@ class Examiner:
                 index, failure = failed
                 seen[index] += 1
                 detail = f"test {index + 1} of {total}: {failure.detail}{_hint(failure.detail)}"
-                return Verdict(failure.kind, 0, detail=detail)
+                failing = (FailedTest(index + 1, failure.got),)
+                return Verdict(failure.kind, 0, detail=detail, failed=failing)
         return Verdict("correct", 1, detail=f"{total} tests passed")
 
     def _shared(self, verdict: Verdict, problem: Problem, code: str, lenient: bool) -> Verdict:
-        """The verdict with the share of the tests passed."""
-        passed = len(problem.tests)
-        if not verdict.reward:
-            trial = _Trial(self, problem, code, lenient)
-            kinds = (
-                [i for i, t in enumerate(problem.tests) if t.type == kind] for kind in ("functional", "stdin")
-            )
-            passed = sum(trial.passed(own) for own in kinds)
-        return msgspec.structs.replace(verdict, share=passed / len(problem.tests))
+        """The verdict with the share of the tests passed, and more of those that failed."""
+        if verdict.reward:
+            return msgspec.structs.replace(verdict, share=1.0)
+        trial = _Trial(self, problem, code, lenient)
+        kinds = (
+            [i for i, t in enumerate(problem.tests) if t.type == kind] for kind in ("functional", "stdin")
+        )
+        passed = sum(trial.passed(own) for own in kinds)
+        more = [one for one in trial.failed if one.number != verdict.failed[0].number]
+        failed = (*verdict.failed, *more)[:SHOWN]
+        return msgspec.structs.replace(verdict, share=passed / len(problem.tests), failed=failed)
 
     def _telling(self, problem: Problem) -> list[int]:
         """How many programs each test of a problem has caught."""
@@ -141,6 +145,7 @@ class _Trial:
         self._limits = Limits(cpu, wall, max(LEAST_MEBIBYTES, memory))
         self._left = 2 * self._limits.total(len(problem.tests))  # wall seconds, of all children together
         self._alone = self._died = False
+        self.failed: list[FailedTest] = []  # those found by `passed`, at most SHOWN
 
     def first_failure(self, order: Sequence[int]) -> tuple[int, Failure] | None:
         """The first of these tests that the program fails, and how."""
@@ -168,6 +173,8 @@ class _Trial:
         while pending:
             passed, failure = self._run([self._problem.tests[i] for i in pending])
             count += passed
+            if not passed and failure is not None and len(self.failed) < SHOWN:
+                self.failed.append(FailedTest(pending[0] + 1, failure.got))
             pending = pending[passed:] if passed or failure is None else pending[1:]
         return count
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from acereason.problems import Test
+from acereason.problems import Got, Test
 from acereason.verify import lcb
-from acereason.verify.compare import same_output, same_result
+from acereason.verify.compare import Piece, same_output, same_result
+from acereason.verify.excerpt import excerpt
 from acereason.verify.sandbox.client import Answers, Exit, Frame, Limits
 
 FailureKind = Literal["wrong", "timeout"]
@@ -21,11 +22,13 @@ RULES = {
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a test does not count as passed; `signalled` failures deserve a second look."""
+    """Why a test does not count as passed; `signalled` failures deserve a second look. `got`: what the
+    program answered, None where it was stopped (how far it came by then depends on the machine)."""
 
     kind: FailureKind
     detail: str
     signalled: bool = False
+    got: Got | None = None
 
 
 class Marking:
@@ -55,8 +58,9 @@ class Marking:
         if not self._end <= frame.start <= frame.end <= size:
             return Failure("wrong", "the program spoiled its own answers")
         if frame.error:
-            late = self._lenient and frame.error.startswith("Overtime")
-            return Failure("timeout" if late else "wrong", printable(frame.error))
+            if self._lenient and frame.error.startswith("Overtime"):
+                return Failure("timeout", printable(frame.error))
+            return self._wrong(printable(frame.error), answers.piece(frame.start, frame.end))
         if frame.nanoseconds > self._cpu * 1e9:
             return self._too_long()
         return self._compared(answers, frame.start, frame.end)
@@ -66,8 +70,12 @@ class Marking:
 
     def _compared(self, answers: Answers, start: int, end: int) -> Failure | None:
         test = self._tests[self.passed]
-        same = RULES[self._lenient, test.type](test.output, answers.piece(start, end))
-        return None if same else Failure("wrong", "wrong answer")
+        answer = answers.piece(start, end)
+        same = RULES[self._lenient, test.type](test.output, answer)
+        return None if same else self._wrong("wrong answer", answer)
+
+    def _wrong(self, detail: str, answer: bytes | Piece, signalled: bool = False) -> Failure:
+        return Failure("wrong", detail, signalled, excerpt(self._tests[self.passed], answer))
 
     def finish(self, answers: Answers, run: Exit) -> None:
         """The last marks, after the child has ended. One that was starved has shown nothing."""
@@ -83,13 +91,15 @@ class Marking:
             return Failure("timeout", "asleep past the wall-clock limit")
         if run.killed == "threads":
             return Failure("wrong", "too many threads")
+        begin = min(self._end, answers.size)
+        said = answers.piece(begin, answers.size)
         if run.status < 0:
-            return Failure("wrong", f"died of signal {-run.status}", signalled=True)
+            return self._wrong(f"died of signal {-run.status}", said, signalled=True)
         if run.status > 0:
-            return Failure("wrong", f"exit status {run.status}")
+            return self._wrong(f"exit status {run.status}", said)
         if self._lenient or self._tests[self.passed].type == "functional":
-            return Failure("wrong", "the process ended before the function returned")
-        return self._compared(answers, min(self._end, answers.size), answers.size)
+            return self._wrong("the process ended before the function returned", said)
+        return self._compared(answers, begin, answers.size)
 
 
 def printable(text: str, limit: int = 160) -> str:

@@ -6,19 +6,24 @@ import re
 from functools import cache
 from importlib.resources import files
 
-STYLES = ("vendor/uplot/uPlot.min.css", "page.css")
+STYLES = ("vendor/uplot/uPlot.min.css", "page.css", "everyone.css", "reader.css")
 COMMON = (
     "vendor/uplot/uPlot.iife.min.js",
     "vendor/katex/katex.min.js",
     "charts.js",
     "take.js",
+    "code.js",
     "formulas.js",
+    "diff.js",
     "sections.js",
     "curves.js",
     "responses.js",
+    "find.js",
+    "reader.js",
     "listing.js",
     "health.js",
     "run.js",
+    "desk.js",
     "overview.js",
     "compare.js",
     "studies.js",

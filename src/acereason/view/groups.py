@@ -6,6 +6,7 @@ middle unless they are asked for whole.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 
 from acereason.chat import END_THINK, final_part
 from acereason.files import open_file
+from acereason.problems import FailedTest, Got
 from acereason.view.data import read_rows
 from acereason.view.index import File, Filter, Index
 from acereason.view.tail import Row, decode
@@ -22,6 +24,9 @@ GROUPS = 4  # of each stage's last step, in a report
 THINKING, ANSWER = 16_000, 8_000  # characters of a response that are kept
 WHOLE = 8_000_000  # characters when a text is asked for whole
 TESTS = 64  # of a code problem
+FAILED = 4  # tests of a response that are shown with what it answered
+LONG = 8_000  # characters of a failed test's input, and of what it expected
+_FAILED = re.compile(r"\btest (\d{1,9}) of \d+:")
 
 
 def listing(index: Index, wanted: Filter, start: int, limit: int, seconds: float = 0.15) -> Row:
@@ -69,7 +74,8 @@ def group(folder: Path, index: Index, name: str, problem: str) -> Row | None:
     rows = [index.read(file, row) for row in at]
     one = grouped(problem, [row for row in rows if row])
     add_problems(folder, [one])
-    return {"file": name, "stage": file.stage, "step": file.step, **one}
+    others = [other for other in index.steps_of(problem) if other["file"] != name]
+    return {"file": name, "stage": file.stage, "step": file.step, "others": others, **one}
 
 
 def whole(index: Index, name: str, problem: str, sample: str) -> Row | None:
@@ -158,8 +164,29 @@ def response(row: Row, thinking: int = THINKING, answer: int = ANSWER) -> Row:
         "answer": cut(last, answer),
         "extracted": cut(row.get("extracted"), answer),
         "detail": cut(row.get("detail"), answer),
+        **({"failed": known} if (known := failed(row)) else {}),
         "cut": len(before) > thinking or len(last or "") > answer,
     }
+
+
+def failed(row: Row) -> list[Row]:
+    """Tests that a response is known to have failed, with what it answered. Runs from before that was kept
+    name one test in `detail`; what it answered is then not there, which is not the same as None."""
+    try:
+        tests = [one for one in msgspec.convert(row.get("failed") or [], list[FailedTest]) if _bounded(one)]
+    except msgspec.ValidationError:
+        tests = []
+    if tests:
+        return [msgspec.to_builtins(one) for one in tests[:FAILED]]
+    named = _FAILED.search(str(row.get("detail", ""))) if row.get("outcome") != "unjudged" else None
+    return [{"number": int(named[1])}] if named else []
+
+
+def _bounded(test: FailedTest) -> bool:
+    """Whether it is as a judge writes it; a damaged or made-up file may say anything."""
+    got = test.got or Got("")
+    numbers = (test.number, got.at, got.expected_at, got.size)
+    return len(got.text) <= LONG and all(0 <= number < 2**53 for number in numbers)
 
 
 def cut(text: Any, limit: int) -> str | None:
@@ -182,10 +209,11 @@ def add_problems(folder: Path, groups: Sequence[Row]) -> None:
         for name in [name for name in wanted if any(not one.get("question") for one in wanted[name])]:
             for row in _problems(path, name):
                 for one in wanted[name]:
-                    _fill(one, row)
+                    fill(one, row)
 
 
-def _fill(one: Row, problem: Row) -> None:
+def fill(one: Row, problem: Row) -> None:
+    """A group's question, reference and tests from its problem's row; what failed tests asked with them."""
     tests = problem.get("tests")
     one["question"] = one["question"] or cut(problem.get("question"), ANSWER)
     one["reference"] = one["reference"] or cut(problem.get("answer"), ANSWER)
@@ -193,6 +221,25 @@ def _fill(one: Row, problem: Row) -> None:
         kept = [test for test in tests[:TESTS] if isinstance(test, dict)]
         one["tests"] = [{key: cut(test.get(key), 400) for key in ("input", "output")} for test in kept]
         one["of_tests"] = len(tests)
+        for row in one["responses"]:
+            for failing in row.get("failed", ()):
+                _asked(failing, tests)
+
+
+def _asked(failing: Row, tests: list[Any]) -> None:
+    """Add to a failed test what it asked and expected: that part of it which the kept answer is to be read
+    beside."""
+    number, got = failing["number"], failing.get("got")
+    test = tests[number - 1] if 0 < number <= len(tests) else None
+    if not isinstance(test, dict):
+        return
+    failing["input"], expected = cut(test.get("input"), LONG), str(test.get("output"))
+    if got and (got["at"] or len(got["text"].encode("utf-8", "replace")) < got["size"]):
+        begin = got["expected_at"]
+        failing["expected"] = expected[begin : begin + len(got["text"])]
+        failing["expected_size"] = len(expected)
+    else:
+        failing["expected"] = cut(expected, LONG)
 
 
 def _problems(path: Path, name: str) -> Iterator[Row]:

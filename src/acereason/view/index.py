@@ -28,7 +28,6 @@ from acereason.view.tail import Row, decode
 
 TEXTS = 4  # searches that are remembered
 LIMIT = 200  # rows of one answer at most
-SHORT = 0.2  # of the median length of right answers
 _WORD = 500  # characters of a name that are told apart
 
 
@@ -66,7 +65,6 @@ class Filter:
     truncated: bool | None = None
     family: str | None = None
     text: str = ""
-    suspicious: bool = False
 
 
 @dataclass(slots=True)
@@ -194,6 +192,17 @@ class Index:
             return None
         return file, np.flatnonzero(file.problem == code).tolist()
 
+    def steps_of(self, problem: str) -> list[Row]:
+        """The files that hold answers to the problem, by step: how many, and how many of them are right."""
+        code, right = self._codes.get(problem), self._codes.get("correct", -1)
+        found = []
+        for file in sorted(self.files.values(), key=lambda file: (file.step, file.stage)):
+            rows = np.flatnonzero(file.problem == code)
+            if len(rows):
+                about = {"file": file.name.removesuffix(".jsonl"), "stage": file.stage, "step": file.step}
+                found.append({**about, "of": len(rows), "right": int((file.outcome[rows] == right).sum())})
+        return found
+
     def _newest(self) -> list[File]:
         return sorted(self.files.values(), key=lambda file: (-file.step, file.stage))
 
@@ -205,19 +214,9 @@ class Index:
             keep &= file.family == self._codes.get(wanted.family, -1)
         if wanted.truncated is not None:
             keep &= file.truncated == wanted.truncated
-        if wanted.suspicious:
-            keep &= self._suspicious(file)
         if wanted.text and keep.any():
             keep &= self._holding(file, wanted.text)
         return np.flatnonzero(keep)
-
-    def _suspicious(self, file: File) -> NDArray[np.bool_]:
-        """Right, and yet cut at the budget, or less than a fifth as long as the file's right answers mostly
-        are: rewarded, perhaps, for something else than a solution."""
-        right = file.outcome == self._codes.get("correct", -1)
-        usual = float(np.median(file.tokens[right])) if right.any() else 0.0
-        suspicious: NDArray[np.bool_] = right & (file.truncated | (file.tokens < SHORT * usual))
-        return suspicious
 
     def _holding(self, file: File, text: str) -> NDArray[np.bool_]:
         """Which rows hold the text; remembered for the last TEXTS texts, so that a search can go on."""

@@ -19,6 +19,7 @@ from typing import Any
 from acereason.kinds import is_run, runs_below
 from acereason.view import liveness
 from acereason.view.data import Reader
+from acereason.view.desk import Desk
 from acereason.view.index import Index
 from acereason.view.lab import differing, recipe_of
 from acereason.view.tail import Row
@@ -37,6 +38,7 @@ class Followed:
     folder: Path
     reader: Reader
     index: Index
+    desk: Desk
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -105,7 +107,8 @@ class RunsFolder:
         with self._lock:
             run = self._followed.get(name)
             if run is None or run.folder != folder:
-                run = Followed(name, folder, Reader(folder), Index(folder))
+                index = Index(folder)
+                run = Followed(name, folder, Reader(folder), index, Desk(folder, index))
             self._followed[name] = run
             self._followed.move_to_end(name)
             while len(self._followed) > 1 and sum(r.reader.cells for r in self._followed.values()) > CELLS:

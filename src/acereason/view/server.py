@@ -5,12 +5,13 @@
     GET /api/responses?run=NAME&stage=…&step=…&outcome=…&truncated=…&family=…&text=…&start=…
     GET /api/group?run=NAME&file=F&problem=P   GET /api/text?run=…&file=…&problem=…&sample=…
     GET /api/lab?run=NAME&run=NAME…            GET /api/studies
+    GET /api/desk?run=NAME                     POST /api/judge (`again`; on the loopback address only)
 
-It reads and never writes. Only GET is known. What a web page elsewhere could do with a browser that reaches
-this server is refused: a Host header that is a foreign name (DNS rebinding), and every request that another
-site starts. The Content-Security-Policy allows this origin's own scripts and styles and nothing else. There
-is no password: it listens on the loopback address unless told otherwise, and then anyone who reaches the
-address can read the runs.
+It reads and never writes. What a web page elsewhere could do with a browser that reaches
+this server is refused: a Host header that is a foreign name (DNS rebinding), every request that another
+site starts, and a body that is not JSON or longer than a list of responses. The Content-Security-Policy
+allows this origin's own scripts and styles and nothing else. There is no password: it listens on the
+loopback address unless told otherwise, and then anyone who reaches the address can read the runs.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import msgspec
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -31,19 +33,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acereason.errors import ConfigError
-from acereason.view import assets, liveness
+from acereason.view import again, assets, liveness
 from acereason.view.compare import Lab
 from acereason.view.groups import group, listing, whole
 from acereason.view.index import Filter
 from acereason.view.runs_folder import Followed, RunsFolder
 from acereason.view.studies import studies
 from acereason.view.tail import Row
-from acereason.web import Names, run
+from acereason.web import LOCAL, Bounds, Door, Names, run
 
 LOOPBACK = "127.0.0.1"
 PATIENCE = 0.3  # seconds that an answer may spend on reading on; the page asks again
 MOST = 100  # runs that are compared
 GRACE = 3  # seconds that open requests get when the server is told to end
+POSTS = {"/api/judge": Bounds(body=256 << 10, held=4 << 20, body_seconds=10)}
 SAFE = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -59,7 +62,7 @@ Answer = Callable[[Followed, Request], Row | None]
 
 def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
     """The page over the runs below `root` as an ASGI application that may be reached as `host`."""
-    runs, compared = RunsFolder(root), Lab()
+    runs, compared, judging = RunsFolder(root), Lab(), again.Again()
     pages: dict[str, tuple[str | bytes, str]] = {f"/{n}": assets.served(n) for n in assets.SERVED}
     pages |= {f"/{name}": (font, "font/woff2") for name, font in assets.fonts().items()}
     pages["/"] = assets.shell()
@@ -92,9 +95,32 @@ def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
             return _json({"error": "no such run, or it was deleted"}, 404)
         return _json(compared.of(known))
 
+    async def judge(request: Request) -> Response:
+        try:
+            question = msgspec.json.decode(await request.body(), type=again.Question)
+            known = runs.get(question.run)
+            if known is None:
+                return _json({"error": "no such run, or it was deleted"}, 404)
+            return _json(await run_in_threadpool(judging.of, known, question))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _json({"error": f"expected a run and 1 to {again.MOST} of its responses: {error}"}, 422)
+        except again.Busy:
+            return _json({"error": f"{again.WAITING} responses are being judged; again in a moment"}, 503)
+
     routes = [Route(path, page) for path in pages]
     routes += [Route("/api/runs", overview), Route("/api/lab", lab), Route("/api/studies", findings)]
-    answers = {"run": _run, "responses": _responses, "group": _group, "text": _text}
+    routes += [Route("/api/judge", judge, methods=["POST"])] if host in LOCAL else []
+
+    def desk(run: Followed, request: Request) -> Row:
+        return {**_desk(run), "judge": host in LOCAL}
+
+    answers: dict[str, Answer] = {
+        "run": _run,
+        "desk": desk,
+        "responses": _responses,
+        "group": _group,
+        "text": _text,
+    }
     routes += [Route(f"/api/{name}", of_run(answer)) for name, answer in answers.items()]
     return Guard(Starlette(routes=routes), host)
 
@@ -127,12 +153,14 @@ class Guard:
     def __init__(self, inner: ASGIApp, host: str) -> None:
         self._inner = inner
         self._names = Names(host)
+        self._posts = {path: Door(inner, bounds, self._names) for path, bounds in POSTS.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         refusal = self.refusal(scope["method"], scope["path"], Headers(scope=scope))
-        answer = PlainTextResponse(refusal[1], refusal[0]) if refusal else self._inner
+        inner = self._posts.get(scope["path"], self._inner)
+        answer = PlainTextResponse(refusal[1], refusal[0]) if refusal else inner
 
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -144,7 +172,7 @@ class Guard:
 
     def refusal(self, method: str, path: str, headers: Headers) -> tuple[int, str] | None:
         """Status and reason when a request is not answered."""
-        if method not in ("GET", "HEAD"):
+        if method not in (("POST",) if path in POSTS else ("GET", "HEAD")):
             return 405, "this page is only for reading: GET"
         if not self._known(headers.get("host", "")):
             return 421, "this server is not called that; open it by its address or as localhost"
@@ -181,9 +209,14 @@ def _responses(run: Followed, request: Request) -> Row:
         truncated,
         asked.get("family") or None,
         asked.get("text", "")[:1000],
-        asked.get("suspicious") == "yes",
     )
     return listing(run.index, wanted, _number(asked.get("start")) or 0, _number(asked.get("limit")) or 50)
+
+
+def _desk(run: Followed) -> Row:
+    run.index.advance(PATIENCE / 2)
+    run.desk.advance(PATIENCE)
+    return {**run.desk.page(), "indexed": run.index.indexed}
 
 
 def _group(run: Followed, request: Request) -> Row | None:

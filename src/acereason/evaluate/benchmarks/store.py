@@ -2,7 +2,7 @@
 
     protocol.json           what every response depends on; another one is refused with the difference
     responses-NAME.jsonl    {key, problem_id, sample, text, tokens, finish}, one line when a response ends
-    verdicts-NAME.jsonl     {key, outcome, reward, extracted, detail}, one line when it is judged
+    verdicts-NAME.jsonl     {key, outcome, reward, extracted, detail, failed}, one line when it is judged
 
 `key` is a hash of the protocol, the prompt's token ids, the problem's id and the number of the sample, so a
 changed question is asked again and the rest is not. A line is one unbuffered write to a file that one
@@ -28,7 +28,7 @@ import msgspec
 
 from acereason.errors import DataError, RunError
 from acereason.files import own, write_atomic
-from acereason.problems import Finish, Problem, Verdict
+from acereason.problems import FailedTest, Finish, Problem, Verdict
 from acereason.runs import disk_errors
 from acereason.verify.answers.votes import LONGEST
 
@@ -70,6 +70,7 @@ class Judged(msgspec.Struct, frozen=True, omit_defaults=True):
     reward: int
     extracted: str | None = None
     detail: str = ""
+    failed: tuple[FailedTest, ...] = ()
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -160,7 +161,9 @@ class Store:
     def judge(self, key: str, verdict: Verdict) -> None:
         """Keep a verdict; an "unjudged" one is not kept."""
         if verdict.reward is not None:
-            judged = Judged(key, verdict.outcome, verdict.reward, verdict.extracted, verdict.detail)
+            judged = Judged(
+                key, verdict.outcome, verdict.reward, verdict.extracted, verdict.detail, verdict.failed
+            )
             self._write(1, judged)
             self._mark(judged)
 

@@ -2,10 +2,11 @@
 lie.
 
 A pass holds either some tokens of one slot (a prompt's part) or one token of each of the first rows. Layers
-may differ in their heads; each one's block is made when it first writes. Whole rows are kept also where a
-layer looks through a window.
+may differ in their heads; each one's block is made when it first writes. A layer that looks through a window
+keeps so many positions and no more: position p lies at place p mod W, over the one that left the window, and
+the order of places means nothing to attention.
 
-Legend: R rows, K key-value heads, T positions, D head dimension, C tokens.
+Legend: R rows, K key-value heads, T places, D head dimension, C tokens, W window.
 """
 
 from __future__ import annotations
@@ -25,21 +26,23 @@ class SlotCache:
         self.length = 0
         self._keys: dict[int, Tensor] = {}
         self._values: dict[int, Tensor] = {}
+        self._windows: dict[int, int | None] = {}
         self._rows = slice(0, 0)
         self._position = torch.zeros(0, dtype=torch.long)
         self._reach = 0
-        self._seen: dict[int | None, Tensor] = {}
+        self._seen: dict[int, Tensor] = {}
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every row; what is cached stays."""
         self.length = max(self.length, length)
         for blocks in (self._keys, self._values):
             for layer, old in blocks.items():
-                blocks[layer] = self._block(old)
+                blocks[layer] = self._block(old, self._windows[layer])
                 blocks[layer][:, :, : old.shape[2]] = old
 
-    def _block(self, like: Tensor) -> Tensor:
-        size = (self._number, like.shape[1], self.length, like.shape[3])
+    def _block(self, like: Tensor, window: int | None) -> Tensor:
+        places = self.length if window is None else min(self.length, window)
+        size = (self._number, like.shape[1], places, like.shape[3])
         return torch.zeros(size, dtype=like.dtype, device=self._device)
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -62,29 +65,35 @@ class SlotCache:
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, rule: LayerRule) -> Tensor:
         """[1, heads, C, D] queries over what is cached and over the new keys; [1, C, heads, D]."""
         if layer not in self._keys:
-            self._keys[layer], self._values[layer] = self._block(key), self._block(value)
-        keys, values, rows, reach = self._keys[layer], self._values[layer], self._rows, self._reach
+            self._windows[layer] = rule.window
+            self._keys[layer], self._values[layer] = (self._block(x, rule.window) for x in (key, value))
+        keys, values, rows = self._keys[layer], self._values[layer], self._rows
         if rows.stop - rows.start == 1:
             return self._prompt(query, key, value, keys[rows], values[rows], rule)
         where = torch.arange(rows.start, rows.stop, device=self._device)
-        keys[where, :, self._position] = key[0].transpose(0, 1)
-        values[where, :, self._position] = value[0].transpose(0, 1)
-        seen = self._mask(rule)
+        place = self._position % keys.shape[2]
+        keys[where, :, place] = key[0].transpose(0, 1)
+        values[where, :, place] = value[0].transpose(0, 1)
+        seen = self._mask(min(self._reach, keys.shape[2]))
         q = query[0].transpose(0, 1)[:, :, None]  # [R, heads, 1, D]
-        out = masked(q, keys[rows, :, :reach], values[rows, :, :reach], seen, rule)
+        places = seen.shape[2]
+        out = masked(q, keys[rows, :, :places], values[rows, :, :places], seen, rule)
         return out[None, :, :, 0]
 
     def _prompt(
         self, query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, rule: LayerRule
     ) -> Tensor:
-        first = self._reach - query.shape[2]
-        keys[:, :, first : self._reach], values[:, :, first : self._reach] = key, value
-        return attend(query, keys[:, :, : self._reach], values[:, :, : self._reach], rule).transpose(1, 2)
+        places, first = keys.shape[2], self._reach - query.shape[2]
+        before = torch.arange(max(0, first - places), first, device=self._device) % places
+        own = torch.arange(max(first, self._reach - places), self._reach, device=self._device) % places
+        k, v = (torch.cat([x[:, :, before], new], 2) for x, new in ((keys, key), (values, value)))
+        keys[:, :, own], values[:, :, own] = key[:, :, -len(own) :], value[:, :, -len(own) :]
+        return attend(query, k, v, rule).transpose(1, 2)
 
-    def _mask(self, rule: LayerRule) -> Tensor:
-        """[R, 1, T] which positions each row sees; the same for all layers with the same window."""
-        window = rule.window if rule.window is not None and rule.window < self._reach else None
-        if window not in self._seen:
-            at = torch.arange(self._reach, device=self._device)
-            self._seen[window] = rule.seen(self._position[:, None], at)[:, None]
-        return self._seen[window]
+    def _mask(self, places: int) -> Tensor:
+        """[R, 1, T] which of the first `places` each row sees: those up to its position, and all once these
+        are as many as the window; the same for all layers with as many."""
+        if places not in self._seen:
+            at, position = torch.arange(places, device=self._device), self._position[:, None]
+            self._seen[places] = ((at <= position) | (position >= places))[:, None]
+        return self._seen[places]

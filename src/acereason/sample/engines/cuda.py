@@ -111,6 +111,10 @@ class CudaEngine:
         self._steps.clear()  # they hold the old cache's address; a pool ends with its last graph
         self._pool = torch.cuda.graph_pool_handle() if self._graphs else None
 
+    def resize(self, slots: int) -> None:
+        """Only the processor's memory is looked at before it is taken."""
+        raise NotImplementedError
+
     @torch.no_grad()
     def prefill(self, tokens: Ints, slot: int) -> None:
         """Fill a slot's cache with the keys and values of `tokens`, from position 0."""

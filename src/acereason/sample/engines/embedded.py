@@ -9,13 +9,14 @@ found and CUDA graphs in bfloat16 on a GPU where Triton is installed; else, for 
 PyTorch with the layers of its own class.
 
 Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
-that on CUDA. Not covered: prefixes shared other than by whole prompts, several GPUs.
+that on CUDA; of a layer that looks through a window the PyTorch engine keeps no more than that. On a
+processor slots are lowered, and that is said, to what the machine's free memory holds (`room`). Not covered:
+prefixes shared other than by whole prompts, several GPUs.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -26,15 +27,17 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from acereason import machine
 from acereason.errors import SamplingError
 from acereason.policy.activations import work_device
 from acereason.policy.llama import DecoderShape, Rotation, read_shape
 from acereason.policy.marks import marks_of
+from acereason.sample.engines import room
 from acereason.sample.engines.native import NativeEngine, open_library
+from acereason.sample.engines.room import RowSize
 from acereason.sample.engines.slots import Engine, Slots
 from acereason.sample.engines.torch import TorchEngine
 from acereason.sample.protocol import Completion, Request, check_how
-from acereason.shape import heads_of
 
 log = logging.getLogger(__name__)
 Watch = Callable[[Request, npt.NDArray[np.int32], npt.NDArray[np.float32]], bool]
@@ -43,24 +46,21 @@ Pace = Callable[[], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Most positions of a sequence, tokens of the vocabulary, and bytes of cache for a position."""
+    """Most positions of a sequence, and tokens of the vocabulary."""
 
     context: int
     vocab: int
-    position_bytes: int
 
     @staticmethod
     def of(config: Any) -> Bounds:
         """The limits that a transformers configuration declares."""
-        _, kv_heads, head_dim = heads_of(config)
-        size = config.num_hidden_layers * kv_heads * head_dim * 8
-        return Bounds(config.max_position_embeddings, config.vocab_size, size)
+        return Bounds(config.max_position_embeddings, config.vocab_size)
 
 
 class EmbeddedSampler:
     """Answers requests from a copy of a decoder-only model.
 
-    slots    responses written at once; more fill the processor better and hold more cache
+    slots    most responses written at once; more fill the processor better and hold more cache
     threads  of the native engine; by default as many as PyTorch uses
     eos_ids  tokens that end a response; by default the model's own
     native   False: PyTorch even where a compiler, or Triton, is found
@@ -83,6 +83,8 @@ class EmbeddedSampler:
         eos = np.array(_end_tokens(model, eos_ids), np.int32)
         self._slots, self._length = Slots(slots, eos), 0
         self._engine = _engine(model, slots, threads, native)
+        self._row = RowSize.of(model.config, windowed=self._engine.name == "torch")
+        self._on_processor = work_device(model).type == "cpu"
         self._prompt: tuple[int, ...] | None = None  # what the prompt's own slot holds
         self._run = 0
         self.update(model)
@@ -106,7 +108,7 @@ class EmbeddedSampler:
         """Most positions of a sequence for which every slot's cache fits into the machine's memory."""
         if self._engine.name == "cuda":  # the GPU's memory is what counts; the engine looks at it
             return self.limits.context
-        return _memory() // ((self._slots.number + 1) * self.limits.position_bytes) // 64 * 64
+        return self._row.longest(machine.memory() // (self._slots.number + 1), self.limits.context)
 
     def close(self) -> None:
         """Abandon responses in flight; there is nothing outside the process."""
@@ -123,12 +125,18 @@ class EmbeddedSampler:
         budget."""
         self._run += 1
         run, waiting, flying = self._run, iter(requests), dict[int, Request]()
-        free = list(reversed(range(self._slots.number)))
+        free, held = self._free(), None
         while True:
-            while free and (request := next(waiting, None)) is not None:
+            while free and (request := held or next(waiting, None)) is not None:
                 self._check_run(run)
+                held = None if self._has_room(request) else request
+                if held and flying:  # the cache has to be laid out anew: when these have ended
+                    break
+                if held:
+                    self._lower(request)
+                    free = self._free()
                 self._admit(request, free[-1])
-                flying[free.pop()] = request
+                flying[free.pop()], held = request, None
             if not flying:
                 return
             active = np.fromiter(flying, np.int32, len(flying))
@@ -152,9 +160,43 @@ class EmbeddedSampler:
                 " flight; finish or close an iterator before either"
             )
 
-    def _admit(self, request: Request, slot: int) -> None:
-        """Check a request, make room, and bring its prompt but for the last token into the slot."""
+    def _free(self) -> list[int]:
+        """The slots, all of them free, the last to be taken first."""
+        return list(reversed(range(self._slots.number)))
+
+    def _has_room(self, request: Request) -> bool:
+        """Whether every slot can hold the request, by the memory that is free. SamplingError: it cannot be
+        answered as it stands."""
         check(request, self.limits)
+        length = _rounded(len(request.prompt) + request.budget)
+        if length <= self._length or not self._on_processor:
+            return True
+        return room.rows(self._row.row(length)) > self._slots.number
+
+    def _lower(self, request: Request) -> None:
+        """Lay the cache out anew for as many slots as there is room for, with some length to spare, so that
+        this does not happen again soon. Nothing is in flight. SamplingError: there is room for none."""
+        before, length = self._slots.number, _rounded(len(request.prompt) + request.budget)
+        self._length, self._prompt = 0, None
+        self._engine.resize(before)  # what was cached takes no memory any more
+        if room.rows(self._row.row(length)) < 2:
+            raise SamplingError(
+                f"one response of {length} positions needs {2 * self._row.row(length) / 2**30:.1f} GiB of "
+                "cache (its prompt has a row of its own), more than is free; lower the budget, or free memory"
+            )
+        spare = min(length * 5 // 4 // 64 * 64, max(_rounded(self.limits.context), length))
+        slots = min(max(room.rows(self._row.row(spare)) - 1, 1), before)
+        if slots < before:
+            log.warning(
+                "sampling %d responses at a time instead of %d: so many caches of %d positions fit into the "
+                "memory that is free; lower sampling.slots or the budget to choose yourself",
+                *(slots, before, spare),
+            )
+            self._slots = Slots(slots, self._slots.eos)
+            self._engine.resize(slots)
+
+    def _admit(self, request: Request, slot: int) -> None:
+        """Make room, and bring the request's prompt but for the last token into the slot."""
         self._reserve(len(request.prompt) + request.budget, request.budget)
         own, cached = self._slots.number, len(request.prompt) - 1
         prompt = tuple(request.prompt)
@@ -167,19 +209,9 @@ class EmbeddedSampler:
 
     def _reserve(self, length: int, budget: int) -> None:
         if length > self._length:
-            self._grow(-(-length // 64) * 64)
-        self._slots.widen(-(-budget // 64) * 64)
-
-    def _grow(self, length: int) -> None:
-        if length > self.longest:
-            slots, memory = self._slots.number, _memory()
-            size = (slots + 1) * length * self.limits.position_bytes
-            raise SamplingError(
-                f"{slots} slots of {length} positions need {size / 2**30:.1f} GiB of cache, the"
-                f" machine has {memory / 2**30:.1f} GiB; use fewer slots or a smaller budget"
-            )
-        self._engine.reserve(length)
-        self._length = length
+            self._length = _rounded(length)
+            self._engine.reserve(self._length)
+        self._slots.widen(_rounded(budget))
 
     def _completion(self, request: Request, slot: int) -> Completion:
         state, count = self._slots, int(self._slots.count[slot])
@@ -229,9 +261,9 @@ def _cuda(shape: DecoderShape, rotation: Rotation, slots: int, device: torch.dev
         return None
 
 
-def _memory() -> int:
-    """Bytes of memory that the machine has."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def _rounded(length: int) -> int:
+    """Positions that are reserved for so many."""
+    return -(-length // 64) * 64
 
 
 def _end_tokens(model: Any, eos_ids: int | Sequence[int] | None) -> list[int]:

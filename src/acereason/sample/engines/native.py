@@ -184,6 +184,12 @@ class NativeEngine:
         model.length, model.cache = length, cache.ctypes.data
         model.cos, model.sin = self._cos.data_ptr(), self._sin.data_ptr()
 
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on, with nothing cached."""
+        s, self._model.slots, self._model.length = self._shape, slots + 1, 0
+        self._ended = np.zeros(slots, np.int32)
+        self._cache = np.zeros((s.layers, slots + 1, s.kv_heads, 0), np.float32)
+
     def prefill(self, tokens: Ints, slot: int) -> None:
         """Fill a slot's cache with the keys and values of `tokens`, from position 0."""
         model = ctypes.addressof(self._model)

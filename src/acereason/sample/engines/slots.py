@@ -66,6 +66,10 @@ class Engine(Protocol):
         """Make room for `length` positions in every slot; what is cached stays."""
         ...
 
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on, with nothing cached and no room reserved."""
+        ...
+
     def prefill(self, tokens: Ints, slot: int) -> None:
         """Fill a slot's cache with the keys and values of `tokens`, from position 0."""
         ...

@@ -40,9 +40,8 @@ class TorchEngine:
     name = "torch"
 
     def __init__(self, config: Any, slots: int, device: torch.device, half: bool = False) -> None:
-        self._device, self._slots = device, slots
-        self._row = list(range(slots + 1))  # row of the cache that holds each slot
-        self._cache = SlotCache(slots + 1, device)
+        self._device = device
+        self.resize(slots)
         self._model = shards.empty_model(config, Path(), torch.float32).eval()
         self._model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
         self._model.tie_weights()
@@ -66,6 +65,12 @@ class TorchEngine:
                 halves.take(layer, given[name], self._slots)
             else:
                 own.copy_(given[name])
+
+    def resize(self, slots: int) -> None:
+        """Have so many slots from now on, with nothing cached."""
+        self._slots = slots
+        self._row = list(range(slots + 1))  # row of the cache that holds each slot
+        self._cache = SlotCache(slots + 1, self._device)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""

@@ -53,6 +53,11 @@ const source = {
     const stage = held.responses.find((one) => one.file === file),
       found = stage?.groups.find((one) => one.problem_id === problem);
     if (!found) throw Object.assign(new Error("this report does not hold that group"), { status: 404 });
-    return { file, stage: stage.stage, step: stage.step, ...found };
+    const others = held.responses.flatMap((one) => {
+      const same = one.file !== file && one.groups.find((group) => group.problem_id === problem);
+      const right = same && same.responses.filter((row) => row.reward === 1).length;
+      return same ? [{ file: one.file, stage: one.stage, step: one.step, of: same.responses.length, right }] : [];
+    });
+    return { file, stage: stage.stage, step: stage.step, others, ...found };
   },
 };

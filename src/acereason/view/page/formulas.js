@@ -2,11 +2,12 @@
 // be read, is very long or one too many stays as it was written. A report has no fonts, so there it is MathML.
 "use strict";
 
-const FORMULA = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|\$((?![\s\d.,]+\$)[^\s$](?:[^$\n]*?[^\s$\\])?)\$(?!\d)/g;
+const FORMULA =
+  /\$\$([\s\S]{1,2000}?)\$\$|\\\[([\s\S]{1,2000}?)\\\]|\\\(([\s\S]{1,2000}?)\\\)|(\\begin\{((?:equation|align|gather|alignat|multline|[pbv]?matrix|cases|aligned|gathered)\*?)\}[\s\S]{1,2000}?\\end\{\5\})|(\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}){0,200}\})|\$((?![\d.,]*\s[\s\d.,]*\$)[^\s$](?:[^$\n]*?[^\s$\\])?)\$(?!\d)/g;
 const FENCE = /(```[\s\S]*?(?:```|$))/;
-const LONGEST = 2000; // characters of a formula
+const LONGEST = 2000; // characters of a formula, as in FORMULA: so a text that opens many and closes none is read in time
 const MOST = 400; // formulas of one text
-const reading = { raw: false };
+const reading = { raw: false, thinking: false };
 
 function formula(text, display) {
   const place = el("span", { class: display ? "formula display" : "formula", title: text });
@@ -26,28 +27,27 @@ function formula(text, display) {
   }
 }
 
-/** A text as nodes: what an eye could not see made visible, formulas drawn unless raw text is asked for. */
+/** A text as nodes: what an eye could not see made visible, formulas drawn and programs coloured unless raw text is asked for. */
 function prose(value) {
   const text = visible(value);
-  if (reading.raw || typeof katex === "undefined" || !/[$\\]/.test(text)) return [text];
+  if (reading.raw) return [text];
+  const left = { formulas: MOST };
+  return text.split(FENCE).flatMap((part) => (part.startsWith("```") ? [fenced(part)] : withFormulas(part, left))).filter((node) => node !== "");
+}
+
+function withFormulas(part, left) {
+  if (typeof katex === "undefined" || !/[$\\]/.test(part)) return [part];
   const nodes = [];
-  let count = 0;
-  for (const part of text.split(FENCE)) {
-    if (part.startsWith("```")) {
-      nodes.push(el("span", { class: "code" }, part));
-      continue;
-    }
-    let at = 0;
-    for (const match of part.matchAll(FORMULA)) {
-      const [whole, dollars, brackets, parens, dollar] = match,
-        inner = dollars ?? brackets ?? parens ?? dollar;
-      if (inner.length > LONGEST || ++count > MOST) continue;
-      const drawn = formula(inner, dollars !== undefined || brackets !== undefined);
-      if (!drawn) continue;
-      nodes.push(part.slice(at, match.index), drawn);
-      at = match.index + whole.length;
-    }
-    nodes.push(part.slice(at));
+  let at = 0;
+  for (const match of part.matchAll(FORMULA)) {
+    const [whole, dollars, brackets, parens, environment, , boxed, dollar] = match,
+      inner = dollars ?? brackets ?? parens ?? environment ?? boxed ?? dollar;
+    if (inner.length > LONGEST || --left.formulas < 0) continue;
+    const drawn = formula(inner, (dollars ?? brackets ?? environment) !== undefined);
+    if (!drawn) continue;
+    drawn.dataset.written = whole;
+    nodes.push(part.slice(at, match.index), drawn);
+    at = match.index + whole.length;
   }
-  return nodes.filter((node) => node !== "");
+  return [...nodes, part.slice(at)];
 }

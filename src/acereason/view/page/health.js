@@ -14,6 +14,7 @@ const CHART_OF = {
   "seconds.total": "speed",
   "sft.loss": "sft-loss",
 };
+const REWARDED = ["held_out", "shorter", "same_answers"]; // rules whose answers one should read
 const SIGNS = { alarm: "✖", warning: "▲", notice: "●" };
 
 /** A severity as a sign and a word, for colour alone is not seen by all. */
@@ -29,20 +30,21 @@ function pointAt(id) {
   figure.scrollIntoView({ block: "center" });
 }
 
-function finding(one) {
+function finding(one, run) {
   const go = el("button", { type: "button", class: "plain" }, "show its chart");
   go.addEventListener("click", () => pointAt(CHART_OF[one.chart] ?? "results"));
+  const read = source.live && REWARDED.includes(one.rule) ? [" · ", el("a", { href: address("run", run, "desk") }, "read what was rewarded")] : [];
   return el(
     "li",
     { class: `finding ${one.severity}`, "data-rule": one.rule },
     el("p", {}, severityMark(one.severity), " ", el("b", {}, visible(one.sentence))),
     el("p", {}, visible(one.why), " ", el("span", { class: "remedy" }, visible(one.remedy))),
-    el("p", { class: "soft" }, `${visible(one.stage)}, since step ${short(one.since)} · `, go),
+    el("p", { class: "soft" }, `${visible(one.stage)}, since step ${short(one.since)} · `, go, read),
   );
 }
 
 function health(run, root) {
-  root.append(el("ul", { class: "findings" }, list(run.health).map(finding)));
+  root.append(el("ul", { class: "findings" }, list(run.health).map((one) => finding(one, run.name))));
 }
 
 /** The worst of a run's findings, for a row of the overview; nothing when there is none. */

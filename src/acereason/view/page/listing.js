@@ -22,12 +22,12 @@ function filters(found, query, changed) {
   const form = el(
     "form",
     { class: "filters", role: "search" },
+    el("h1", { class: "unseen" }, "Responses"),
     field("stage", "stage", same(Object.keys(found.stages)), query),
     field("step", "step", same(steps.toSorted((a, b) => b - a)), query),
     field("outcome", "outcome", same(found.outcomes), query),
     field("truncated", "cut", [["yes", "at the budget"], ["no", "not cut"]], query),
     field("family", "family", same(found.families), query),
-    source.live ? field("suspicious", "queue", [["yes", "right but suspicious"]], query) : null,
     el("label", { class: "field" }, "holds ", text),
   );
   const read = () => Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
@@ -82,8 +82,8 @@ function pager(found, query, start) {
 }
 
 /** Whether the pointer or the focus is on the rows, or some of their text is marked. */
-function heldStill(root) {
-  const rows = root.querySelector(".listing");
+function heldStill(root, which = ".listing") {
+  const rows = root.querySelector(which);
   return Boolean(rows) && (rows.matches(":hover, :focus-within") || marked(rows));
 }
 
@@ -102,7 +102,7 @@ const listView = {
     if (this.key === key && told === this.told && root.firstChild && this.complete) return null;
     if (this.key === key && root.firstChild && this.complete && !this.asked && heldStill(root)) return this.offer(root);
     this.asked = false;
-    Object.assign(lastList, { run: route.run, rows: found.rows, query: route.search });
+    Object.assign(lastList, { run: route.run, rows: found.rows, view: "responses", query: route.search });
     this.draw(root, route, found, start);
     Object.assign(this, { key, told });
     if (!this.complete) return this.refresh(root, route); // asked again, the server goes on where it stopped

@@ -1,15 +1,19 @@
 // The way about: the address after # says what is shown, and once a second what is shown is asked for anew.
 //
 //   #/                              the overview          #/run/NAME                 a run's curves
-//   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE
+//   #/run/NAME/responses?stage=…    its responses         #/run/NAME/group/FILE/PROBLEM/SAMPLE?with=…
+//   #/run/NAME/desk                 what was rewarded and is suspicious
 //   #/compare?run=…&run=…            the comparison lab   #/studies                  the claims
 "use strict";
 
 const EVERY = 1000; // milliseconds between two looks
 const page = document.getElementById("page");
 let current = { route: null };
-const scrolls = new Map(); // how far down each entry of the browser's history was left
+const scrolls = new Map(); // how far down each entry of the browser's history was left, and each address
 let entry = 0;
+let returning = false; // to an address by its link: where it was left is where it is shown
+history.scrollRestoration = "manual"; // what is shown is not there yet when the browser would scroll
+if (history.state?.scroll) scrolls.set(history.state.entry, history.state.scroll);
 
 function address(...parts) {
   return `#/${parts.map((part) => encodeURIComponent(part ?? "")).join("/")}`;
@@ -38,7 +42,7 @@ function routeOf(hash) {
 }
 
 const TOP_VIEWS = { overview: overviewView, compare: compareView, studies: studiesView };
-const RUN_VIEWS = { "": curvesView, responses: listView, group: groupView };
+const RUN_VIEWS = { "": curvesView, responses: listView, group: groupView, ...(source.live ? { desk: deskView } : {}) };
 
 function viewOf(route) {
   if (route.run !== undefined) return RUN_VIEWS[route.view];
@@ -47,7 +51,8 @@ function viewOf(route) {
 
 /** The bar at the top: the way up, and the run's other views. */
 function bar(route) {
-  const tabs = route.run === undefined ? [["overview", "runs"], ["studies", "studies"]] : [["", "curves"], ["responses", "responses"]];
+  const ofRun = [["", "curves"], ["responses", "responses"], ...(source.live ? [["desk", "suspicious"]] : [])];
+  const tabs = route.run === undefined ? [["overview", "runs"], ["studies", "studies"]] : ofRun;
   return el(
     "div",
     { class: "topbar" },
@@ -118,7 +123,7 @@ async function show() {
     clearCharts();
     for (const key of ["told", "key", "fresh"]) delete view[key];
     const root = el("div", { class: "view" });
-    if (current.route) scrolls.set(entry, scrollY);
+    if (current.route) scrolls.set(entry, scrollY).set(current.hash, scrollY);
     entry = history.state?.entry ?? null;
     if (entry === null) history.replaceState({ entry: (entry = performance.now()) }, "");
     page.replaceChildren(bar(route), el("div", { id: "trouble" }), root);
@@ -126,8 +131,12 @@ async function show() {
     current = { route, view, root };
     document.title = [route.run, "acereason"].filter(hasText).map(visible).join(" · ");
   } else current = { ...current, route };
+  if (!history.state) history.replaceState({ entry }, "");
+  current.hash = location.hash;
+  const left = scrolls.get(entry) ?? (returning ? scrolls.get(location.hash) : undefined);
+  returning = false;
   await look();
-  if (!same && scrolls.has(entry)) scrollTo(0, scrolls.get(entry));
+  if (!same && left !== undefined) scrollTo(0, left);
   else if (route.query.at) document.getElementById(route.query.at)?.scrollIntoView();
 }
 
@@ -145,5 +154,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   look();
 });
 addEventListener("hashchange", show);
+addEventListener("pagehide", () => history.replaceState({ entry, scroll: scrollY }, ""));
 show();
 if (source.live) follow();

@@ -58,7 +58,7 @@ function shaded(row, by) {
 const colouring = { by: "" };
 
 /** Reasoning folded, the rest of the answer open; or all of it with its tokens shaded. */
-function said(row, open) {
+function said(row) {
   if (colouring.by && row.trace && hasText(row.text)) {
     try {
       return [shaded(row, colouring.by)];
@@ -66,48 +66,101 @@ function said(row, open) {
       return [el("p", { class: "soft" }, "The tokens' numbers cannot be read."), el("pre", {}, visible(row.text))];
     }
   }
-  const folded = hasText(row.thinking)
-    ? el(
-        "details",
-        open ? { open: "" } : {},
-        el("summary", {}, hasText(row.answer) ? "reasoning" : "reasoning, never closed"),
-        el("pre", {}, prose(row.thinking)),
-      )
-    : null;
-  return [folded, hasText(row.answer) ? el("pre", {}, prose(row.answer.trim())) : null];
+  return [hasText(row.thinking) ? thought(row) : null, hasText(row.answer) ? el("pre", {}, prose(row.answer.trim())) : null];
 }
 
-function response(row, one, run, chosen) {
-  const facts = [
+/** The reasoning, folded: its formulas are drawn when it is opened, since there may be hundreds. */
+function thought(row) {
+  const size = `${short(row.thinking.length)} characters`,
+    text = el("pre", {}, visible(row.thinking));
+  const fold = el("details", { class: "thinking" }, el("summary", {}, hasText(row.answer) ? `reasoning, ${size}` : `reasoning, never closed, ${size}`), text);
+  fold.unfold = () => {
+    fold.open = true;
+    if (fold.drawn) return;
+    fold.drawn = true;
+    text.replaceChildren(...prose(row.thinking));
+    fold.dispatchEvent(new Event("drawn", { bubbles: true }));
+  };
+  fold.addEventListener("toggle", () => fold.open && fold.unfold());
+  if (reading.thinking) fold.unfold();
+  return fold;
+}
+
+/** The response as it was written, from the server where the page has only a part of it. */
+async function written(row, one, run) {
+  const all = row.cut && source.text ? await source.text(run, one.file, one.problem_id, row.sample) : row;
+  return all.text ?? [all.thinking, all.answer].filter(hasText).join("</think>");
+}
+
+/** Put a text on the clipboard; whether that went well. Where a page may not (not this machine, no https), as of old. */
+async function copied(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text).then(() => true, () => false);
+  const area = el("textarea", { "aria-hidden": "true", class: "aside" });
+  area.value = text;
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  return done;
+}
+
+function copyButton(name, title, text) {
+  const button = el("button", { type: "button", class: "plain", title }, name);
+  button.addEventListener("click", async () => {
+    const done = await text().then(copied, () => false);
+    button.textContent = done ? "copied" : "cannot copy here";
+    setTimeout(() => (button.textContent = name), 3000);
+  });
+  return button;
+}
+
+/** The program of an answer: its last fenced block that is closed. */
+function program(row) {
+  const parts = (row.answer ?? "").split("```"),
+    closed = parts.length - 1 - (parts.length % 2);
+  return parts.length > 2 ? parts[closed % 2 ? closed : closed - 1].replace(/^[^\n]*\n/, "") : null;
+}
+
+function factsOf(row) {
+  return [
     hasText(row.tokens) ? `${short(row.tokens)} tokens` : null,
     row.finish === "length" ? "cut at the budget" : null,
     isNumber(row.temperature) ? `T ${short(row.temperature)}` : null,
   ].filter(Boolean);
-  const compared = el("dl");
+}
+
+/** What was extracted and what the judge said; not again what stands above. */
+function judged(row, one) {
+  const told = el("dl");
   for (const [name, value] of [
     ["answer", row.extracted],
     ["reference", one.reference],
-    ["judge", row.detail],
+    ["judge", row.failed?.some((test) => hasText(test.expected)) ? null : row.detail],
   ]) {
     const shown = name === "answer" && String(value).includes("\n") && row.answer?.includes(String(value).trim());
-    if (hasText(value) && !shown) compared.append(el("dt", {}, name), el("dd", {}, el("code", {}, visible(value))));
+    if (hasText(value) && !shown) told.append(el("dt", {}, name), el("dd", {}, el("code", {}, visible(value))));
   }
+  return told.children.length ? told : null;
+}
+
+function response(row, one, run, chosen) {
   const link = address("run", run, "group", one.file, one.problem_id, row.sample);
-  const body = el("div", {}, said(row, chosen));
-  const whole = el("button", { type: "button", class: "plain" }, "show the whole text");
-  whole.addEventListener("click", async () => {
-    body.replaceChildren(...said(await source.text(run, one.file, one.problem_id, row.sample), true).filter(Boolean));
+  const body = el("div", { class: "said" }, said(row));
+  const loadWhole = async () => {
+    const { thinking, answer, text, cut } = await source.text(run, one.file, one.problem_id, row.sample);
+    Object.assign(row, { thinking, answer, text, cut });
+    body.replaceChildren(...said(row).filter(Boolean));
     whole.remove();
+    body.dispatchEvent(new Event("changed", { bubbles: true }));
+  };
+  const whole = el("button", { type: "button", class: "plain whole-text" }, "show the whole text");
+  whole.addEventListener("click", () => {
+    reading.thinking = true;
+    loadWhole();
   });
-  const copy = el("button", { type: "button", class: "plain", title: "copy the response as text" }, "copy");
-  copy.addEventListener("click", async () => {
-    const text = row.text ?? [row.thinking, row.answer].filter(hasText).join("</think>");
-    const done = await navigator.clipboard?.writeText(text).then(() => true, () => false);
-    copy.textContent = done ? "copied" : "cannot copy here";
-  });
-  return el(
+  const article = el(
     "article",
-    { class: `response ${knownOutcome(row.outcome)} ${chosen ? "chosen" : ""}`, "data-sample": row.sample },
+    { class: `response ${knownOutcome(row.outcome)} ${chosen ? "chosen" : ""}`, "data-sample": row.sample, tabindex: "-1" },
     el(
       "header",
       {},
@@ -116,36 +169,65 @@ function response(row, one, run, chosen) {
       " ",
       el("b", {}, outcomeName(row.outcome)),
       el("br"),
-      facts.join(" · "),
+      factsOf(row).join(" · "),
     ),
     body,
-    failedTest(row, one),
     row.cut && source.text ? whole : null,
-    copy,
-    compared.children.length ? compared : null,
+    el(
+      "p",
+      { class: "copies" },
+      copyButton("copy", "copy the response as it was written", () => written(row, one, run)),
+      hasText(program(row)) && !row.cut ? copyButton("copy the program", "copy the last block of code", async () => program(row)) : null,
+    ),
+    list(row.failed).map((test) => failedTest(test, row, one)),
+    judged(row, one),
   );
+  return Object.assign(article, { loadWhole: row.cut && source.text ? loadWhole : null });
 }
 
-/** Which tests a program passed: judging ends at the first failure, so the others are not known. */
+/** Which tests a program passed: judging mostly ends at the first failure, so the others are not known. */
 function testMarks(row, count) {
-  const failed = /^test (\d+) of \d+:/.exec(row.detail ?? ""),
-    all = row.outcome === "correct";
-  return Array.from({ length: count }, (_, at) => (all ? "✓" : failed && Number(failed[1]) === at + 1 ? "✗" : "·"));
+  const failing = new Set(list(row.failed).map((test) => test.number)),
+    all = row.outcome === "correct" && !failing.size;
+  return Array.from({ length: count }, (_, at) => (all ? "✓" : failing.has(at + 1) ? "✗" : "·"));
 }
 
-/** What the test that ended judging asked for, next to what the judge said of it; nothing where it is not known. */
-function failedTest(row, one) {
-  const failed = /^test (\d+) of \d+: ([\s\S]*)$/.exec(row.detail ?? ""),
-    test = failed && one.tests?.[Number(failed[1]) - 1];
-  if (!test) return null;
-  const list = el("dl", { class: "failed" });
-  for (const [name, value] of [
-    [`test ${failed[1]}, input`, test.input],
-    ["expected", test.output],
-    ["judge", failed[2]],
-  ])
-    list.append(el("dt", {}, name), el("dd", {}, el("pre", {}, visible(value ?? ""))));
-  return list;
+const FOLDED = 1200; // characters, or
+const FOLDED_LINES = 16; // lines, from which a value is folded
+
+/** A value of a test under its name, folded where it is long. */
+function testValue(name, text, note) {
+  const told = [visible(text), note].filter(hasText).join("\n"),
+    lines = told.split("\n").length;
+  const block = el("pre", {}, text === "" ? el("span", { class: "soft" }, "(nothing)") : told);
+  if (told.length < FOLDED && lines < FOLDED_LINES) return el("div", { class: "value" }, el("h4", {}, name), block);
+  const size = `${short(told.length)} characters, ${short(lines)} ${lines === 1 ? "line" : "lines"}`;
+  return el("div", { class: "value" }, el("details", {}, el("summary", {}, `${name}, ${size}`), block));
+}
+
+/** What a test asked for, what was expected, what the program answered, and how the two differ. */
+function failedTest(test, row, one) {
+  const told = row.detail ?? "",
+    named = told.match(/\btest (\d+) of (\d+): ([\s\S]*)$/),
+    why = named && Number(named[1]) === test.number ? named[3] : "failed too";
+  const known = hasText(test.input) || hasText(test.expected);
+  if (!known && !test.got) return null;
+  const { got } = test,
+    expected = test.expected ?? "";
+  const part = isNumber(test.expected_size);
+  const from = part ? `… around the first difference: from character ${short(got.at + 1)} of ${short(got.size)} bytes` : "";
+  const differ = got && known ? difference(expected, got.text, part) : null;
+  const parts = [
+    known ? testValue("input", test.input ?? "") : null,
+    known ? testValue("expected", expected, part ? `… from character ${short(got.expected_at + 1)} of ${short(test.expected_size)}` : "") : null,
+    got ? testValue("got", got.text, from) : null,
+    differ ? el("div", { class: "value whole" }, el("h4", {}, "difference: − expected, + got"), differ) : null,
+    got && known && !differ ? el("p", { class: "soft whole" }, "What was printed does not differ from what was expected.") : null,
+    got === null ? el("p", { class: "soft whole" }, "It was stopped, and what it had printed by then was not kept.") : null,
+    got === undefined ? el("p", { class: "soft whole" }, "What it answered was not recorded: the run is from before that was kept.") : null,
+  ];
+  const title = `test ${short(test.number)}${isNumber(one.of_tests) ? ` of ${short(one.of_tests)}` : ""}: ${visible(why)}`;
+  return el("div", { class: "failed", role: "group", "aria-label": title }, el("h3", {}, title), el("div", { class: "values" }, parts.filter(Boolean)));
 }
 
 function tests(one) {
@@ -162,7 +244,7 @@ function tests(one) {
   const head = ["test", "input", "expected", ...one.responses.map((row) => `#${visible(row.sample ?? "?")}`)];
   const table = ruled(head, rows);
   for (const cell of table.querySelectorAll("th:nth-child(2), th:nth-child(3)")) cell.className = "left";
-  const note = "✓ passed, ✗ the failure that ended judging, · not known: judging ends at the first failure.";
+  const note = "✓ passed, ✗ failed, · not known: judging ends at the first failure, unless every test was asked for.";
   return el(
     "details",
     { class: "tests" },
@@ -186,119 +268,3 @@ function colourChoice(again) {
   });
   return el("label", { class: "field" }, "tokens by ", select);
 }
-
-/** Text as it was written, or with its formulas drawn. */
-function rawChoice(again) {
-  const box = el("input", { type: "checkbox", ...(reading.raw ? { checked: "" } : {}) });
-  box.addEventListener("change", () => {
-    reading.raw = box.checked;
-    again();
-  });
-  return el("label", { class: "field" }, box, " raw text");
-}
-
-/** Every place of a text in the responses, marked without touching them; Enter goes from one to the next. */
-function finder(strip) {
-  const input = el("input", { type: "search", placeholder: "find in the answers", size: "18", "aria-label": "find in the answers" }),
-    count = el("span", { class: "soft", role: "status" });
-  let found = [],
-    at = -1;
-  const look = () => {
-    [found, at] = [[], -1];
-    const wanted = input.value.toLowerCase(),
-      walker = document.createTreeWalker(strip, NodeFilter.SHOW_TEXT);
-    for (let node = walker.nextNode(); wanted && node && found.length < 5000; node = walker.nextNode()) {
-      const text = node.data.toLowerCase();
-      for (let from = text.indexOf(wanted); from >= 0; from = text.indexOf(wanted, from + wanted.length)) {
-        if (from + wanted.length > node.length) break;
-        const range = new Range();
-        (range.setStart(node, from), range.setEnd(node, from + wanted.length), found.push(range));
-      }
-    }
-    globalThis.CSS?.highlights?.set("found", new Highlight(...found));
-    count.textContent = wanted ? ` ${found.length} found` : "";
-  };
-  const go = () => {
-    if (!found.length) return;
-    at = (at + 1) % found.length;
-    const place = found[at].startContainer.parentElement;
-    for (let up = place; up; up = up.parentElement) if (up.tagName === "DETAILS") up.open = true;
-    place.scrollIntoView({ block: "center", inline: "nearest" });
-    globalThis.CSS?.highlights?.set("here", new Highlight(found[at]));
-    count.textContent = ` ${at + 1} of ${found.length}`;
-  };
-  input.addEventListener("input", look);
-  input.addEventListener("keydown", (event) => event.key === "Enter" && go());
-  return el("label", { class: "field" }, input, count);
-}
-
-/** One group: the problem, its tests, and all answers side by side. */
-function group(one, run, sample, root) {
-  const right = one.responses.filter((row) => row.reward === 1).length;
-  const about = [
-    one.stage,
-    `step ${one.step}`,
-    one.family,
-    hasText(one.level) ? `level ${one.level}` : null,
-    `${right} of ${one.responses.length} right`,
-  ];
-  const strip = el("div", { class: "strip", tabindex: "0", role: "group", "aria-label": "responses of one group" });
-  const fill = () =>
-    strip.replaceChildren(...one.responses.map((row) => response(row, one, run, String(row.sample) === sample)));
-  fill();
-  root.append(
-    el("h2", { class: "first" }, el("code", {}, visible(one.problem_id))),
-    el("p", { class: "soft" }, about.filter(hasText).map(visible).join(" · ")),
-    el("pre", { class: "question" }, hasText(one.question) ? prose(one.question) : "The question is not among the run's data."),
-    hasText(one.reference) ? el("p", {}, "Reference: ", el("code", {}, visible(one.reference))) : "",
-    one.tests?.length ? tests(one) : "",
-    el(
-      "p",
-      { class: "tools" },
-      one.responses.some((row) => row.trace) ? colourChoice(fill) : "",
-      rawChoice(() => redraw(root, () => (root.append(steps(run, current.route.rest)), group(one, run, sample, root)))),
-      finder(strip),
-    ),
-    strip,
-  );
-  const chosen = strip.querySelector(".chosen");
-  if (chosen) strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - 24;
-}
-
-const lastList = { run: null, rows: [], query: "" };
-
-/** Links to the list, and to the matches before and after this one. */
-function steps(run, [file, problem, sample]) {
-  const at = lastList.rows.findIndex(
-    (row) => row.file === file && row.problem_id === problem && String(row.sample) === sample,
-  );
-  const to = (row, name) =>
-    row
-      ? el("a", { href: address("run", run, "group", row.file, row.problem_id, row.sample), "data-key": name.includes("next") ? "j" : "k" }, name)
-      : null;
-  const known = lastList.run === run && at >= 0;
-  return el(
-    "p",
-    { class: "steps" },
-    el("a", { href: `${address("run", run, "responses")}${known ? lastList.query : ""}` }, "all responses"),
-    known ? to(lastList.rows[at - 1], "← previous match") : null,
-    known ? to(lastList.rows[at + 1], "next match →") : null,
-  );
-}
-
-addEventListener("keydown", (event) => {
-  const busy = event.target.closest?.("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey;
-  if (!busy && (event.key === "j" || event.key === "k")) document.querySelector(`.steps [data-key="${event.key}"]`)?.click();
-});
-
-const groupView = {
-  once: true,
-  async refresh(root, route) {
-    const [file, problem, sample] = route.rest;
-    const one = await source.group(route.run, file, problem);
-    redraw(root, () => {
-      root.append(steps(route.run, route.rest));
-      group(one, route.run, sample, root);
-    });
-  },
-};
