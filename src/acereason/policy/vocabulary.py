@@ -59,9 +59,9 @@ def take(model: Any, kept: Sequence[int]) -> None:
     for config in (model.config, model.generation_config):
         for name in SPECIAL:
             value = getattr(config, name, None)
-            known = [new[i] for i in value if i in new] if isinstance(value, list) else new.get(value)
             if value is not None:
-                setattr(config, name, known)
+                some = isinstance(value, list)
+                setattr(config, name, [new[i] for i in value if i in new] if some else new.get(value))
     model.tie_weights()
 
 
