@@ -35,7 +35,7 @@ NEAR = 0.01  # of a diversity
 
 def drawn(completions: Sequence[Completion], length: int) -> list[npt.ArrayLike]:
     """What was drawn of the first `length` tokens of responses: a forced end is the same in all of them."""
-    pieces = []
+    pieces: list[npt.ArrayLike] = []
     for completion in completions:
         first, last = completion.forced
         cut = completion.tokens[:length]
