@@ -21,7 +21,7 @@ from dying import Die, dying
 from ranked import finish, one, rl_rows, two
 
 SIZES: dict[str, Any] = {"budget": 30, "group": 4, "prompts": 5, "learning_rate": 1e-3, "overlong": "zero"}
-DIVERSE = {"rule": "diversity", "value": 0.8, "candidates": [0.6, 1.2], "prompts": 6}
+DIVERSE = {"rule": "diversity", "value": 0.5, "candidates": [0.4, 0.8], "prompts": 6}
 BONUS = {"rule": "coefficient", "share": 0.9, "coefficient_step": 1e-2, "coefficient_max": 0.1}
 MIXED = {
     **SIZES, "name": "mixed", "domain": ["math", "code"], "weights": [3, 1], "steps": 3,
@@ -82,11 +82,11 @@ def test_each_domain_has_its_rule_and_a_later_stage_is_as_diverse_as_the_first(w
         ("mixed", "math", "diversity"),
         ("replay", "math", "diversity"),
     ]
-    assert first["T"] == 0.8 and again["target"] == first["target"] == first["check"]["H"]
+    assert first["T"] == 0.5 and again["target"] == first["target"] == first["check"]["H"]
     for row in rl_rows(whole)[:6]:
         math, code = row["by_domain"]["math"], row["by_domain"]["code"]
         assert math["diversity_target"] == first["target"] and 0 < math["diversity"] <= 1
-        assert math["T"] == (0.8 if row["stage"] == "mixed" else again["T"]) and "diversity" not in code
+        assert math["T"] == (0.5 if row["stage"] == "mixed" else again["T"]) and "diversity" not in code
         share = 0.75 if row["stage"] == "mixed" else 0.4
         assert row["T"] == pytest.approx(share * math["T"] + (1 - share) * code["T"])
         lines = (whole / "responses" / f"{row['stage']}-{row['step']:06d}.jsonl").read_text().splitlines()
