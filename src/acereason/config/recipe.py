@@ -58,7 +58,8 @@ class Recipe(Struct, frozen=True):
                 "under [lora] all of the base keeps its weights; leave model.frozen_layers out, or [lora]"
             )
         servers = self.sampling.servers
-        if self.lora and self.lora.publish == "adapter" and servers and servers.transfer != "files":
+        transfer = servers.transfer if servers else "files"
+        if self.lora and self.lora.publish == "adapter" and transfer not in ("files", "auto"):
             raise ValueError(
                 "lora.publish = 'adapter' goes by files; set sampling.servers.transfer = 'files'"
             )
