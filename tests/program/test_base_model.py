@@ -128,12 +128,15 @@ def check_export(base: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lora", [{}, {"lora": {"rank": 4, "alpha": 8.0}}])
-def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path, lora: dict[str, Any]) -> None:
+@pytest.mark.parametrize("adapted", [False, True])
+def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path, adapted: bool) -> None:
     """Two processes without shards: the same losses as one, one set of files, a run that ends."""
     script = str(Path(tiny_run.__file__))
     stage = {**tiny_run.RECIPE["stage"][0], "steps": 2, "temperature": {}, "filter": {}}
-    changes = {"placement": {"parallel": "replicate"}, "stage": [stage], **lora}
+    changes: dict[str, Any] = {"placement": {"parallel": "replicate"}, "stage": [stage]}
+    if adapted:
+        sft = {"epochs": 1, "batch_tokens": 640, "learning_rate": 2e-2, "evaluate_prompts": 0}
+        changes |= {"lora": {"rank": 4, "alpha": 8.0}, "sft": sft}
     told = [script, str(tmp_path / "run"), "new", json.dumps(changes)]
     for name, start in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
         told[1] = str(tmp_path / name)
