@@ -105,7 +105,12 @@ def _walk(kind: type[msgspec.Struct], where: str) -> Iterator[tuple[str, str, st
         (sections if inner else plain).append((field, inner))
     for field, _ in plain:
         yield f"{where}{field.name}", _type(hints[field.name]), _default(field)
+    told: set[type[msgspec.Struct]] = set()
     for field, inner in sections:
+        if told.issuperset(inner):  # as a section before: its keys are told there
+            yield f"{where}{field.name}", _type(hints[field.name]), _default(field)
+            continue
+        told.update(inner)
         for struct in inner:
             yield from _walk(struct, f"{where}{field.name}.")
 

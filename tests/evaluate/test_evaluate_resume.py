@@ -28,7 +28,7 @@ from acereason.evaluate.benchmarks.store import AnswerProtocol, Reply, Store, fo
 from acereason.files import write_jsonl
 from acereason.policy import model as models
 from acereason.policy.policy import Policy
-from acereason.problems import Problem, Response, Verdict
+from acereason.problems import FailedTest, Got, Problem, Response, Verdict
 from acereason.progress import Quiet
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Completion, Request, Sampler
@@ -77,6 +77,18 @@ def test_an_evaluation_from_beginning_to_end(folder: Path, tmp_path: Path) -> No
     again = run([LOADED], asked(folder), tmp_path, progress=Quiet())[0]
     assert msgspec.json.encode(again) == msgspec.json.encode(found)
     assert lines(tmp_path / "verdicts-digits.jsonl") == verdicts  # nothing was asked or judged twice
+
+
+def test_what_a_program_answered_is_kept_and_verdicts_of_before_are_read(tmp_path: Path) -> None:
+    verdict = Verdict("wrong", 0, failed=(FailedTest(2, Got("x", size=1)), FailedTest(3)))
+    with Store(tmp_path, "programs") as store:
+        store.add(Reply("a", "p", 0, "text", 4, "stop"))
+        store.judge("a", verdict)
+    (row,) = lines(tmp_path / "verdicts-programs.jsonl")
+    assert msgspec.convert(row["failed"], tuple[FailedTest, ...]) == verdict.failed
+    (tmp_path / "verdicts-programs.jsonl").write_text('{"key": "a", "outcome": "wrong", "reward": 0}\n')
+    with Store(tmp_path, "programs") as store:
+        assert store.facts["a"].right is False and not list(store.owed())
 
 
 def test_more_samples_keep_those_that_are_there(folder: Path, tmp_path: Path) -> None:

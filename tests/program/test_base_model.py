@@ -25,6 +25,8 @@ from acereason.progress import Quiet
 from acereason.train import checkpoint
 from families import make_family
 
+ADAPTER = "adapter_model.safetensors"
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -50,28 +52,48 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(base: Path, compute: str) -> config.Recipe:
+def recipe(base: Path, compute: str, lora: dict[str, Any] | None = None) -> config.Recipe:
     data = copy.deepcopy(tiny_run.RECIPE)
     data["model"] = {"path": str(base), "format": "plain", "vocabulary": "data"}
     data["sft"] = {"epochs": 1, "batch_tokens": 800, "evaluate_prompts": 0}
     data["placement"] = {"compute": compute, "parallel": "replicate"}
-    data["model"]["frozen_layers"] = 1 if compute == "bfloat16" else 0
+    data["model"]["frozen_layers"] = 1 if compute == "bfloat16" and lora is None else 0
     data["stage"] = [{**data["stage"][0], "steps": 2, "temperature": {}, "filter": {}}]
-    return config.parse(data)
+    return config.parse(data | ({"lora": lora} if lora else {}))
 
 
-@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("compute", "lora"),
+    [
+        pytest.param("float32", None, marks=pytest.mark.slow),
+        ("bfloat16", None),
+        ("bfloat16", {"rank": 4, "alpha": 8.0}),
+    ],
+)
 def test_a_run_and_its_export(
-    base: Path, tmp_path: Path, compute: str, monkeypatch: pytest.MonkeyPatch
+    base: Path,
+    tmp_path: Path,
+    compute: str,
+    lora: dict[str, Any] | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(vocabulary.cut, "__defaults__", (100,))
-    chosen = recipe(base, compute)
+    chosen = recipe(base, compute, lora)
     with tiny_run.coin(), runs.create(tmp_path / "run", chosen) as run:
         program.run_all(run, Quiet(), until="sft")
     with tiny_run.coin(), runs.resume(tmp_path / "run") as run:
         program.run_all(run, Quiet())
     check_export(base, tmp_path)
-    check_frozen(base, tmp_path / "run", chosen.model.frozen_layers)
+    if lora is None:
+        check_frozen(base, tmp_path / "run", chosen.model.frozen_layers)
+    else:  # over the base as published: adapters know no vocabulary
+        adapter = load_file(export(tmp_path / "run", tmp_path / "adapter", adapter=True) / ADAPTER)
+        whole, plain = (AutoModelForCausalLM.from_pretrained(f) for f in (tmp_path / "out", base))
+        for name, weight in whole.named_parameters():
+            at = f"base_model.model.{name.removesuffix('.weight')}"
+            if f"{at}.lora_A.weight" in adapter:
+                product = 2.0 * adapter[f"{at}.lora_B.weight"] @ adapter[f"{at}.lora_A.weight"]
+                assert torch.allclose(weight, plain.get_parameter(name) + product, atol=1e-5)
 
 
 def check_frozen(base: Path, run: Path, count: int) -> None:
@@ -106,11 +128,15 @@ def check_export(base: Path, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapted", [False, True])
+def test_ranks_that_each_hold_the_whole_model_learn_as_one(tmp_path: Path, adapted: bool) -> None:
     """Two processes without shards: the same losses as one, one set of files, a run that ends."""
     script = str(Path(tiny_run.__file__))
     stage = {**tiny_run.RECIPE["stage"][0], "steps": 2, "temperature": {}, "filter": {}}
-    changes = {"placement": {"parallel": "replicate"}, "stage": [stage]}
+    changes: dict[str, Any] = {"placement": {"parallel": "replicate"}, "stage": [stage]}
+    if adapted:
+        sft = {"epochs": 1, "batch_tokens": 640, "learning_rate": 2e-2, "evaluate_prompts": 0}
+        changes |= {"lora": {"rank": 4, "alpha": 8.0}, "sft": sft}
     told = [script, str(tmp_path / "run"), "new", json.dumps(changes)]
     for name, start in (("one", []), ("two", ["-m", "torch.distributed.run", "--nproc-per-node", "2"])):
         told[1] = str(tmp_path / name)

@@ -15,19 +15,22 @@ from typing import Any
 import pytest
 
 import tiny_run
+from acereason import runs
 from commands import outcome
 from dying import Die, dying
 from ranked import finish, one, rl_rows, two
 
 SIZES: dict[str, Any] = {"budget": 30, "group": 4, "prompts": 5, "learning_rate": 1e-3, "overlong": "zero"}
+DIVERSE = {"rule": "diversity", "value": 0.5, "candidates": [0.4, 0.8], "prompts": 6}
+BONUS = {"rule": "coefficient", "share": 0.9, "coefficient_step": 1e-2, "coefficient_max": 0.1}
 MIXED = {
     **SIZES, "name": "mixed", "domain": ["math", "code"], "weights": [3, 1], "steps": 3,
     "filter": {"drop": "both", "readmit": {"hard": 0.5}, "retire_above": 1.0, "refill": 2},
-    "temperature": {"rule": "coefficient", "share": 0.9, "coefficient_step": 1e-2, "coefficient_max": 0.1},
+    "temperatures": {"math": DIVERSE, "code": BONUS},
 }  # fmt: skip
 REPLAY = {
     **SIZES, "name": "replay", "domain": "code", "replay": 0.4, "steps": 3,
-    "thinking": {"budget": 12}, "temperature": {"rule": "e3"},
+    "thinking": {"budget": 12}, "temperatures": {"code": {"rule": "e3"}, "math": DIVERSE},
 }  # fmt: skip
 TAUGHT = {**SIZES, "name": "taught", "domain": "math", "steps": 2, "kind": "distill", "teacher": "mixed"}
 CHANGES: dict[str, Any] = {
@@ -66,10 +69,31 @@ def test_each_stage_does_what_it_says(whole: Path) -> None:
     assert rows["mixed"][-1]["kl"] != pytest.approx(0, abs=1e-6)
     for row in rows["replay"]:
         assert set(row["by_domain"]) == {"math", "code"} and row["forced"] > 0
-    assert rows["replay"][2]["T"] != 1  # E3 moves it after its second batch
+        assert row["by_domain"]["math"]["T"] == rows["replay"][0]["by_domain"]["math"]["T"]
+    assert rows["replay"][2]["by_domain"]["code"]["T"] != 1  # E3 moves it after its second batch
     assert all(row["kl"] is not None and row["gradient_norm"] for row in rows["taught"])
     assert all(row["learned_tokens"] == row["tokens"] for row in rows["taught"])
     assert (whole / "models" / "mixed" / "config.json").exists()
+
+
+def test_each_domain_has_its_rule_and_a_later_stage_is_as_diverse_as_the_first(whole: Path) -> None:
+    first, again = [r for r in runs.read_metrics(whole) if r["kind"] == "calibration"]
+    assert [(r["stage"], r["domain"], r["quantity"]) for r in (first, again)] == [
+        ("mixed", "math", "diversity"),
+        ("replay", "math", "diversity"),
+    ]
+    assert first["T"] == 0.5 and again["target"] == first["target"] == first["check"]["H"]
+    for row in rl_rows(whole)[:6]:
+        math, code = row["by_domain"]["math"], row["by_domain"]["code"]
+        assert math["diversity_target"] == first["target"] and 0 < math["diversity"] <= 1
+        assert math["T"] == (0.5 if row["stage"] == "mixed" else again["T"]) and "diversity" not in code
+        share = 0.75 if row["stage"] == "mixed" else 0.4
+        assert row["T"] == pytest.approx(share * math["T"] + (1 - share) * code["T"])
+        lines = (whole / "responses" / f"{row['stage']}-{row['step']:06d}.jsonl").read_text().splitlines()
+        found = {(one["family"], one["temperature"]) for one in map(json.loads, lines)}
+        assert found == {("largest", math["T"]), ("lists", code["T"])}
+    bonus = [row["by_domain"]["code"] for row in rl_rows(whole)[:3]]
+    assert bonus[0]["H_target"] is None and bonus[1]["H_target"] == pytest.approx(0.9 * bonus[0]["H_T"])
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
@@ -91,7 +115,8 @@ def test_two_ranks_ask_and_learn_what_one_does(tmp_path: Path) -> None:
     """Refills, the batch's standard deviation, KL and the teacher's pull are of all ranks together."""
     sft = {"epochs": 3, "batch_tokens": 1280, "learning_rate": 5e-3, "evaluate_prompts": 0}
     rl = {**CHANGES["rl"], "advantage": "batch"}
-    changes = {**CHANGES, "sft": sft, "rl": rl, "stage": [MIXED | {"temperature": {}}, TAUGHT]}
+    fixed = {"temperatures": {"math": {"value": 0.9}, "code": {"value": 1.1}}}
+    changes = {**CHANGES, "sft": sft, "rl": rl, "stage": [MIXED | fixed, TAUGHT]}
     folders = tmp_path / "one", tmp_path / "two"
     finish(one(folders[0], "new", json.dumps(changes)))
     finish(two(folders[1], "new", json.dumps(changes)))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
-import msgspec
 import pytest
 
 from acereason.config import Temperature
@@ -84,18 +82,3 @@ def test_a_coefficient_with_a_share_aims_at_the_first_entropy() -> None:
     assert rule.target(at(1)) == pytest.approx(0.2) and rule.coefficient(at(1)) == 0
     rule.observe(at(1), 0.19)
     assert rule.coefficient(at(2)) == pytest.approx(1e-4)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"rule": "annealed"},
-        {"rule": "track", "target_end": 0.1},
-        {"rule": "anchored"},
-        {"rule": "e3", "share": 0.5},
-        {"rule": "fixed", "share": 0.5},
-    ],
-)
-def test_settings_of_other_rules_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(msgspec.ValidationError, match="temperature"):
-        msgspec.convert(wrong, Temperature)

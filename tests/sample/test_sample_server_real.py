@@ -21,7 +21,7 @@ from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers import canary
+from acereason.sample.servers import canary, delta
 from acereason.sample.servers.server import ServerSampler
 from fake_vllm import shake, tiny_policy
 from real_vllm import PYTHON, Served
@@ -132,7 +132,7 @@ def test_every_publish_is_served_whole(policy: Policy, sampler: ServerSampler, f
 def test_the_canary_finds_a_reload_that_did_nothing(policy: Policy, sampler: ServerSampler) -> None:
     first = sampler._fleet.members[0].server
 
-    async def nothing(folder: Path, version: str) -> None:
+    async def nothing(folder: Path, version: str, *more: str) -> None:
         await first.rename(version)
 
     first.load = nothing  # type: ignore[method-assign]
@@ -182,6 +182,24 @@ def test_weights_are_streamed_without_files(policy: Policy, folder: Path, server
     again.update(policy.model)
     assert_ours(policy, answers(again, requests(20)))
     again.close()
+
+
+def test_deltas_patch_what_servers_hold(policy: Policy, folder: Path, servers: list[Served]) -> None:
+    """What changed is loaded, and a server that lost its copy gets everything; the pause keeps requests."""
+    made = opened(policy, folder, *servers, transfer="delta", in_flight="keep")
+    sizes = []
+    for step in range(3):
+        with torch.no_grad():
+            policy.model.model.layers[0].mlp.up_proj.weight.add_(0.05)
+        if step == 2:
+            made._run(made._fleet.members[1].server.remote("drop_published"))
+        made.update(policy.model)
+        assert all(d.mean < BOUND for d in made.differences.values()) and len(made.differences) == 2
+        assert_ours(policy, answers(made, requests(20)))
+        sizes.append(made.published)
+    made.close()
+    assert sizes[0] and sizes[1] == sizes[2] and sizes[1] < sizes[0] / 3
+    assert not list(Path("/dev/shm").glob(f"{delta.PREFIX}*"))
 
 
 def test_context_too_small(sampler: ServerSampler) -> None:

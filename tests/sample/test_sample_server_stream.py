@@ -110,8 +110,8 @@ def test_weights_come_without_files(
         assert len(list(sampler.sample(REQUESTS))) == len(REQUESTS)
     assert sampler.published == sum(p.nbytes for p in policy.model.parameters())
     assert not list(tmp_path.iterdir())
-    wanted = ["/pause", "/update_weight_version", "/init_weight_transfer_engine", "/start_weight_update"]
-    wanted += ["/collective_rpc", "/update_weights", "/finish_weight_update", "/collective_rpc"]
+    wanted = ["/pause", "/update_weight_version", "/collective_rpc", "/init_weight_transfer_engine"]
+    wanted += ["/start_weight_update", "/update_weights", "/finish_weight_update", "/collective_rpc"]
     wanted += ["/reset_prefix_cache", "/update_weight_version", "/resume"]
     routes = fakes[0].routes
     first = routes.index("/pause")
@@ -158,15 +158,15 @@ def test_a_server_that_is_lost_on_the_way_is_left_out_until_the_next_weights(
 
 def _come_and_go(fake: FakeVllm) -> None:
     """A worker that names itself and leaves."""
-    while not fake.address:
+    while not (address := getattr(fake.engine, "address", None)):
         time.sleep(0.01)
-    with socket.create_connection((fake.address["host"], fake.address["port"])) as connection:
-        connection.sendall(fake.address["token"].encode())
+    with socket.create_connection((address["host"], address["port"])) as connection:
+        connection.sendall(address["token"].encode())
 
 
 def test_a_server_without_the_engine_says_how(
     fakes: list[FakeVllm], opened: tuple[Policy, ServerSampler]
 ) -> None:
-    fakes[0].transfers = False
+    fakes[0].engine = None
     with pytest.raises(SamplingError, match="--weight-transfer-config"):
         opened[1].update(opened[0].model)

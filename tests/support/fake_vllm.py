@@ -23,8 +23,8 @@ from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
-from acereason.sample.servers.stream import received
-from acereason.sample.servers.vllm_worker import shape_of
+from acereason.sample.servers.vllm_worker import Published, shape_of
+from fake_engines import Engine, Stream
 
 Plan = Callable[[dict[str, Any], int], str]
 
@@ -69,7 +69,12 @@ class FakeVllm(ThreadingHTTPServer):
         self.plan: Plan = lambda body, attempt: "good"
         self.loads, self.version, self.mode, self.limit = "good", "default", "processed_logprobs", 256
         self.extension = self.dev = True
-        self.transfers, self.address, self.fault = True, dict[str, Any](), ""
+        self.engine: Engine | None = Stream()  # of weight transfer; None: started without
+        self.fault = ""
+        self.worker = Published()  # our extension, for what it does with files alone
+        self.going = threading.Event()  # cleared while a pause keeps requests
+        self.going.set()
+        self.reached, self.free = threading.Event(), threading.Event()  # of answers that are "held"
         self.adapters, self.loaded = True, dict[str, Any]()  # name of an adapter: the merged weights
         self.bodies: list[dict[str, Any]] = []
         self.used: list[str] = []
@@ -114,10 +119,10 @@ class FakeVllm(ThreadingHTTPServer):
         return {"refreshed": 2}
 
     def take(self, coming: dict[str, Any]) -> None:
-        """Receive weights as a worker does, by the project's own reading of the stream."""
+        """Receive weights as the engine's workers do."""
+        assert self.engine is not None
         try:
-            keys = ("names", "dtype_names", "shapes")
-            tensors = dict(received(self.address, *(coming[key] for key in keys)))
+            tensors = self.engine.take(coming)
         except OSError as error:
             self.fault = str(error)
             return
@@ -214,13 +219,26 @@ class Handler(BaseHTTPRequestHandler):
             case "/collective_rpc" if body["method"] == "served_facts":
                 mode = s.mode if s.mode != "raw" else "unknown"
                 shape = shape_of(s.model.config)
-                self.send({"results": [{"shape": shape, "logprobs_mode": mode, "device": "cpu"}]})
+                said = {"shape": shape, "logprobs_mode": mode, "device": "cpu"}
+                engine = s.engine or Engine()
+                more = {"transfer": engine.backend or None}
+                self.send({"results": [{**said, **more, "gpu": gpu} for gpu in engine.gpus]})
+            case "/collective_rpc" if body["method"] in ("patch_published", "drop_published"):
+                self.send({"results": [getattr(s.worker, body["method"])(**body["kwargs"])]})
             case "/collective_rpc" if body["method"] == "transfer_fault":
                 self.send({"results": [s.fault]})
-            case "/init_weight_transfer_engine" if not s.transfers:
+            case "/pause":
+                if "mode=keep" in self.path:
+                    s.going.clear()
+                self.send({})
+            case "/resume":
+                s.going.set()
+                self.send({})
+            case "/init_weight_transfer_engine" if s.engine is None:
                 self.send({"error": "Weight transfer not configured"}, 500)
             case "/init_weight_transfer_engine":
-                s.address, s.fault = body["init_info"], ""
+                s.engine.begin(body["init_info"])
+                s.fault = ""
                 self.send({})
             case "/update_weights":
                 with s.lock:
@@ -265,6 +283,12 @@ class Handler(BaseHTTPRequestHandler):
             case "good" if "prompt_logprobs" in body:
                 self.send({"choices": [self.server.score(body["prompt"])]})
             case "good":
+                self.server.going.wait()
+                self.send({"choices": [self.server.draw(body)]})
+            case "held":
+                self.server.reached.set()
+                self.server.free.wait(20)
+                self.server.going.wait()
                 self.send({"choices": [self.server.draw(body)]})
             case "slow":
                 time.sleep(0.3)

@@ -23,9 +23,10 @@ def serve(model: str, address: str, port: int) -> None:
 
 def take_part(folder: Path, recipe: Path, minutes: float = 3.0) -> None:
     """A rank of the run: it begins it, or goes on with it."""
-    from acereason import config, program, ranks, runs
+    from acereason import config, lifeline, program, ranks, runs
     from acereason.progress import Quiet
 
+    lifeline.SILENCE, lifeline.GRACE = 100.0, 20.0  # longer than the cut of the test
     with ranks.joined(minutes):
         if not ranks.main():
             program.follow()

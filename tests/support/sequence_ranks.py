@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from acereason import ranks
-from acereason.config import Lora, Placement, Rl, Sft, Stage
+from acereason.config import Kl, Lora, Placement, Rl, Sft, Stage
 from acereason.errors import ConfigError
 from acereason.policy import attention, lora
 from acereason.policy import model as models
 from acereason.policy.packing import Example, pack
 from acereason.policy.policy import Policy
 from acereason.train import parallel, sft, update
-from acereason.train.second import Besides
+from acereason.train.second import NOTHING, Besides, Loaded
 from families import make_family
 from learn_groups import Capture, groups
 from two_ranks import WholeCapture, alone, apart, model, whole_gradient
@@ -32,6 +32,9 @@ from two_ranks import WholeCapture, alone, apart, model, whole_gradient
 torch.set_num_threads(1)
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=5)
 SETTINGS = Rl(micro_tokens=24, clip_gradient=1e9)
+TAUGHT = Stage(
+    "s", "math", budget=20, steps=1, group=4, prompts=5, kind="distill", teacher="sft", overlong="zero"
+)
 MASKED = Rl(micro_tokens=24, clip_gradient=1e9, sequence_mask="geometric", mask_bounds=(0.015, 99.0))
 
 
@@ -43,24 +46,51 @@ def shared(made: Any, size: int, **placement: Any) -> Any:
     return made
 
 
-def rl_step(one: Any, two: Any, settings: Rl = SETTINGS, entropy: float = 0.0) -> dict[str, float]:
+def rl_step(
+    one: Any,
+    two: Any,
+    settings: Rl = SETTINGS,
+    besides: tuple[Besides, Besides] = (NOTHING, NOTHING),
+    stage: Stage = STAGE,
+) -> dict[str, float]:
     """A step on judged groups: relative differences of gradient, loss and norm; and the tokens that count."""
-    batch, besides = groups(3, shape=(5, 4)), Besides(entropy)
+    batch = groups(3, shape=(5, 4))
     plain, ours = Capture(one), WholeCapture(two)
     own = batch[ranks.rank() :: ranks.world()]
-    weighed = update.weigh(own, STAGE, settings)
-    said, _ = update.learn(Policy(two, None, "plain"), own, weighed, [ours], settings, besides)  # type: ignore[list-item]
+    weighed = update.weigh(own, stage, settings)
+    said, _ = update.learn(Policy(two, None, "plain"), own, weighed, [ours], settings, besides[1])  # type: ignore[list-item]
     with alone():
-        whole = update.weigh(batch, STAGE, settings)
-        expected, _ = update.learn(Policy(one, None, "plain"), batch, whole, [plain], settings, besides)  # type: ignore[list-item]
+        whole = update.weigh(batch, stage, settings)
+        expected, _ = update.learn(Policy(one, None, "plain"), batch, whole, [plain], settings, besides[0])  # type: ignore[list-item]
     assert plain.gradient is not None and ours.gradient is not None
     assert said.learned_tokens == expected.learned_tokens
-    return {
+    second = {} if expected.kl is None else {"kl": abs((said.kl or 0) / expected.kl - 1)}
+    return second | {
         "gradient": apart(ours.gradient, plain.gradient),
         "loss": abs(said.loss / expected.loss - 1),
         "norm": abs((said.gradient_norm or 0) / (expected.gradient_norm or 1) - 1),
         "k3": abs(said.k3 / expected.k3 - 1),
     }
+
+
+def beside(size: int) -> dict[str, dict[str, float]]:
+    """A teacher, and a reference, whose sequences are shared as the policy's are."""
+
+    def other() -> Any:
+        made = model()
+        with torch.no_grad():
+            for number, p in enumerate(made.parameters()):
+                p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(number)))
+        return made.requires_grad_(False)
+
+    found = {}
+    for name, kl, stage in (("teacher", 0.0, TAUGHT), ("reference", 0.3, STAGE)):
+        settings = Rl(micro_tokens=24, clip_gradient=1e9, kl=Kl(kl))
+        both = [
+            Besides(0.0, Loaded(made, 24), name == "teacher") for made in (other(), shared(other(), size))
+        ]
+        found[name] = rl_step(model(), shared(model(), size), settings, (both[0], both[1]), stage)
+    return found
 
 
 def sft_step(size: int) -> dict[str, float]:
@@ -155,7 +185,8 @@ def main(folder: Path, size: int) -> None:
         numbers: dict[str, Any] = {
             "rl": rl_step(model(), shared(model(), size)),
             "untied": rl_step(model(False), shared(model(False), size)),
-            "bonus": rl_step(model(), shared(model(), size), entropy=0.3),
+            "bonus": rl_step(model(), shared(model(), size), besides=(Besides(0.3), Besides(0.3))),
+            **beside(size),
             "mask": rl_step(model(), shared(model(), size), MASKED),
             "checkpointing": rl_step(model(), shared(model(), size, checkpoint_activations=True)),
             "bfloat16": rl_step(model(), shared(model(), size, compute="bfloat16")),

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +26,24 @@ from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from transformers import logging as transformers_logging
 
+import fake_engines
 import made_up
 from acereason import config, ranks, runs
-from acereason.config import Placement, Rl, Stage
-from acereason.errors import CheckpointError, RunError
+from acereason.config import Placement, Rl, Servers, Stage
+from acereason.errors import CheckpointError, RunError, SamplingError
 from acereason.policy import frozen, shards
 from acereason.policy import model as models
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.ask import How
+from acereason.sample.servers import ipc
+from acereason.sample.servers.server import ServerSampler
 from acereason.train import checkpoint, metrics, optimizers, parallel, sft, update
 from acereason.train.checkpoint import Position
 from acereason.train.stages import PoolState, StageState
 from acereason.train.streaming import ask_and_learn
+from fake_vllm import FakeVllm, tiny_policy
 from learn_groups import Capture, groups, learn, weights
 from made_up import PROBLEMS, Coin, Elsewhere, Words
 from tiny_run import RECIPE
@@ -341,6 +346,29 @@ def merged_metrics() -> bool:
         return metrics.step_metrics(told) == mine and metrics.judged_rewards(batch) == rates
 
 
+def through_memory(folder: Path) -> dict[str, Any]:
+    """Weights from both ranks' GPUs into a server with a worker on each (`fake_engines`); what it is refused
+    with when it has one on a third."""
+    fake_engines.SharedFile.name = f"GPU-{ranks.rank()}"
+    ipc.Buffer, ipc.LEAST = fake_engines.SharedFile, 4096  # type: ignore[misc, assignment]
+    policy, engine = tiny_policy(seed=3), fake_engines.Ipc("GPU-0", "GPU-1")
+    fake = FakeVllm(tiny_policy()) if ranks.main() else None
+    if fake:
+        fake.engine = engine
+    url: str = ranks.of_main(fake.url if fake else None)
+    how = Servers((url,), folder=str(folder / "out"), transfer="ipc", canary=1e-4)
+    sampler = ServerSampler(policy, how, patience=20.0)
+    sampler.update(policy.model)
+    found: dict[str, Any] = {"difference": sampler.differences[url].mean, "files": (folder / "out").exists()}
+    engine.gpus.append("GPU-2")
+    try:
+        sampler.update(policy.model)
+    except SamplingError as error:
+        found["refused"] = str(error)
+    sampler.close()
+    return found
+
+
 def main(folder: Path) -> None:
     with ranks.joined(minutes=2):
         numbers = {
@@ -354,6 +382,7 @@ def main(folder: Path) -> None:
             "checkpoint": checkpoints(folder),
             "metrics": merged_metrics(),
             "full disk": full_disk(folder),
+            "memory": through_memory(folder) if find_spec("httpx2") else {},
         }
         everywhere = ranks.gathered(numbers)
         if ranks.main():

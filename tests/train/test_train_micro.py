@@ -47,7 +47,9 @@ def test_sizes_that_do_not_fit_are_not_tried(monkeypatch: pytest.MonkeyPatch) ->
     made = model("0", monkeypatch)
     each = micro._bytes(made, EXAMPLES)
     assert each > 1000  # two layers of 32 and 48 wide in float32
-    monkeypatch.setattr(micro, "_free", lambda _: 600 * each * micro.BACKWARD / micro.FREE)
+    monkeypatch.setattr(
+        micro, "_free", lambda _: micro._later(made) + 600 * each * micro.BACKWARD / micro.FREE
+    )
     assert [t.tokens for t in micro.measure(made, EXAMPLES)] == [256, 512]
     monkeypatch.setattr(micro, "_free", lambda _: 0.0)
     assert [t.tokens for t in micro.measure(made, EXAMPLES)] == [256]

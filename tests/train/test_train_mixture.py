@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from acereason.config import Filter, Recipe, parse
 from acereason.curate.fit import fitting
-from acereason.errors import ConfigError
 from acereason.problems import Problem
 from acereason.train import mixture
 from acereason.train.mixture import Mixture, interleaved, pool_of, turns
@@ -147,20 +146,3 @@ def test_problems_of_an_earlier_stages_file_are_replayed_where_they_fit() -> Non
     other = Problem("other", "own", "q", answer="1", meta={"stages": ["c"]})
     kept, _ = fitting([long, short, other], given, 70, lambda p: 45 if p.id == "long" else 5)
     assert {p.id: p.meta["stages"] for p in kept} == {"long": ["a"], "short": ["a", "c"], "other": ["c"]}
-
-
-@pytest.mark.parametrize(
-    ("third", "why"),
-    [
-        ({"domain": ["code", "code"]}, "stands twice"),
-        ({"domain": "code", "weights": [1]}, "one for each of several"),
-        ({"weights": [1, 2, 3]}, "one for each of several"),
-        ({"weights": [1, 0]}, "0"),
-        ({"domain": ["math", "code"], "replay": 0.1}, "none but its own"),
-        ({"replay": 1.0}, "1.0"),
-        ({"domain": []}, "length"),
-    ],
-)
-def test_nonsense_is_refused(third: dict[str, Any], why: str) -> None:
-    with pytest.raises(ConfigError, match=why):
-        recipe(**third)

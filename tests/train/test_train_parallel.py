@@ -39,7 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def numbers(folder: Path) -> dict[str, Any]:
     both = json.loads((folder / "numbers.json").read_text())
-    for part in ("rl", "streamed", "meanwhile", "sft", "replicated", "muon", "metrics", "checkpoint"):
+    parts = ("rl", "streamed", "meanwhile", "sft", "replicated", "muon", "metrics", "checkpoint", "memory")
+    for part in parts:
         assert both[0][part] == both[1][part], part
     first: dict[str, Any] = both[0]
     return first
@@ -64,6 +65,12 @@ def test_groups_learned_as_they_come_on_two_ranks(numbers: dict[str, Any]) -> No
 def test_fine_tuning_on_two_ranks(numbers: dict[str, Any]) -> None:
     assert max(numbers["sft"].values()) <= 1e-6
     assert numbers["muon"] < 2e-2  # Muon itself computes in bfloat16
+
+
+def test_weights_go_from_every_ranks_gpu_into_a_server(numbers: dict[str, Any]) -> None:
+    pytest.importorskip("httpx2")
+    assert numbers["memory"]["difference"] < 1e-4 and not numbers["memory"]["files"]
+    assert "GPUs without a rank of the trainer (1 of 3)" in numbers["memory"]["refused"]
 
 
 def test_whole_models_share_what_one_rank_asked_and_frozen_layers_stay(numbers: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,7 @@ from made_up import Coin, Elsewhere, Words
 from tiny_run import RECIPE
 
 PROBLEMS = [Problem(f"p{i}", "math", f"question {i}", answer="1") for i in range(40)]
+CODE = [Problem(f"c{i}", "code", f"program {i}") for i in range(10)]
 
 
 class Tempered(Elsewhere):
@@ -43,6 +45,19 @@ class Tempered(Elsewhere):
             yield Completion(c.request, c.tokens, c.logprobs, H, H, c.finish)
 
 
+class Varied(Tempered):
+    """Responses of which the more tokens are one and the same the colder they are asked."""
+
+    def __init__(self, heat: float) -> None:
+        super().__init__()
+        self.heat = heat
+
+    def sample(self, requests: Any) -> Any:
+        for c in super().sample(requests):
+            chance = np.random.default_rng(c.request.seed % 2**32).random(len(c.tokens))
+            yield replace(c, tokens=np.where(chance < self.heat * c.request.temperature, c.tokens, 5))
+
+
 class Said(Quiet):
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -52,7 +67,13 @@ class Said(Quiet):
 
 
 def train(
-    model: Any, folder: Path, judge: Any = None, health: dict[str, Any] | None = None, **stage: Any
+    model: Any,
+    folder: Path,
+    judge: Any = None,
+    health: dict[str, Any] | None = None,
+    position: Position | None = None,
+    sampler: Any = None,
+    **stage: Any,
 ) -> tuple[list[Any], Position, Said]:
     """Rows of metrics, the position at the end, and what was said."""
     settings: dict[str, Any] = {
@@ -73,13 +94,13 @@ def train(
             "evaluation": {"budget": 20, "dev": {"prompts": 8}},
         }
     )
-    position, said = Position(step=7), Said()
+    position, said, sampler = position or Position(step=7), Said(), sampler or Tempered()
     with runs.create(folder, recipe) as run, Writer(run) as writer:
-        shop = Workshop(run, recipe, Policy(model, Words(), "plain"), Tempered(), judge or Coin(), said)
+        shop = Workshop(run, recipe, Policy(model, Words(), "plain"), sampler, judge or Coin(), said)
         shop = replace(shop, health=Memory(recipe.health))
         run.listen(shop.health.add)
         held = dev.split(recipe, PROBLEMS, set(), set())
-        asked = [p for p in PROBLEMS if p not in held]
+        asked = [p for p in (*PROBLEMS, *CODE) if p not in held]
         optimizer = optimizers.for_rl(model, Rl())
         save = Saver(writer, model, optimizer, position, 10)
         inside = dev.DevSplit(shop, recipe.stage[0], held, save)
@@ -101,6 +122,33 @@ def test_the_filter_measures_at_the_temperature_that_was_calibrated_before(
     assert [row["kind"] for row in fixed][:2] == ["funnel", "rl"] and fixed[0]["T"] == 0.7
     first = {"rule": "epochs", "values": [0.6, 0.9]}
     assert train(qwen3, tmp_path / "three", temperature=first, filter={"samples": 2})[0][0]["T"] == 0.6
+
+
+def test_a_later_stage_is_as_diverse_as_the_first_and_each_domain_has_its_rule(
+    qwen3: Any, tmp_path: Path
+) -> None:
+    """The first stage measures at its value; a policy half as lively is asked at about twice the T."""
+    lively = {"rule": "diversity", "value": 0.5, "candidates": [0.4, 0.6], "prompts": 40}
+    stage: dict[str, Any] = {
+        "domain": ["math", "code"],
+        "temperatures": {"math": lively, "code": {"value": 0.7}},
+    }
+    rows, position, _ = train(qwen3, tmp_path / "one", sampler=Varied(0.8), **stage)
+    position = msgspec.json.decode(msgspec.json.encode(position), type=Position)  # as a checkpoint keeps it
+    position.next_stage()
+    later, position, said = train(qwen3, tmp_path / "two", position=position, sampler=Varied(0.4), **stage)
+    first, again = rows[0], later[0]
+    assert [(r["quantity"], r["domain"]) for r in (first, again)] == [("diversity", "math")] * 2
+    assert first["T"] == 0.5 and again["target"] == first["target"] == first["check"]["H"]
+    assert again["T"] == pytest.approx(1.0, abs=0.3) and len(again["points"]) > 3  # beyond the candidates
+    assert any("s: diversity" in line for line in said.lines)
+    for T, row in [(0.5, r) for r in rows[1:]] + [(again["T"], r) for r in later[1:]]:
+        math, code = row["by_domain"]["math"], row["by_domain"]["code"]
+        assert (math["T"], code["T"]) == (T, 0.7) and row["T"] == pytest.approx((T + 0.7) / 2)
+        assert math["diversity_target"] == first["target"] and 0.2 < math["diversity"] <= 1
+        assert math["H_T"] == pytest.approx(0.6 * T) and code["H_T"] == pytest.approx(0.42)
+        assert "diversity" not in code and row["H_target"] is None
+    assert position.state is not None and position.state.temperature["math.T"] == again["T"]
 
 
 def test_temperature_and_group_follow_the_epochs(qwen3: Any, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def measured(folder: Path, ranks: int, size: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("ranks", "size"), [(2, 2), (4, 2), (4, 4)])
 def test_they_learn_what_one_rank_learns(tmp_path: Path, ranks: int, size: int) -> None:
     for numbers in measured(tmp_path, ranks, size):
-        for name in ("rl", "untied", "bonus", "mask", "checkpointing", "sft", "lora"):
+        for name in ("rl", "untied", "bonus", "mask", "teacher", "reference", "checkpointing", "sft", "lora"):
             assert max(numbers[name].values()) <= EXACT, (name, numbers[name])
         for kind, differences in numbers["kinds"].items():
             assert max(differences.values()) <= 5 * EXACT, (kind, differences)

@@ -10,9 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acereason import config
 from acereason.config import Rl
-from acereason.errors import ConfigError
 from acereason.train import objective, ratios, rewards
 from acereason.train.objective import Rollouts, advantages, denominator, response_weights, weigh
 from acereason.train.rewards import SOFT
@@ -231,30 +229,6 @@ def test_length_rewards_equal_the_naive_reference(rows: list[tuple[float, int]])
         else:
             share = 0.5 - (n - min(known)) / (max(known) - min(known))
             assert value == pytest.approx(share if reward else min(0.0, share), abs=1e-10)
-
-
-# ---- what makes no sense
-
-
-@pytest.mark.parametrize(
-    ("rl", "stage", "why"),
-    [
-        ({"ratio": "cispo"}, {}, "every ratio is 1"),
-        ({"sequence_mask": "icepop", "updates": 2}, {}, "its ratio already"),
-        ({"sequence_mask": "icepop", "importance_cap": 2.0}, {}, "its ratio already"),
-        ({"mask_bounds": [1.5, 2.0]}, {}, "enclose 1"),
-        ({"advantage": "max_rl", "length_penalty": 0.1}, {}, "mean reward"),
-        ({"advantage": "max_rl"}, {"overlong": "soft", "overlong_buffer": 4}, "mean reward"),
-        ({"length_penalty": 0.1}, {"overlong": "soft", "overlong_buffer": 4}, "both punish length"),
-        ({}, {"overlong": "soft"}, "belong together"),
-        ({}, {"overlong": "soft", "overlong_buffer": 99}, "belong together"),
-        ({}, {"overlong_buffer": 4}, "belong together"),
-    ],
-)
-def test_combinations_without_sense_are_refused(rl: Any, stage: Any, why: str) -> None:
-    stage = {"name": "s", "domain": "math", "budget": 9, "steps": 1, **stage}
-    with pytest.raises(ConfigError, match=why):
-        config.parse({**MINIMAL, "rl": rl, "stage": [stage]})
 
 
 def test_defaults_are_the_recipes() -> None:

@@ -22,6 +22,7 @@ from acereason.sample.protocol import Completion
 from acereason.sample.temperature import entropy_of
 from acereason.train import metrics, optimizers, sft, update
 from acereason.train.memory import LEARNING, SAMPLING, enough_for
+from acereason.train.second import Besides
 from learn_groups import Capture, gradient, groups, learn, weights
 
 STAGE = Stage("s", "math", budget=20, steps=1, group=4, prompts=3)
@@ -181,6 +182,40 @@ def shifted(batch: Any, model: Any, shift: float) -> Any:
             answers.append(Answer(a.problem, a.sample, completion, a.text, a.verdict))
         result.append(answers)
     return result
+
+
+@pytest.mark.parametrize(
+    "switch",
+    [
+        {"updates": 2, "ratio": "clip", "clip": (0.1, 0.2)},
+        {"updates": 2, "ratio": "cispo", "clip": (0.1, 0.2)},
+        {"updates": 2, "ratio": "gspo", "clip": (0.05, 0.05)},
+        {"sequence_mask": "geometric", "mask_bounds": (0.95, 1.05)},
+        {"sequence_mask": "icepop", "mask_bounds": (0.9, 1.1)},
+        {"importance_cap": 1.1},
+        {"normalisation": "constant", "advantage": "max_rl", "length_penalty": 0.0},
+        {"advantage": "batch", "idle_groups": "drop"},
+    ],
+)
+def test_every_form_of_the_loss_is_the_same_for_any_micro_batches(qwen3: Any, switch: dict[str, Any]) -> None:
+    """With a sampler whose log-probabilities are off by some per cent, so that clips and masks cut."""
+    owner = policy(qwen3)
+    batch = shifted(groups(11, shape=(4, 4)), qwen3, 0.0)
+    noise = np.random.default_rng(0)
+    for answer in (a for g in batch for a in g):
+        answer.completion.logprobs[:] += noise.normal(0, 0.1, len(answer.completion.tokens))
+    found = []
+    for micro_tokens in (10_000, 60, 1):
+        capture = Capture(qwen3)
+        besides = Besides({"math": 0.02})
+        settings = Rl(micro_tokens=micro_tokens, clip_gradient=1e9, **switch)
+        weighed = update.weigh(batch, STAGE, settings)
+        learned, _ = update.learn(owner, batch, weighed, [capture], settings, besides)  # type: ignore[list-item]
+        assert capture.gradient is not None
+        found.append((capture.gradient, learned.loss))
+        qwen3.zero_grad()
+    for gradient_, loss in found[1:]:
+        assert (gradient_ - found[0][0]).abs().max() <= 2e-8 and loss == pytest.approx(found[0][1], abs=1e-8)
 
 
 def test_importance_weights_mend_a_sampler_that_differs_and_are_truncated(qwen3: Any) -> None:

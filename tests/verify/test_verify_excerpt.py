@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason.problems import Test
-from acereason.verify.compare import Piece
+from acereason.verify.compare import piece
 from acereason.verify.excerpt import BEFORE, KEPT, excerpt
 
 WORDS = st.lists(st.sampled_from(["1", "-7", "ab", "abc", "é", "[", "x" * 700, "x" * 699 + "y"]), max_size=9)
@@ -48,7 +48,7 @@ def test_the_piece_is_bounded_and_shows_the_first_difference(
 @pytest.mark.parametrize("kind", ["stdin", "functional"])
 def test_any_bytes_and_any_size_are_looked_at(kind: Any) -> None:
     for data in (b"\xff\xfe" * 600, b'"' * 40_000, b'"\\' * 40_000, b"1," * (1 << 19), b"", b"9" * 70_000):
-        got = excerpt(Test(kind, "", "1," * 40_000), Piece(lambda s, n, d=data: d[s : s + n], len(data)))
+        got = excerpt(Test(kind, "", "1," * 40_000), piece(data))
         assert len(got.text) <= KEPT and got.size == len(data)
 
 

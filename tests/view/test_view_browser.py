@@ -48,16 +48,21 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]
 
 
 def test_what_the_pack_adds_has_charts_of_its_own(page: Browser, tmp_path: Path) -> None:
-    """The pool's states, the entropy bonus's coefficient, and KL to a second model, where a run has them."""
+    """The pool's states, the entropy bonus's coefficient, KL to a second model, each domain's rule."""
     run = make_run(tmp_path / "demo-run")
     rows = [json.loads(row) for row in (run / "metrics.jsonl").read_text().splitlines()]
     for row in (row for row in rows if row["kind"] == "rl"):
         pool = {"prompts": 90, "dropped": row["step"], "retired": row["step"] // 2}
         row.update(pool=pool, coefficient=1e-4 * row["step"], kl=0.01)
+        math = {"T": 1.0, "H_T": 0.3, "H_target": 0.3}
+        code = {"T": 1.4, "H_T": 0.5, "H_target": None, "diversity": 0.6, "diversity_target": 0.7}
+        row["by_domain"] = {"math": math, "code": code}
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page.open(write_report(run).as_uri())
     page.until("document.documentElement.dataset.drawn")
-    assert page.ask(STATES) == dict.fromkeys({*CHARTS, "pool", "coefficient", "kl"}, "drawn")
+    assert page.ask(STATES) == dict.fromkeys({*CHARTS, "pool", "coefficient", "kl", "diversity"}, "drawn")
+    legends = page.ask("document.body.innerText")
+    assert legends.count("math, target") == 1 and legends.count("code, target") == 1  # H_T, and the diversity
 
 
 def test_the_report_draws_every_chart_and_asks_nobody(page: Browser, tmp_path: Path) -> None:

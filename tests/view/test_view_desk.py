@@ -95,8 +95,7 @@ def test_only_this_page_may_have_judged(runs: tuple[Planted, str]) -> None:
     "body",
     [b"{", b"[]", b"\xff", {"run": "hacked"}, {"run": "hacked", "responses": []},
      {"run": "hacked", "responses": [{"file": "f", "problem": "p", "sample": 0}] * (MOST + 1)},
-     {"run": "hacked", "responses": [{"file": "f", "problem": "p", "sample": "0"}]},
-     {"run": "hacked", "responses": [{"file": "f", "problem": "p", "sample": 0}], "mode": "lax"}],
+     {"run": "hacked", "responses": [{"file": "f", "problem": "p", "sample": "0"}]}],
 )  # fmt: skip
 def test_a_question_that_is_none_is_refused(runs: tuple[Planted, str], body: Any) -> None:
     assert post(runs[1], body)[0] == 422
@@ -140,7 +139,7 @@ def test_the_queue_leads_to_the_answers_and_judges_them(runs: tuple[Planted, str
             "wrong"
         }
         page.ask("document.querySelector('.queue tbody a').click()")
-        page.until("document.querySelector('.response.chosen')?.innerText.includes('boxed{0}')")
+        page.until("document.querySelector('.response.chosen')?.textContent.includes('none of them')")
         page.open(f"{runs[1]}#/run/well/desk")
         page.until("document.body.innerText.includes('Nothing is suspicious')")
         assert page.console == []

@@ -13,6 +13,7 @@ from acereason.config.sft import Sft
 from acereason.config.stage import Filter, Stage
 from acereason.config.struct import Positive, Struct
 
+OF_REWARDS = ("advantage", "idle_groups", "reward", "length_penalty", "unjudged", "kl")
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
 
 
@@ -57,14 +58,15 @@ class Recipe(Struct, frozen=True):
                 "under [lora] all of the base keeps its weights; leave model.frozen_layers out, or [lora]"
             )
         servers = self.sampling.servers
-        if self.lora and self.lora.publish == "adapter" and servers and servers.transfer != "files":
+        transfer = servers.transfer if servers else "files"
+        if self.lora and self.lora.publish == "adapter" and transfer not in ("files", "auto"):
             raise ValueError(
                 "lora.publish = 'adapter' goes by files; set sampling.servers.transfer = 'files'"
             )
         files = self.curate.files
         if files is not None and isinstance(files.rl, dict) and set(files.rl) != set(names):
             raise ValueError(f"curate.files.rl names {sorted(files.rl)}, the stages are {sorted(names)}")
-        bonus = [s.name for s in self.stage if s.temperature.rule == "coefficient"]
+        bonus = [s.name for s in self.stage if "coefficient" in {t.rule for t in s.rules}]
         if bonus and self.rl.advantage == "batch":
             raise ValueError(
                 f"an entropy coefficient ({bonus}) is measured in rewards, and rl.advantage = 'batch' in the "
@@ -76,12 +78,37 @@ class Recipe(Struct, frozen=True):
             )
         if soft := [s.name for s in self.stage if s.overlong == "soft"]:
             self._check_soft(soft)
+        self._check_used()
         for number, stage in enumerate(self.stage):
             self._check_second(stage, names[number:])
+            if stage.temperatures and set(stage.temperatures) != set(self.shares_of(stage)):
+                raise ValueError(
+                    f"stage {stage.name}: temperatures name {sorted(stage.temperatures)}, and it asks "
+                    f"prompts of {sorted(self.shares_of(stage))}; give each of these a rule"
+                )
             if stage.replay and not self.replayed(stage):
                 raise ValueError(
                     f"stage {stage.name}: replay asks the domains of earlier stages again, and there is none "
                     f"but its own ({', '.join(stage.domains)})"
+                )
+
+    def _check_used(self) -> None:
+        """That a switch of rewards meets a stage that looks at them."""
+        if (
+            self.stage
+            and not self.rl.masked_in_statistics
+            and not any(s.overlong == "mask" for s in self.stage)
+        ):
+            raise ValueError(
+                "rl.masked_in_statistics = false leaves masked responses out of their group's statistics, "
+                "and no stage masks any; set its overlong = 'mask'"
+            )
+        if self.stage and all(s.kind == "distill" for s in self.stage):
+            plain, here = Rl(), self.rl
+            if changed := [name for name in OF_REWARDS if getattr(here, name) != getattr(plain, name)]:
+                raise ValueError(
+                    f"rl.{changed[0]} is of rewards, or beside them, and every stage distils: a teacher "
+                    "stands in the judge's place. Leave it out"
                 )
 
     def _check_second(self, stage: Stage, later: list[str]) -> None:
@@ -92,12 +119,15 @@ class Recipe(Struct, frozen=True):
                 f"stage {stage.name}: its teacher or reference {second!r} is no earlier stage; earlier are "
                 f"{['sft', *(s.name for s in self.stage)][: -len(later)]}"
             )
-        rule = stage.temperature
-        if (
-            second is not None
-            and second.startswith(("http://", "https://"))
-            and (rule.rule, rule.value) != ("fixed", 1)
-        ):
+        served = second is not None and second.startswith(("http://", "https://"))
+        if served and self.model.vocabulary == "data":
+            raise ValueError(
+                f"stage {stage.name}: {second} knows the whole vocabulary, and model.vocabulary = 'data' "
+                "cuts the policy's; give the model's folder in place of the URL, which is cut alike, or "
+                "leave it 'full'"
+            )
+        fixed = {(t.rule, t.value) for t in stage.rules} == {("fixed", 1)}
+        if served and not fixed:
             raise ValueError(
                 f"stage {stage.name}: a server tells log-probabilities of a prompt at T = 1 alone, so with "
                 f"{second} the temperature must be fixed at 1; give the model's folder in place of the URL"

@@ -14,8 +14,10 @@ LIMITS = {"plain": 0.02, "fp8": 0.1, "speculative": 0.02}  # nats, assumed; meas
 class Servers(Struct, frozen=True):
     """vLLM servers that sample in place of the embedded sampler (docs/cluster.md).
 
-    Weights are published as files in `folder`, which every server can read, or go to the servers directly
-    (`transfer` = "stream": TCP, by vLLM's weight-transfer API). After each publish the
+    Weights are published as files in `folder`, which every server can read: all of them, or (`transfer` =
+    "delta") what changed. Or they go to the servers directly, by vLLM's weight-transfer API: "stream" (TCP),
+    "nccl" (between GPUs), "ipc" (within the GPUs that trainer and servers share); "auto" takes what placement
+    and servers allow. `in_flight` requests are aborted while weights come, or kept. After each publish the
     log-probabilities of fixed prompts must agree with the trainer's within `canary` nats, on average; left
     out, within what is usual for the `kind` of server (`LIMITS`). `head` = "float32" and `invariant` ask for
     servers that compute so.
@@ -24,7 +26,8 @@ class Servers(Struct, frozen=True):
 
     urls: Annotated[tuple[str, ...], Meta(min_length=1)]
     folder: str = "/dev/shm/acereason"
-    transfer: Literal["files", "stream"] = "files"
+    transfer: Literal["auto", "files", "delta", "stream", "nccl", "ipc"] = "files"
+    in_flight: Literal["abort", "keep"] = "abort"
     colocated: bool = False
     canary: Rate | None = None
     kind: Literal["plain", "fp8", "speculative"] = "plain"

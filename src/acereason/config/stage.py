@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from acereason.config.struct import Count, Positive, Rate, Share, Struct
 from acereason.prompts import END_THINK
@@ -24,11 +24,21 @@ class Temperature(Struct, frozen=True):
     coefficient  T is `value`; an entropy bonus in the loss, whose coefficient goes up by `coefficient_step` a
                step below the target and down above it, to at most `coefficient_max` (Skywork-OR1). With a
                `share` the target is that of H₀ (AER)
+    diversity  `value` in the first stage that has this rule; in later ones the T at which responses are as
+               diverse as they were then, searched for from the `candidates` on (POLARIS)
     """
 
-    rule: Literal["fixed", "epochs", "calibrate", "track", "anchored", "annealed", "e3", "coefficient"] = (
-        "fixed"
-    )
+    rule: Literal[
+        "fixed",
+        "epochs",
+        "calibrate",
+        "track",
+        "anchored",
+        "annealed",
+        "e3",
+        "coefficient",
+        "diversity",
+    ] = "fixed"
     value: Rate = 1.0
     values: tuple[Rate, ...] = ()
     target: Rate = 0.3
@@ -49,6 +59,11 @@ class Temperature(Struct, frozen=True):
         if self.rule == "anchored" and self.share is None:
             raise ValueError(
                 'temperature rule = "anchored" needs a share of the first entropy, e.g. share = 1.0'
+            )
+        if self.coefficient_step > self.coefficient_max:
+            raise ValueError(
+                f"temperature.coefficient_step ({self.coefficient_step}) is above coefficient_max "
+                f"({self.coefficient_max}): one step would be the most"
             )
         if self.share is not None and self.rule not in ("anchored", "coefficient"):
             raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
@@ -101,6 +116,9 @@ class Filter(Struct, frozen=True):
             raise ValueError("filter.readmit and filter.refresh_every need filter.drop: nothing is dropped")
         if self.readmit.hard and self.dropping == "solved":
             raise ValueError('filter.readmit.hard needs filter.drop = "both": unsolved prompts stay anyway')
+        for name, bounds in (("low/high", (self.low, self.high)), ("levels", self.levels or (0, 0))):
+            if bounds[0] > bounds[1]:
+                raise ValueError(f"filter.{name} = {bounds} keeps no prompt: the first is above the second")
         if self.retire_above == 0:
             raise ValueError("filter.retire_above = 0 would retire every prompt; give a pass rate, e.g. 0.9")
 
@@ -149,6 +167,7 @@ class Stage(Struct, frozen=True):
     learning_rate: Rate = 1e-6
     warmup: Count = 0  # steps over which the learning rate rises (the paper says nothing of one)
     temperature: Temperature = Temperature()
+    temperatures: dict[str, Temperature] = field(default_factory=dict)  # by domain, in the place of one
     overlong: Literal["mask", "zero", "soft"] = "mask"
     thinking: Thinking | None = None
     overlong_buffer: Count = 0  # tokens before the budget in which "soft" takes more and more of the reward
@@ -166,6 +185,11 @@ class Stage(Struct, frozen=True):
                 "(the budget) belong together"
             )
         self._check_kind()
+        if self.temperatures and self.temperature != Temperature():
+            raise ValueError(
+                f"stage {self.name}: temperature is one rule for all prompts, and temperatures one for each "
+                "domain; give one of them"
+            )
         if self.thinking is not None and self.thinking.budget >= self.budget:
             raise ValueError(
                 f"stage {self.name}: thinking.budget ({self.thinking.budget}) leaves nothing of the stage's "
@@ -199,6 +223,11 @@ class Stage(Struct, frozen=True):
     def domains(self) -> tuple[str, ...]:
         """The domains of its own prompts, those of `replay` not among them."""
         return (self.domain,) if isinstance(self.domain, str) else self.domain
+
+    @property
+    def rules(self) -> tuple[Temperature, ...]:
+        """The temperature rules of its prompts: one for all, or each domain's."""
+        return tuple(self.temperatures.values()) or (self.temperature,)
 
     @property
     def groups(self) -> tuple[int, ...]:

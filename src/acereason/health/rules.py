@@ -126,7 +126,8 @@ def mismatch(stage: StageRows, limits: Health) -> Finding | None:
         begun,
         f"Sampler and trainer differ by {k3:.2g} nats a token (k3).",
         "The gradient is of another policy than the one that was sampled; runs collapse of it.",
-        "Check that the sampler has the present weights, the same precision and processed log-probabilities.",
+        "Check that the sampler has the present weights, the same precision and processed log-probabilities; "
+        "rl.importance_cap weighs what is left (docs/mismatch.md).",
         "logprob_difference.k3",
     )
 

@@ -14,7 +14,7 @@ import os
 import sys
 from functools import cache
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # mallopt's names in <malloc.h>
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # mallopt's names in <malloc.h>
 KEPT = 256 << 20  # bytes at the heap's end that may lie unused
 SMALL = 8 << 20  # larger blocks, weights and caches, are mapped alone and given back when freed
 
@@ -34,6 +34,15 @@ def keep() -> bool:
     if library is None or any(name.startswith("MALLOC_") for name in os.environ):
         return False
     return bool(library.mallopt(MMAP_THRESHOLD, SMALL) and library.mallopt(TRIM_THRESHOLD, KEPT))
+
+
+def share(arenas: int = 2) -> bool:
+    """Let all threads share so many heaps, before the first of them begins: each of a server's would keep the
+    free blocks of what it once answered. Whether that was possible. For programs, not on import."""
+    library = _library()
+    if library is None or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    return bool(library.mallopt(ARENA_MAX, arenas))
 
 
 def give_back() -> None:

@@ -158,8 +158,10 @@ def step(
 
 def measuring(shape: Shape, machine: Machine, rates: Rates, stage: Stage, means: Means) -> float:
     """Seconds before a stage's first step: the pass-rate filter and the temperature's calibration."""
-    rule, filter = stage.temperature, stage.filter
+    filter = stage.filter
     asked = filter.samples * filter.candidates
-    if rule.rule in ("calibrate", "track"):
-        asked += rule.prompts * (len(rule.candidates) + 1)
+    for rule in stage.rules:
+        if rule.rule in ("calibrate", "track", "annealed", "diversity"):
+            each = stage.group_in(0) if rule.rule == "diversity" else 1
+            asked += each * rule.prompts * (len(rule.candidates) + 1)
     return sampling(shape, machine, rates, asked, stage.budget, means)[0] if asked else 0.0

@@ -25,7 +25,7 @@ from acereason.errors import CheckpointError
 from acereason.policy.causal import LayerRule, attend
 from acereason.policy.packing import Block, Pack
 from acereason.policy.sequence import Part
-from acereason.policy.sharing import PromptGroup, Shared
+from acereason.policy.sharing import PromptGroup, Shared, attend_groups
 
 NAME = "acereason"
 HALF = (torch.bfloat16, torch.float16)
@@ -101,7 +101,7 @@ def packed_attention(
     if pack_cache is not None:
         out = pack_cache.attend(module.layer_idx, query, key, value, rule)
     elif pack_groups is not None:
-        out = torch.cat([group.attend(query, key, value, rule) for group in pack_groups], 1)
+        out = attend_groups(pack_groups, query, key, value, rule)
     elif pack_ends is not None:
         out = _ragged(query, key, value, rule, pack_ends, pack_ends_device)
     elif pack_blocks is not None:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from acereason.policy import passes
 from acereason.policy.marks import marks_of
 
 HALF = torch.bfloat16
@@ -47,7 +48,10 @@ class _Product(torch.autograd.Function):
         g, weight = gradients[0].to(HALF), ctx.weight
         if ctx.needs_input_grad[1]:
             d = g.flatten(0, -2).t() @ x.flatten(0, -2)
-            weight.grad = d.float() if weight.grad is None else weight.grad.add_(d)
+            if weight.grad is None:
+                weight.grad = d.float()
+            else:
+                passes.add(weight.grad, d)
         return g @ half if ctx.needs_input_grad[0] else None, None, None
 
 
@@ -81,33 +85,39 @@ class HalfLinear(nn.Linear):
 
 
 class _Norm(torch.autograd.Function):
-    """x / rms(x) · (w + one). In place where it can be: every array of its own is a pass over memory."""
+    """x / rms(x) · (w + one), by compiled code where it can be."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, one: float) -> Tensor:
-        normed, scale = _normed(x.float(), eps)
-        ctx.save_for_backward(normed, scale, weight)
+        x = x.float()
+        y, scale = _normed(x, weight, eps, one)
+        ctx.save_for_backward(x, scale, weight)
         ctx.one = one
-        return normed * (weight + one)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        normed, scale, weight = ctx.saved_tensors
-        g, w = gradients[0].float(), weight + ctx.one
+        x, scale, weight = ctx.saved_tensors
+        g = gradients[0].float()
+        if passes.compiled(x, torch.float32) and weight.dtype == torch.float32:
+            return *passes.norm_back(g.contiguous(), x.contiguous(), scale, weight, ctx.one), None, None
+        normed, w = x * scale, weight + ctx.one
         along = g * normed
         d_weight = along.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
         mean = (along @ w.to(along.dtype) / len(w))[..., None]
         return (g * w).addcmul_(normed, mean, value=-1).mul_(scale), d_weight, None, None
 
 
-def _normed(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x / rms(x), and 1 / rms(x)."""
+def _normed(x: Tensor, weight: Tensor, eps: float, one: float) -> tuple[Tensor, Tensor]:
+    """x / rms(x) · (w + one), and 1 / rms(x)."""
+    if passes.compiled(x, torch.float32) and weight.dtype == torch.float32:
+        return passes.norm(x.contiguous(), weight.contiguous(), eps, one)
     scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return x * scale, scale
+    return (x * scale).mul_(weight + one), scale
 
 
 class FusedNorm(nn.Module):
-    """A root-mean-square norm in few passes over memory; made from one by `_fuse`, which sets its numbers."""
+    """A root-mean-square norm in few walks over memory; made from one by `_fuse`, which sets its numbers."""
 
     weight: nn.Parameter
     fused_eps: float
@@ -116,7 +126,7 @@ class FusedNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., E] → [..., E] in float32."""
         if not torch.is_grad_enabled():
-            return _normed(x.float(), self.fused_eps)[0].mul_(self.weight + self.one)
+            return _normed(x.float(), self.weight, self.fused_eps, self.one)[0]
         result: Tensor = _Norm.apply(x, self.weight, self.fused_eps, self.one)  # type: ignore[no-untyped-call]
         return result
 
@@ -124,7 +134,8 @@ class FusedNorm(nn.Module):
 def halve(model: Any, keep_masters: bool = True) -> None:
     """Let a float32 model compute so, in place; parameters keep their names. Without masters, for sampling,
     the matrices themselves become bfloat16."""
-    for module in model.base_model.modules():
+    for module in list(model.base_model.modules()):
+        passes.gates(module)
         if type(module) is nn.Linear:
             _halve(module, keep_masters)
         elif type(module).__name__.endswith("RMSNorm"):

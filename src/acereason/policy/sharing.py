@@ -27,41 +27,50 @@ WASTE = 0.35  # of the padded places of a group's attention
 
 @dataclass(frozen=True, slots=True)
 class Branches:
-    """Responses of nearly equal length: `places` [B, L], their rows in the batch, repeated to the longest;
-    `kept`, which of the B x L places, flattened, are rows, in the order of rows."""
+    """Responses of nearly equal length: `places` [B, L], their rows among those of the group's responses,
+    repeated to the longest; `kept`, which of the B x L places, flattened, are rows, in the order of rows."""
 
     places: Tensor
     kept: Tensor
 
 
+Three = tuple[Tensor, Tensor, Tensor]  # queries, keys, values
+
+
 @dataclass(frozen=True, slots=True)
 class PromptGroup:
-    """A prompt in `length` rows from `start` on, with the responses' rows after it."""
+    """A prompt in `length` rows, with `rows` of its responses after it."""
 
-    start: int
     length: int
+    rows: int
     branches: tuple[Branches, ...]
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, rule: LayerRule) -> Tensor:
-        """query [1, heads, N, D]; key, value [1, kv_heads, N, D] of the whole batch → this group's rows
-        [1, n, heads, D]."""
-        trunk = slice(self.start, self.start + self.length)
-        q, k, v = (x[:, :, trunk] for x in (query, key, value))
-        parts = [attend(q, k, v, rule).transpose(1, 2)]
-        parts += [self._branches(b, query, (key, value), (k, v), rule) for b in self.branches]
-        return torch.cat(parts, 1)
+    def attend(self, trunk: Three, rest: Three, rule: LayerRule) -> list[Tensor]:
+        """Queries [1, heads, n, D], keys and values [1, kv_heads, n, D] of the prompt's rows and of the
+        others → their outputs [1, n, heads, D], part by part."""
+        parts = [attend(*trunk, rule).transpose(1, 2)]
+        return parts + [self._branches(b, rest, trunk, rule) for b in self.branches]
 
     @staticmethod
-    def _branches(
-        b: Branches, query: Tensor, own: tuple[Tensor, Tensor], trunk: tuple[Tensor, Tensor], rule: LayerRule
-    ) -> Tensor:
+    def _branches(b: Branches, rest: Three, trunk: Three, rule: LayerRule) -> Tensor:
         count = len(b.places)
-        q = query[0][:, b.places].transpose(0, 1)  # [B, heads, L, D]
+        q, *own = (x[0][:, b.places].transpose(0, 1) for x in rest)  # [B, heads, L, D]
         k, v = (
-            torch.cat([before.expand(count, -1, -1, -1), x[0][:, b.places].transpose(0, 1)], 2)
-            for x, before in zip(own, trunk, strict=True)
+            torch.cat([before.expand(count, -1, -1, -1), x], 2)
+            for x, before in zip(own, trunk[1:], strict=True)
         )
         return attend(q, k, v, rule).transpose(1, 2).flatten(0, 1)[b.kept][None]
+
+
+def attend_groups(
+    groups: tuple[PromptGroup, ...], query: Tensor, key: Tensor, value: Tensor, rule: LayerRule
+) -> Tensor:
+    """query [1, heads, N, D]; key, value [1, kv_heads, N, D] of the whole batch → [1, N, heads, D]. Split
+    once, whose gradient is one copy; slices would each have one of the batch's size."""
+    sizes = [size for group in groups for size in (group.length, group.rows)]
+    pieces = list(zip(*(x.split(sizes, 2) for x in (query, key, value)), strict=True))
+    outs = [g.attend(t, r, rule) for g, t, r in zip(groups, pieces[::2], pieces[1::2], strict=True)]
+    return torch.cat([part for out in outs for part in out], 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +100,15 @@ def share(pack: Pack) -> Shared | None:
         start = len(tokens)
         tokens += prompt
         positions += range(len(prompt))
-        starts = [len(tokens) + n for n in accumulate((len(r) - 1 for r, _ in ordered), initial=0)]
-        for (response, place), first in zip(ordered, starts, strict=False):
+        starts = list(accumulate((len(r) - 1 for r, _ in ordered), initial=0))
+        before = len(tokens)
+        for (response, place), first in zip(ordered, (before + n for n in starts), strict=False):
             tokens += response[:-1]
             positions += range(len(prompt), len(prompt) + len(response) - 1)
             predictors[place] = start + len(prompt) - 1
             predictors[place + 1 : place + len(response)] = torch.arange(first, first + len(response) - 1)
         lengths = [len(r) - 1 for r, _ in ordered if len(r) > 1]
-        groups.append(PromptGroup(start, len(prompt), _blocks(starts, lengths)))
+        groups.append(PromptGroup(len(prompt), starts[-1], _blocks(starts, lengths)))
     return Shared(torch.tensor(tokens), torch.tensor(positions), predictors, tuple(groups))
 
 

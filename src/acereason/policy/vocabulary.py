@@ -44,8 +44,14 @@ def cut(model: Any, tokenizer: Any, used: Iterable[int], pieces: int = FIRST_MER
 
     Raises CheckpointError for a tokenizer that is not byte-pair encoding over bytes."""
     made = cut_tokenizer(tokenizer, {*used, *_declared(model)}, pieces)
-    rows = torch.tensor(made.kept)
-    new = {old: new for new, old in enumerate(made.kept)}
+    take(model, made.kept)
+    return made
+
+
+def take(model: Any, kept: Sequence[int]) -> None:
+    """Cut a model's embedding and head in place to the ids that are `kept`, in their order. What it says of
+    other tokens is gone, and its log-probabilities are those among the kept ones."""
+    rows, new = torch.tensor(kept), {old: new for new, old in enumerate(kept)}
     _take_rows(model.get_input_embeddings(), rows)
     if model.get_output_embeddings().weight.shape[0] != len(rows):
         _take_rows(model.get_output_embeddings(), rows)
@@ -54,9 +60,9 @@ def cut(model: Any, tokenizer: Any, used: Iterable[int], pieces: int = FIRST_MER
         for name in SPECIAL:
             value = getattr(config, name, None)
             if value is not None:
-                setattr(config, name, [new[i] for i in value] if isinstance(value, list) else new.get(value))
+                some = isinstance(value, list)
+                setattr(config, name, [new[i] for i in value if i in new] if some else new.get(value))
     model.tie_weights()
-    return made
 
 
 def _declared(model: Any) -> set[int]:

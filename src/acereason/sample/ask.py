@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -38,14 +38,19 @@ class Judging(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """How every problem is asked: `samples` responses of at most `budget` tokens at `temperature`, the draws
-    hashed from `label` (what the samples are for: seed, stage, step …)."""
+    """How every problem is asked: `samples` responses of at most `budget` tokens at `temperature`, which may
+    be one for each domain, the draws hashed from `label` (what the samples are for: seed, stage, step …)."""
 
     samples: int
     budget: int
-    temperature: float
+    temperature: float | Mapping[str, float]
     label: tuple[int | str, ...]
     top_p: float = 1.0
+
+    def T(self, problem: Problem) -> float:
+        """The temperature at which a problem is asked."""
+        T = self.temperature
+        return T[problem.domain] if isinstance(T, Mapping) else T
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def requests(policy: Policy, problems: Sequence[Problem], how: How) -> Iterator[
             )
         for sample in range(how.samples):
             seed = draw_seed(*how.label, problem.id, sample, *again)
-            yield Request(prompt, how.budget, how.temperature, seed, how.top_p, key=(place, sample))
+            yield Request(prompt, how.budget, how.T(problem), seed, how.top_p, key=(place, sample))
 
 
 def ask(

@@ -6,16 +6,18 @@
     rule.observe(moment, H)              # after it, with its H_T
 
 A rule keeps everything that it must remember in `state`, plain numbers that each checkpoint holds. A new rule
-is a class here, its name in RULES and in `config.Temperature`; the loop knows none of them.
+is a class here, its name in RULES and in `config.Temperature`; the loop knows none of them. `Rules` are those
+of a stage, one for all its prompts or one for each domain.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from acereason.config import Temperature
+from acereason.config import Stage, Temperature
+from acereason.sample.diversity import Anchor
 from acereason.sample.temperature import ELASTICITY, T_MAX, T_MIN, Calibration, Tracker
 
 
@@ -32,13 +34,14 @@ class Moment(NamedTuple):
 class Rule:
     """A constant T, and what every rule can do."""
 
-    measures = False  # whether `start` is to be called with a calibration at the stage's beginning
+    measures = ""  # what `start` is called with at the stage's beginning: "entropy", "diversity", or nothing
 
     def __init__(self, settings: Temperature, state: Mapping[str, float]) -> None:
         self.settings, self.state = settings, dict(state)
 
-    def start(self, met: Calibration) -> None:
-        """Take over what was measured with the policy that the stage begins with."""
+    def start(self, met: Any) -> None:
+        """Take over what was measured with the policy that the stage begins with: a `Calibration` of the
+        entropy, or what `Diversity` takes."""
 
     def temperature(self, now: Moment) -> float:
         """The T of the step at hand."""
@@ -51,6 +54,10 @@ class Rule:
     def coefficient(self, now: Moment) -> float:
         """That of an entropy bonus in the loss of the step at hand; 0 for none."""
         return 0.0
+
+    def anchor(self) -> Anchor | None:
+        """The diversity aimed at, and how it is measured; None where the rule aims at none."""
+        return None
 
     def observe(self, now: Moment, H: float) -> None:
         """Take the H_T of the step at hand, over all generated tokens of its batch."""
@@ -66,7 +73,7 @@ class Epochs(Rule):
 class Calibrated(Rule):
     """The T whose H_T meets the target at the stage's beginning; constant from there on (the paper's)."""
 
-    measures = True
+    measures = "entropy"
 
     def start(self, met: Calibration) -> None:
         self.state = {"T": met.T, "elasticity": met.elasticity}
@@ -102,7 +109,7 @@ class Annealed(Tracked):
 class Anchored(Tracked):
     """Tracked from `value` on, at a share of H₀, the H_T of the stage's first batch; measures nothing."""
 
-    measures = False
+    measures = ""
 
     def temperature(self, now: Moment) -> float:
         return self.state.get("T", self.settings.value)
@@ -166,6 +173,26 @@ class Coefficient(Anchored):
         return None
 
 
+class Diversity(Rule):
+    """`value` in the first stage of the rule, whose diversity is measured; in each later stage the T at which
+    the policy's responses are as diverse again, constant within the stage (POLARIS: 1.4, then 1.45, then
+    1.5)."""
+
+    measures = "diversity"
+
+    def start(self, met: tuple[float, Anchor]) -> None:
+        """Take the T, and what the first stage had."""
+        T, anchor = met
+        self.state = {"T": T, **anchor._asdict()}
+
+    def anchor(self) -> Anchor | None:
+        diversity, length, samples = (self.state[name] for name in Anchor._fields)
+        return Anchor(diversity, int(length), int(samples))
+
+    def temperature(self, now: Moment) -> float:
+        return self.state["T"]
+
+
 RULES: dict[str, type[Rule]] = {
     "fixed": Rule,
     "epochs": Epochs,
@@ -175,9 +202,83 @@ RULES: dict[str, type[Rule]] = {
     "anchored": Anchored,
     "e3": E3,
     "coefficient": Coefficient,
+    "diversity": Diversity,
 }
 
 
 def rule_of(settings: Temperature, state: Mapping[str, float]) -> Rule:
     """The rule that the settings name, as it stood."""
     return RULES[settings.rule](settings, state)
+
+
+class Asked(NamedTuple):
+    """What a rule says of a step: its T, the H_T aimed at, and the coefficient of the entropy bonus."""
+
+    T: float
+    H_target: float | None
+    coefficient: float
+
+
+def across(asked: Mapping[str, Asked], name: str) -> Any:
+    """One number of `Asked`: that of all, or by domain."""
+    each = {domain: getattr(one, name) for domain, one in asked.items()}
+    return each.get("", each)
+
+
+def together(asked: Mapping[str, Asked], shares: Mapping[str, float]) -> Asked:
+    """One for all domains: means by their shares of the prompts; a target only where all have the same."""
+    if "" in asked:
+        return asked[""]
+    T = sum(shares[domain] * one.T for domain, one in asked.items())
+    coefficient = sum(shares[domain] * one.coefficient for domain, one in asked.items())
+    targets = {one.H_target for one in asked.values()}
+    return Asked(T, targets.pop() if len(targets) == 1 else None, coefficient)
+
+
+class Rules:
+    """The rules of a stage by domain; one for all of its prompts is that of the domain ""."""
+
+    def __init__(self, stage: Stage, state: Mapping[str, float]) -> None:
+        settings = stage.temperatures or {"": stage.temperature}
+        self.each = {domain: rule_of(one, _part(state, domain)) for domain, one in settings.items()}
+
+    @property
+    def state(self) -> dict[str, float]:
+        """What all of them remember: T, or math.T and code.T."""
+        return {_key(domain, key): x for domain, rule in self.each.items() for key, x in rule.state.items()}
+
+    @property
+    def apart(self) -> bool:
+        """Whether each domain has a rule of its own."""
+        return "" not in self.each
+
+    def of(self, domain: str) -> Rule:
+        """The rule for a domain's prompts."""
+        return self.each[domain if self.apart else ""]
+
+    def asked(self, now: Moment) -> dict[str, Asked]:
+        """How each domain's prompts are asked in the step at hand."""
+        return {
+            domain: Asked(rule.temperature(now), rule.target(now), rule.coefficient(now))
+            for domain, rule in self.each.items()
+        }
+
+    @property
+    def anchors(self) -> dict[str, Anchor]:
+        """The diversities aimed at, by domain."""
+        return {domain: anchor for domain, rule in self.each.items() if (anchor := rule.anchor())}
+
+    def observe(self, now: Moment, H: Mapping[str, float]) -> None:
+        """Take the H_T of the step at hand; a domain that was not asked has none."""
+        for domain, rule in self.each.items():
+            if domain in H:
+                rule.observe(now, H[domain])
+
+
+def _key(domain: str, key: str) -> str:
+    return f"{domain}.{key}" if domain else key
+
+
+def _part(state: Mapping[str, float], domain: str) -> dict[str, float]:
+    split = ((key.rpartition("."), value) for key, value in state.items())
+    return {key: value for (of, _, key), value in split if of == domain}

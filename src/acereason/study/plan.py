@@ -180,6 +180,7 @@ def _scaled(data: dict[str, Any], scale: Scale) -> None:
         stage["prompts"] = max(2, round(stage["prompts"] * scale.batch))
         if not scale.calibrated:
             stage["temperature"] = {"rule": "fixed", "value": 1.0}
+            stage.pop("temperatures", None)
         if "tokens" in stage.get("stop", {}):
             stage["stop"]["tokens"] = max(1, round(stage["stop"]["tokens"] * scale.steps))
     for tasks in data["curate"].get("tasks", {}).values():

@@ -40,6 +40,7 @@ from acereason.errors import CheckpointError
 from acereason.files import file_hash, sync, sync_tree, write_atomic
 from acereason.policy.frozen import base_of
 from acereason.runs import Run, disk_errors
+from acereason.sample.diversity import Anchor
 from acereason.train import eight_bit
 from acereason.train.parallel import is_sharded
 from acereason.train.stages import StageState
@@ -75,6 +76,7 @@ class Position(msgspec.Struct, kw_only=True):
     best: Best | None = None
     micro: dict[str, int] = {}  # tokens of a micro-batch, by phase, where they were measured
     hashes: dict[str, str] = {}
+    anchors: dict[str, Anchor] = {}  # by domains: the diversity that later stages match
 
     def next_stage(self) -> None:
         """Go on to the beginning of the stage after this one."""

@@ -17,13 +17,15 @@ from acereason.train.second import Besides
 
 class Tokens(NamedTuple):
     """What is known of the tokens of a micro-batch, [M] each: log π with gradient, H, the sampler's log π, a
-    second model's (None: there is none), and the response that each belongs to."""
+    second model's (None: there is none), the response that each belongs to, and the coefficient of their
+    entropy (None: no token has one)."""
 
     logprob: Tensor
     entropy: Tensor
     sampled: Tensor
     second: Tensor | None
     owners: Tensor
+    coefficient: Tensor | None = None
 
 
 def loss_of(tokens: Tokens, weight: Tensor, share: Tensor, settings: Rl, besides: Besides) -> Tensor:
@@ -33,8 +35,8 @@ def loss_of(tokens: Tokens, weight: Tensor, share: Tensor, settings: Rl, besides
     if besides.distill and second is not None:
         weight = weight * objective.distillation_pull(logprob, second)
     loss = _policy_term(tokens, weight, settings)
-    if besides.entropy:
-        bonus = bonus * besides.entropy
+    if tokens.coefficient is not None:
+        bonus = bonus * tokens.coefficient
         loss = loss + objective.policy_loss(logprob, bonus * objective.entropy_pull(logprob, tokens.entropy))
     if second is not None and not besides.distill:
         kl = ratios.kl_loss(settings.kl.form, logprob, second)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from acereason.policy import flops
 from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
 from acereason.sample.ask import Answer, Groups
+from acereason.sample.diversity import Anchor, distinct, drawn, mean
+from acereason.sample.rules import Asked
 from acereason.sample.temperature import mean_entropy
 from acereason.sample.traces import trace
 from acereason.train.streaming import StepResult
@@ -92,8 +94,9 @@ def begins(where: Where, pool: dict[str, int]) -> dict[str, Any]:
     return {**asdict(where), "pool": pool}
 
 
-def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
-    """The numbers of a step as part of its metrics row. Collective: `own` are this rank's groups.
+def step_metrics(own: list[list[ResponseNumbers]], apart: bool = False) -> dict[str, Any]:
+    """The numbers of a step as part of its metrics row. Collective: `own` are this rank's groups. Each
+    domain's are told `apart` where the step asked several, and also where it asked one, if that is wanted.
 
     Means over tokens are over all tokens of all ranks; the error of H_T is over prompts, whose responses
     resemble each other, and None for a single one. `H_1` is None where the sampler cannot know it."""
@@ -122,20 +125,53 @@ def step_metrics(own: list[list[ResponseNumbers]]) -> dict[str, Any]:
         "learning_groups": sum(any(a.weight != 0 for a in g) for g in groups),
         "outcomes": dict(Counter(a.outcome for a in answers)),
         "by_level": _by_level(answers),
-        **by_domain(groups),
+        **by_domain(groups, 1 if apart else 2),
         "tokens": int(lengths.sum()),
         "forced": sum(a.drawn < a.tokens for a in answers) / len(answers),
         "asked": len(groups),
     }
 
 
-def by_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:
-    """{"by_domain": …} of a step that asked several: prompts, mean reward, H_T and tokens of each."""
+def by_domain(groups: Sequence[Sequence[ResponseNumbers]], least: int = 2) -> dict[str, Any]:
+    """{"by_domain": …} of a step that asked several, or `least`: prompts, mean reward, H_T and tokens of
+    each."""
     parts: dict[str, list[Sequence[ResponseNumbers]]] = defaultdict(list)
     for group in groups:
         parts[group[0].domain].append(group)
     told = {name: _of_domain(own) for name, own in sorted(parts.items())}
-    return {"by_domain": told} if len(told) > 1 else {}
+    return {"by_domain": told} if len(told) >= least else {}
+
+
+def by_rule(
+    numbers: dict[str, Any], asked: Mapping[str, Asked], diverse: Mapping[str, dict[str, float]]
+) -> dict[str, Any]:
+    """The numbers of a step, with what its rules aimed at: of all prompts, or in those of each domain
+    asked."""
+    if "" in asked:
+        return numbers | diverse.get("", {})
+    told = {d: one | asked[d]._asdict() | diverse.get(d, {}) for d, one in numbers["by_domain"].items()}
+    return numbers | {"by_domain": told}
+
+
+def entropies(numbers: Mapping[str, Any]) -> dict[str, float]:
+    """H_T by domain as rules take it; "": of all."""
+    return {"": numbers["H_T"]} | {d: one["H_T"] for d, one in numbers.get("by_domain", {}).items()}
+
+
+def diversities(groups: Groups, anchors: Mapping[str, Anchor]) -> dict[str, dict[str, float]]:
+    """The diversity of a step's responses by domain, and what it is to be, where a rule aims at one.
+    Collective. Responses beyond the anchor's number are not looked at; groups of fewer tell nothing."""
+    told = {}
+    for domain, (target, length, samples) in anchors.items():
+        own = [  # of every group, as ranks share them; mean leaves out what is None
+            distinct(drawn([a.completion for a in g[:samples]], length))
+            if domain in ("", g[0].problem.domain) and len(g) >= samples
+            else None
+            for g in groups
+        ]
+        value, _ = mean(ranks.merged(own))
+        told[domain] = {"diversity_target": target} | ({} if math.isnan(value) else {"diversity": value})
+    return told
 
 
 def _of_domain(groups: Sequence[Sequence[ResponseNumbers]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from acereason import machine, ranks
 from acereason.config import Recipe
@@ -34,6 +35,7 @@ from acereason.runs import Run
 from acereason.shape import Shape
 from acereason.train import parallel
 from acereason.train.checkpoint import Position
+from acereason.train.optimizers import learned
 
 SECONDS = 20.0  # for all sizes together, about
 SMALLEST, MOST = 256, 6  # tokens, and sizes
@@ -132,7 +134,7 @@ def _sizes(own: Sequence[Example]) -> list[int]:
 
 def _fitting(model: Any, own: Sequence[Example], sizes: list[int]) -> list[int]:
     """The sizes whose activations fit into the memory that is free, at least the smallest."""
-    room, each = _free(model) * FREE / BACKWARD, _bytes(model, own)
+    room, each = (_free(model) - _later(model)) * FREE / BACKWARD, _bytes(model, own)
     most = float(-ranks.largest(torch.tensor(-room / max(each, 1.0), dtype=torch.float64)))
     return [size for size in sizes if size <= most] or [SMALLEST]
 
@@ -144,6 +146,12 @@ def _free(model: Any) -> float:
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return float(torch.cuda.mem_get_info(device)[0] + kept)
     return (machine.available() or machine.memory()) / ranks.local_world()
+
+
+def _later(model: Any) -> float:
+    """Bytes that learning takes besides and that may not be taken yet: gradients and two moments."""
+    own = (p.to_local() if isinstance(p, DTensor) else p for p in learned(model))
+    return float(sum(12 * p.numel() for p in own))
 
 
 def _bytes(model: Any, own: Sequence[Example]) -> float:

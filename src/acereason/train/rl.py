@@ -12,7 +12,7 @@ compute the same position from the merged numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from acereason.errors import TrainingError
 from acereason.native import heap
 from acereason.problems import Problem
 from acereason.sample.ask import How
-from acereason.sample.rules import Moment, Rule, rule_of
+from acereason.sample.rules import Asked, Moment, Rules, across, together
 from acereason.train import metrics, second, stages
 from acereason.train.beginning import begin
 from acereason.train.checkpoint import Position, Saver
@@ -43,7 +43,7 @@ class Training:
     shop: Workshop
     stage: Stage
     pool: Pool
-    rule: Rule
+    rules: Rules
     optimizer: Optimizers
     position: Position
     state: StageState  # the position's
@@ -63,7 +63,7 @@ def train_stage(
 
     Raises TrainingError when no prompt is left, or too many steps in a row had no finite gradient."""
     if position.state is None:
-        position.state = begin(shop, stage, problems, position.step)
+        position.state = begin(shop, stage, problems, position)
         if dev.due(0):
             dev.evaluate(position)
         if stage.filter.samples or stage.evaluate_every or position.state.temperature:
@@ -71,8 +71,8 @@ def train_stage(
     state = position.state
     shares = shop.recipe.shares_of(stage)
     pool = pool_of(problems, state.pool, shares, stage.name, shop.recipe.seed, stage.filter)
-    rule = rule_of(stage.temperature, state.temperature)
-    training = Training(shop, stage, pool, rule, optimizer, position, state, second.of_stage(shop, stage))
+    rules = Rules(stage, state.temperature)
+    training = Training(shop, stage, pool, rules, optimizer, position, state, second.of_stage(shop, stage))
     reason = stages.finished(stage.stop, state.history, state.dev)  # a resumed stage may be over
     with shop.progress.task(stage.name, stage.steps, position.stage_step) as advance:
         while position.stage_step < stage.steps and reason is None:
@@ -95,14 +95,18 @@ def _step(training: Training) -> dict[str, Any]:
     shop, stage, pool = training.shop, training.stage, training.pool
     begun = time.perf_counter()
     now = Moment(training.position.stage_step, stage.steps, pool.epoch, len(shop.policy.tokenizer))
-    where, learning_rate = _where(training, now), stages.learning_rate(stage, now.step)
+    asked, learning_rate = training.rules.asked(now), stages.learning_rate(stage, now.step)
+    where = _where(training, now, asked)
     set_rates(training.optimizer, [learning_rate])
-    result = _asked_and_learned(training, where)
+    result = _asked_and_learned(training, where, asked)
     learned = time.perf_counter()
     heap.give_back()  # blocks of many lengths leave holes that would add up over steps
     shop.sampler.update(shop.policy.model)
     published = time.perf_counter()
-    numbers = metrics.step_metrics(metrics.tell(result.batch.groups, result.weights))
+    numbers = metrics.step_metrics(metrics.tell(result.batch.groups, result.weights), training.rules.apart)
+    numbers = metrics.by_rule(
+        numbers, asked, metrics.diversities(result.batch.groups, training.rules.anchors)
+    )
     rates = metrics.pass_rates(metrics.judged_rewards(result.batch.groups))
     _move(training, now, numbers, rates)
     _watch(training, result.learned)
@@ -117,13 +121,13 @@ def _step(training: Training) -> dict[str, Any]:
         **metrics.publication(shop.sampler),
     }
     shop.run.record("rl", **row)
-    shop.run.record("rates", step=where.step, stage=stage.name, T=where.T, rates=rates)
+    shop.run.record("rates", step=where.step, stage=stage.name, T=across(asked, "T"), rates=rates)
     return row
 
 
-def _where(training: Training, now: Moment) -> metrics.Where:
+def _where(training: Training, now: Moment, asked: Mapping[str, Asked]) -> metrics.Where:
     """Where the step stands, and at which temperature, budget and group size it asks."""
-    stage, rule = training.stage, training.rule
+    stage = training.stage
     return metrics.Where(
         step=training.position.step + 1,
         stage=stage.name,
@@ -132,18 +136,16 @@ def _where(training: Training, now: Moment) -> metrics.Where:
         budget=stage.budget,
         group=stage.group_in(now.epoch),
         epoch=now.epoch,
-        T=rule.temperature(now),
-        H_target=rule.target(now),
-        coefficient=rule.coefficient(now),
+        **together(asked, training.shop.recipe.shares_of(stage))._asdict(),
     )
 
 
-def _asked_and_learned(training: Training, where: metrics.Where) -> StepResult:
+def _asked_and_learned(training: Training, where: metrics.Where, asked: Mapping[str, Asked]) -> StepResult:
     """The step itself, on the pool's next prompts. Collective."""
     shop, stage = training.shop, training.stage
     label = (shop.recipe.of_draws, stage.name, where.step)
-    how = How(samples=where.group, budget=where.budget, temperature=where.T, label=label)
-    besides = Besides(where.coefficient, training.second, stage.kind == "distill")
+    how = How(samples=where.group, budget=where.budget, temperature=across(asked, "T"), label=label)
+    besides = Besides(across(asked, "coefficient"), training.second, stage.kind == "distill")
     return ask_and_learn(
         shop.policy,
         shop.sampler,
@@ -161,10 +163,10 @@ def _asked_and_learned(training: Training, where: metrics.Where) -> StepResult:
 def _move(training: Training, now: Moment, numbers: dict[str, Any], rates: dict[str, float]) -> None:
     """Rule, pool, position and state, on to after the step; `rates` are its prompts' pass rates."""
     position, state = training.position, training.state
-    training.rule.observe(now, numbers["H_T"])
+    training.rules.observe(now, metrics.entropies(numbers))
     training.pool.observe(rates)
     position.step, position.stage_step = position.step + 1, now.step + 1
-    state.temperature = training.rule.state
+    state.temperature = training.rules.state
     state.history.append((numbers["reward"], numbers["truncated"], numbers["tokens"]))
 
 

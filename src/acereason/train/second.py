@@ -3,9 +3,10 @@
     scorer = of_stage(shop, stage)             None where the stage has none
     scorer.score(examples, temperatures)       {example's index: log π_T of each of its response tokens}
 
-It is asked about what the policy sampled, so it must have the policy's own tokens. As a model of its own it
-lies beside the policy in the type that is computed in, sharded as the policy is, and is never trained; a
-server (`sample.servers.scoring`) tells log-probabilities at T = 1 alone.
+It is asked about what the policy sampled, so it must have the policy's own tokens; where the policy's
+vocabulary was cut, the model is cut to the same ones. As a model of its own it lies beside the policy in the
+type that is computed in, sharded as the policy is, and is never trained; a server (`sample.servers.scoring`)
+tells log-probabilities at T = 1 alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 from acereason.config import Recipe, Stage, stage_names
 from acereason.errors import ConfigError
 from acereason.policy import model as models
-from acereason.policy import shards
+from acereason.policy import shards, vocabulary
 from acereason.policy.packing import Example
 from acereason.policy.policy import Policy
 from acereason.train import parallel
@@ -41,12 +42,17 @@ class Scorer(Protocol):
 
 
 class Besides(NamedTuple):
-    """What the loss of a step looks at beside the judge's rewards: the coefficient of an entropy bonus, and a
-    `second` model, which is the teacher where the step is to `distill`, else the reference of `rl.kl`."""
+    """What the loss of a step looks at beside the judge's rewards: the coefficient of an entropy bonus, which
+    may be one for each domain, and a `second` model, which is the teacher where the step is to `distill`,
+    else the reference of `rl.kl`."""
 
-    entropy: float = 0.0
+    entropy: float | Mapping[str, float] = 0.0
     second: Scorer | None = None
     distill: bool = False
+
+    def coefficient(self, domain: str) -> float:
+        """That of the entropy bonus of a domain's responses."""
+        return self.entropy[domain] if isinstance(self.entropy, Mapping) else self.entropy
 
 
 NOTHING = Besides()
@@ -86,8 +92,7 @@ def of_stage(shop: Workshop, stage: Stage) -> Scorer | None:
 
         return Served(name, shop.policy, shop.recipe.sampling.servers)
     path = str(shop.run.model(name)) if name in stage_names(shop.recipe) else name
-    check_tokens(shop.policy, path)
-    model = _frozen(path, shop.recipe)
+    model = _frozen(path, shop.recipe, rows_of(shop.policy, path))
     if (most := int(model.config.max_position_embeddings)) < stage.budget:
         raise ConfigError(
             f"{path} has a context of {most:,} tokens, and stage {stage.name!r} samples {stage.budget:,}"
@@ -95,9 +100,13 @@ def of_stage(shop: Workshop, stage: Stage) -> Scorer | None:
     return Loaded(model, shop.recipe.rl.micro)
 
 
-def check_tokens(policy: Policy, path: str) -> None:
-    """ConfigError unless the model's tokenizer has the policy's tokens under the same ids."""
+def rows_of(policy: Policy, path: str) -> list[int] | None:
+    """The model's ids of the policy's tokens, where it has the vocabulary that the policy's was cut from;
+    None where it has these tokens under the same ids, and ConfigError where it has others."""
     own, other = policy.tokenizer.get_vocab(), models.load_tokenizer(path).get_vocab()
+    kept = policy.cut[1] if policy.cut else []
+    if kept and all(other.get(token) == kept[i] for token, i in own.items()):
+        return kept
     if wrong := sorted((i, token) for token, i in own.items() if other.get(token) != i):
         i, token = wrong[0]
         raise ConfigError(
@@ -105,16 +114,21 @@ def check_tokens(policy: Policy, path: str) -> None:
             f"e.g. {token!r}, {i} here and {other.get(token)} there. Log-probabilities are compared token by "
             "token; take a model with the same tokens (one that was trained from the same base)"
         )
+    return None
 
 
-def _frozen(path: str, recipe: Recipe) -> models.Model:
-    """The model in the type that is computed in, laid out over the ranks as the policy is."""
+def _frozen(path: str, recipe: Recipe, kept: list[int] | None) -> models.Model:
+    """The model in the type that is computed in, laid out over the ranks as the policy is; of its vocabulary
+    what is `kept`."""
     place, wanted = recipe.placement, recipe.model
     half = place.compute == "bfloat16" and parallel.device(place).type == "cuda"
     changed = (wanted.rope_theta, wanted.context) if path == wanted.path else (None, None)
     how = (path, getattr(torch, place.compute if half else wanted.dtype), *changed)
-    if not parallel.wanted(place):
-        return _still(models.load_model(*how).to(parallel.device(place)), recipe)
+    if not parallel.wanted(place):  # a cut vocabulary is whole on every rank
+        whole = models.load_model(*how)
+        if kept is not None:
+            vocabulary.take(whole, kept)
+        return _still(whole.to(parallel.device(place)), recipe)
     model, folder = models.empty_model(*how)
     _still(model, recipe)
     parallel.shard(model, place)

@@ -126,12 +126,14 @@ class Pull:
     temperature: float
     weight: float
     share: float
+    coefficient: float  # of its entropy
 
 
-def _pull(answer: Completion, weight: float, share: float) -> Pull:
+def _pull(answer: Completion, weight: float, share: float, coefficient: float) -> Pull:
     asked, drawn = answer.request, np.ones(len(answer.tokens), np.float32)
     drawn[slice(*answer.forced)] = 0
-    return Pull(asked.prompt, answer.tokens, answer.logprobs, drawn, asked.temperature, weight, share)
+    numbers = (asked.temperature, weight, share, coefficient)
+    return Pull(asked.prompt, answer.tokens, answer.logprobs, drawn, *numbers)
 
 
 class Update:
@@ -149,7 +151,9 @@ class Update:
         table = zip((a for g in groups for a in g), *_lists(weights, shares), strict=True)
         second = self._besides.second
         own = [
-            _pull(a.completion, w, s) for a, w, s in table if w != 0.0 or (s != 0.0 and second is not None)
+            _pull(a.completion, w, s, self._besides.coefficient(a.problem.domain))
+            for a, w, s in table
+            if w != 0.0 or (s != 0.0 and second is not None)
         ]
         pulls = pooled(self._policy.model, levelled(self._policy.model, own))
         examples = [Example(p.prompt, p.tokens.tolist(), i) for i, p in enumerate(pulls)]
@@ -189,14 +193,16 @@ class Update:
             logprob, _ = logprobs(self._policy.model, pack)
             (0.0 * logprob.sum()).backward()
             return
-        numbers = torch.tensor([(p.temperature, p.weight, p.share) for p in pulls], dtype=torch.float64)
-        temperatures, weights, shares = numbers[pack.owners].unbind(1)
+        each = [(p.temperature, p.weight, p.share, p.coefficient) for p in pulls]
+        numbers = torch.tensor(each, dtype=torch.float64)
+        temperatures, weights, shares, coefficient = numbers[pack.owners].unbind(1)
         sampled = _per_token(pack, [p.logprobs for p in pulls])
         second = None if scores is None else _per_token(pack, scores)
         drawn = _per_token(pack, [p.drawn for p in pulls])
         logprob, entropy = logprobs(self._policy.model, pack, temperatures)
         sampled = torch.where(drawn > 0, sampled, logprob.detach())
-        tokens = Tokens(logprob, entropy, sampled, second, pack.owners)
+        bonus = coefficient.to(logprob.dtype) if numbers[:, 3].any() else None
+        tokens = Tokens(logprob, entropy, sampled, second, pack.owners, bonus)
         weight, share = ((w * drawn).to(logprob.dtype) for w in (weights, shares))
         loss = loss_of(tokens, weight, share, self._settings, self._besides)
         loss.backward()

@@ -1,6 +1,6 @@
 """Judging a selection of a run's responses once more, by the real verifier and its sandbox.
 
-    POST /api/judge {"run": …, "mode": "strict", "responses": [{"file": …, "problem": …, "sample": …}, …]}
+    POST /api/judge {"run": …, "responses": [{"file": …, "problem": …, "sample": …}, …]}
 
 Only what stands in a run is judged, never a text that was sent; nothing is written. An answer comes within
 PATIENCE seconds with the verdicts that are there, and whoever asks again gets the others. The judge is
@@ -21,7 +21,6 @@ import msgspec
 
 from acereason.errors import AceReasonError
 from acereason.problems import Problem, Response, Verdict
-from acereason.verify.domains import Mode
 from acereason.verify.judge import Judge
 from acereason.view.runs_folder import Followed
 from acereason.view.tail import Row
@@ -46,7 +45,6 @@ class Question(msgspec.Struct, frozen=True):
 
     run: Text
     responses: Annotated[tuple[Which, ...], msgspec.Meta(min_length=1, max_length=MOST)]
-    mode: Mode = "strict"
 
 
 class Busy(Exception):
@@ -61,7 +59,7 @@ class Again:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._judges: dict[str, Judge] = {}
+        self._judge: Judge | None = None
         self._verdicts: OrderedDict[Key, Future[Verdict]] = OrderedDict()
 
     def of(self, run: Followed, question: Question) -> Row:
@@ -69,7 +67,7 @@ class Again:
         with run.lock:
             run.index.advance(PATIENCE)
             found = [_found(run, which) for which in question.responses]
-        asked = [self._asked(one, question.mode) for one in found]
+        asked = [self._asked(one) for one in found]
         end = time.monotonic() + PATIENCE
         rows = [
             {**msgspec.to_builtins(which), **_told(future, end)}
@@ -80,21 +78,21 @@ class Again:
     def close(self) -> None:
         """End the judge's processes; what has not begun is left."""
         with self._lock:
-            judges, self._judges = list(self._judges.values()), {}
-        for judge in judges:
+            judge, self._judge = self._judge, None
+        if judge is not None:
             judge.close(abandon=True)
 
-    def _asked(self, found: tuple[Key, Problem, Response] | str, mode: Mode) -> Future[Verdict] | str:
+    def _asked(self, found: tuple[Key, Problem, Response] | str) -> Future[Verdict] | str:
         if isinstance(found, str):
             return found
-        key, problem, response = (*found[0], mode), *found[1:]
+        key, problem, response = found
         with self._lock:
             future = self._verdicts.get(key)
             if future is None or _failed(future):
                 if sum(not one.done() for one in self._verdicts.values()) >= WAITING:
                     raise Busy
                 try:
-                    future = self._judge(mode).submit(problem, response)
+                    future = self._started().submit(problem, response)
                 except AceReasonError as error:
                     return str(error)
                 self._verdicts[key] = future
@@ -102,12 +100,12 @@ class Again:
                     self._verdicts.popitem(last=False)
         return future
 
-    def _judge(self, mode: Mode) -> Judge:
-        if not self._judges:
+    def _started(self) -> Judge:
+        """The judge, begun with the first question and ended with the program."""
+        if self._judge is None:
+            self._judge = Judge(1)
             atexit.register(self.close)
-        if mode not in self._judges:
-            self._judges[mode] = Judge(1, mode)
-        return self._judges[mode]
+        return self._judge
 
 
 def _failed(future: Future[Verdict]) -> bool:

@@ -12,6 +12,7 @@ COMMON = (
     "vendor/katex/katex.min.js",
     "charts.js",
     "take.js",
+    "everyone.js",
     "code.js",
     "formulas.js",
     "diff.js",

@@ -33,6 +33,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from acereason.errors import ConfigError
+from acereason.native import heap
 from acereason.view import again, assets, liveness
 from acereason.view.compare import Lab
 from acereason.view.groups import group, listing, whole
@@ -134,6 +135,7 @@ def serve(root: Path, host: str, port: int, ready: Callable[[str], None] = lambd
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(f"cannot listen on {host}, port {port}: {error.strerror}; try --port 0") from error
+    heap.share()
     with listener:
         name = f"[{host}]" if ":" in host else host
         ready(f"http://{name}:{listener.getsockname()[1]}/")

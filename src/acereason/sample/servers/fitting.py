@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from acereason.config import Servers
 from acereason.config.running import LIMITS
 from acereason.errors import SamplingError
+from acereason.sample.protocol import Request
 from acereason.sample.servers.vllm import EXTENSION, Facts
 from acereason.sample.servers.vllm_worker import shape_of
 
@@ -32,6 +34,18 @@ def check_fit(url: str, facts: Facts, config: Any, wanted: Servers) -> None:
         raise SamplingError(
             f"{url} reports {facts.logprobs_mode}; start it with --logprobs-mode processed_logprobs"
         )
+
+
+def check_room(url: str, facts: Facts | None, requests: Sequence[Request]) -> None:
+    """SamplingError when the server has no room for one of the requests."""
+    for request in requests if facts is not None and facts.limit else ():
+        need = len(request.prompt) + request.budget
+        if facts and need > facts.limit:
+            raise SamplingError(
+                f"the context of {url} is too small: {facts.limit} tokens, and a prompt of "
+                f"{len(request.prompt)} with a budget of {request.budget} needs {need}. Start it with "
+                "a larger --max-model-len, or lower the stage's budget"
+            )
 
 
 def _as_wanted(url: str, facts: Facts, wanted: Servers) -> None:

@@ -74,6 +74,21 @@ class Fleet:
         self.changed = asyncio.Event()
         self.tasks: set[asyncio.Task[None]] = set()
         self.dark_since = time.monotonic()
+        self._open, self._admitting = (
+            asyncio.Event(),
+            0,
+        )  # whether servers are let in, and how many are just now
+        self._open.set()
+
+    async def shut(self) -> None:
+        """Let none in until `reopen`: weights come, and who is let in is given those before."""
+        self._open.clear()
+        while self._admitting:
+            await asyncio.sleep(0.02)
+
+    def reopen(self) -> None:
+        """Let servers in again."""
+        self._open.set()
 
     @property
     def up(self) -> list[Member]:
@@ -105,7 +120,7 @@ class Fleet:
         while True:
             await asyncio.sleep(pause)
             try:
-                await self.admit(member.server)
+                await self._admit(member)
             except (Busy, Garbled, Refused) as error:
                 member.reason, pause = str(error), min(max(2 * pause, 0.2), 10.0)
             except SamplingError as error:
@@ -116,6 +131,14 @@ class Fleet:
                 member.up = True
                 break
         self.changed.set()
+
+    async def _admit(self, member: Member) -> None:
+        await self._open.wait()
+        self._admitting += 1
+        try:
+            await self.admit(member.server)
+        finally:
+            self._admitting -= 1
 
     def left(self) -> float | None:
         """Seconds for which it may still be waited for a server; None while one is up."""

@@ -1,4 +1,5 @@
-"""Weights on their way to servers: safetensors in a fresh folder that every server can read.
+"""Weights on their way to servers as files: safetensors in a fresh folder that every server can read, all of
+them or what changed since those before.
 
     settings.folder / run-<name> / w000012 / model-00001.safetensors …
 
@@ -10,8 +11,12 @@ left behind is deleted by the next one that publishes beside it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import hashlib
+import logging
 import shutil
+import threading
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +27,10 @@ from torch import Tensor
 
 from acereason.errors import RunError, SamplingError
 from acereason.files import lock
+from acereason.sample.servers import delta
+from acereason.sample.servers.vllm import Vllm
 
+log = logging.getLogger(__name__)
 SHARD = 2 << 30  # bytes of tensors gathered before they are written
 
 
@@ -57,7 +65,7 @@ class Outbox:
             if name:
                 save_file({n: t.detach().cpu().contiguous() for n, t in tensors}, folder / name)
             else:
-                _write_shards(folder, tensors)
+                self._save(folder, tensors)
         except (OSError, SafetensorError) as error:
             for _ in tensors:  # the other ranks are in the same gathering
                 pass
@@ -69,7 +77,15 @@ class Outbox:
                 "the model's size is needed"
             ) from error
         self.bytes = sum(file.stat().st_size for file in folder.iterdir())
-        return folder, f"{self.name}-{self.count}"
+        return folder, self.version
+
+    @property
+    def version(self) -> str:
+        """The name of the weights that were written last."""
+        return f"{self.name}-{self.count}"
+
+    def _save(self, folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        _write_shards(folder, tensors)
 
     def served(self, folder: Path) -> None:
         """`folder` is what the servers have now; the weights before are deleted."""
@@ -81,6 +97,69 @@ class Outbox:
         """Delete the folder with everything in it."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
+
+
+class Deltas(Outbox):
+    """As `Outbox`, of what changed (`delta`). Holds the present weights in memory, to compare with and for
+    servers whose own copy is of others."""
+
+    def __init__(self, parent: Path) -> None:
+        super().__init__(parent)
+        self._present: dict[str, Tensor] = {}
+        self._base = ""  # the name of these
+        self._whole: tuple[str, Path] | None = None  # a folder of all of them, where one was needed
+        self._lock_whole = threading.Lock()
+
+    def _save(self, folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        base, self._base = self._base, ""  # of no use if this fails
+        changes, hashes = dict[str, Tensor](), dict[str, str]()
+        for key, tensor in tensors:
+            after = tensor.detach().to("cpu", copy=True).contiguous()
+            made = delta.change(self._present[key], after) if base else {"": after}
+            if made is not None:
+                changes |= {key + form: part for form, part in made.items()}
+                hashes[key] = delta.digest(after)
+                self._present[key] = after
+        if base:
+            delta.write(folder, self.version, base, changes, hashes)
+        else:
+            self._write_whole(folder, hashes)
+        self._base = self.version
+
+    def _write_whole(self, folder: Path, hashes: dict[str, str]) -> None:
+        _write_shards(folder, self._present.items())
+        delta.describe(folder, self.version, "", hashes)
+
+    def whole(self) -> Path:
+        """A folder of all present weights, written when it is first asked for."""
+        with self._lock_whole:
+            if self._whole is None or self._whole[0] != self.version:
+                folder = self.path / f"w{self.count:06d}-whole"
+                folder.mkdir()
+                self._write_whole(folder, {key: delta.digest(t) for key, t in self._present.items()})
+                self._whole = self.version, folder
+            return self._whole[1]
+
+    async def give(self, server: Vllm, folder: Path, in_flight: str) -> None:
+        """Let a server take what changed, or everything where that is not enough."""
+        copy = f"{self.name}-{hashlib.sha256(server.url.encode()).hexdigest()[:8]}"
+        try:
+            await server.load(folder, self.version, in_flight, copy)
+        except delta.Missing as missing:
+            log.info("%s has %s, and gets all weights", server.url, missing)
+            try:
+                await server.load(await asyncio.to_thread(self.whole), self.version, in_flight, copy)
+            except delta.Missing as error:
+                raise SamplingError(
+                    f"{server.url} could not keep a copy of the weights: it has {error}. Is its disk full? "
+                    'ACEREASON_COPIES names another folder; or set sampling.servers.transfer = "files"'
+                ) from error
+
+    def served(self, folder: Path) -> None:
+        super().served(folder)
+        if self._whole is not None and self._whole[0] != self.version:
+            shutil.rmtree(self._whole[1], ignore_errors=True)
+            self._whole = None
 
 
 def _write_shards(folder: Path, tensors: Iterable[tuple[str, Tensor]]) -> None:

@@ -17,6 +17,7 @@ up to the kernels' rounding, but not the embedded sampler's response. Entropies 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -24,28 +25,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 
 from acereason import ranks
 from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy import lora
+from acereason.policy.activations import work_device
 from acereason.policy.policy import Policy
 from acereason.policy.state import full_tensors
 from acereason.sample.protocol import Completion, Request
-from acereason.sample.servers import canary, direct, mismatch
-from acereason.sample.servers.fitting import check_fit
+from acereason.sample.servers import canary, carrier, direct
+from acereason.sample.servers.canaries import Answers, Canaries
+from acereason.sample.servers.fitting import check_fit, check_room
 from acereason.sample.servers.fleet import Member
 from acereason.sample.servers.http import Busy, Garbled, Refused
-from acereason.sample.servers.publish import Outbox
+from acereason.sample.servers.publish import Deltas, Outbox
 from acereason.sample.servers.remote import RemoteSampler
-from acereason.sample.servers.vllm import EXTENSION, LOAD, Vllm, reports_raw
+from acereason.sample.servers.vllm import LOAD, Vllm, reports_raw
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Answers = list[Completion]
-Known = tuple[Answers, list[np.ndarray]]
 
 
 class ServerSampler(RemoteSampler):
@@ -66,18 +66,25 @@ class ServerSampler(RemoteSampler):
     ) -> None:
         self.policy, self.settings, self.dtype = policy, settings, dtype
         self.remote = not settings.colocated
-        self.differences: dict[str, canary.Mismatch] = {}  # of the last canary, by server
+        self._canaries = Canaries(policy, settings.limit)
         self._outbox: Outbox | None = None
-        self._direct = direct.Direct() if settings.transfer == "stream" else None
+        self._direct: direct.Direct | None = None
+        self._chosen = False  # whether it is known how weights go
+        self._last: Outbox | carrier.Carrier | None = None  # what brought the present weights
         self._weights: tuple[Path | None, str] | None = None  # the folder, where there is one, and the name
-        self._known: dict[str, Known] = {}  # each server's last canary, with the trainer's numbers
-        self._reference: Known | None = None  # one of the present weights, for servers that come back
         cap = max(1, settings.concurrency // ranks.world())
         key = os.environ.get(settings.api_key or "", "")
         super().__init__(settings.urls, cap, settings.deadline, patience, key)
 
+    @property
+    def differences(self) -> dict[str, canary.Mismatch]:
+        """Of the last canary, by server."""
+        return self._canaries.differences
+
     def close(self) -> None:
         """Abandon what is in flight and delete the published weights."""
+        if isinstance(self._outbox, Deltas) and self._thread.is_alive():
+            self._run(self._drop())
         super().close()
         for made in (self._outbox, self._direct):
             if made is not None:
@@ -90,8 +97,8 @@ class ServerSampler(RemoteSampler):
         if self._weights is None:
             raise SamplingError("no weights were published yet; call update(model) first")
         wanted = list(requests)
-        for request in wanted:
-            self._fit(request)
+        for member in self._fleet.members:
+            check_room(member.server.url, member.server.facts, wanted)
         self._rouse()
         self._run(self._begin())
         yield from self._fly(wanted, self.policy.end_ids)
@@ -100,51 +107,73 @@ class ServerSampler(RemoteSampler):
     def update(self, weights: Any) -> None:
         """Publish the present weights of `weights` (the policy's model), and ask the canary.
 
-        Iterators in flight end with SamplingError. Raises SamplingError when the folder is full (the servers
-        keep the weights before), a server cannot load, or the canary finds other weights than these."""
-        self._abandon("the weights were updated while responses were in flight")
-        ranks.barrier()
-        begun = time.perf_counter()
-        folder, name, answers = (self._sent if self._direct else self._written)(weights)
+        Iterators in flight end with SamplingError, or with `in_flight` = "keep" go on with the new weights.
+        Raises SamplingError when the folder is full (the servers keep the weights before), a server cannot
+        load, or the canary finds other weights than these."""
+        if self.settings.in_flight == "abort":
+            self._abandon("the weights were updated while responses were in flight")
+        self._run(self._fleet.shut())
+        try:
+            ranks.barrier()  # nobody lets servers in any more
+            self._publish_to_all(weights)
+        finally:
+            self._loop.call_soon_threadsafe(self._fleet.reopen)
+
+    # on every rank
+
+    def _publish_to_all(self, weights: Any) -> None:
+        """By the way that is chosen, or by files; then the canary."""
+        begun, way = time.perf_counter(), self._way(weights)
+        answers = self._sent(weights, way) if way else {}
+        self._last = way.carrier if way and answers else None
+        if not answers:
+            answers = self._written(weights)
+            self._last = self._outbox
+        assert self._weights is not None
+        folder, name = self._weights
         for member in self._fleet.members if self._adapter_alone else ():
             member.server.adapter = name  # on every rank
-        self._judge(answers)
+        self._canaries.judge(answers)
         if self._outbox is not None and folder is not None:
             self._outbox.served(folder)
         log.info("weights %s published in %.2f s", name, time.perf_counter() - begun)
 
-    # on every rank
-
-    def _written(self, weights: Any) -> tuple[Path | None, str, dict[str, Answers]]:
-        """Publish as files: their folder, the weights' name, and the canary's answers."""
+    def _written(self, weights: Any) -> dict[str, Answers]:
+        """Publish as files; the canary's answers."""
         folder, name = self._write(weights)
-        self._weights, self._reference = (folder, name), None
-        return folder, name, self._on_main(lambda: self._run(self._publish(folder, name)))
+        self._weights, self._canaries.reference = (folder, name), None
+        return self._on_main(lambda: self._run(self._publish(folder, name)))
 
-    def _sent(self, weights: Any) -> tuple[Path | None, str, dict[str, Answers]]:
-        """Publish without files, as `_written`."""
-        tensors = full_tensors(weights, self.dtype)
-
-        def send() -> tuple[str, dict[str, Answers]]:
-            assert self._direct is not None
-            name = self._direct.name()
-            told = self._start(self._announce(direct.told(weights, self.dtype), name))
-            self._direct.feed(tensors)
-            return name, told.result()
-
+    def _sent(self, weights: Any, way: direct.Direct) -> dict[str, Answers]:
+        """Publish without files, as `_written`; no answers: nobody took the weights."""
+        way.carrier.agree()
+        urls = self._on_main(lambda: self._run(self._present()))
+        what, tensors = direct.told(weights, self.dtype), full_tensors(weights, self.dtype)
         if not ranks.main():
-            for _ in tensors:
-                pass
-        name, answers = self._on_main(send)
-        self._weights, self._reference = (None, name), None
-        return None, name, answers
+            way.follow(what, tensors)
+        name, answers = self._on_main(lambda: self._take(way, urls, what, tensors))
+        self._weights, self._canaries.reference = (None, name), None
+        return answers
+
+    def _take(
+        self, way: direct.Direct, urls: Sequence[str], what: carrier.Told, tensors: carrier.Tensors
+    ) -> tuple[str, dict[str, Answers]]:
+        members = [m for m in self._fleet.members if m.server.url in urls]
+        name, failed = way.publish([m.server for m in members], what, tensors)
+        answers = self._run(self._gather(members, failed))
+        way.count(bool(answers))
+        if not answers:
+            said = "; ".join(f"{url}: {error}" for url, error in failed.items())
+            log.warning("no server took weights by %s; these go by files. %s", way.way, said)
+        return name, answers
 
     def _write(self, weights: Any) -> tuple[Path, str]:
         """Gather and write the tensors; every rank takes part, the main one writes."""
 
         def write() -> tuple[Path, str]:
             if self._outbox is None:
-                self._outbox = Outbox(Path(self.settings.folder))
+                made = Deltas if self.settings.transfer == "delta" else Outbox
+                self._outbox = made(Path(self.settings.folder))
             folder, name = self._outbox.write(tensors, lora.WEIGHTS if alone else "")
             if alone:
                 lora.describe(weights, folder, self.policy.base)
@@ -157,10 +186,22 @@ class ServerSampler(RemoteSampler):
                 pass
         return self._on_main(write)
 
+    def _way(self, weights: Any) -> direct.Direct | None:
+        """How these weights go to servers without files; None: by files."""
+        if not self._chosen:
+            facts = [m.server.facts for m in self._fleet.members]
+            cuda = work_device(weights).type == "cuda"
+            way = ranks.of_main(direct.chosen(self.settings, facts, cuda, self._adapter_alone))
+            self._chosen = True
+            if way in direct.CARRIERS:
+                self._direct = direct.Direct(way, self._start, self.settings.in_flight)
+        given_up = ranks.of_main(self._direct is None or self._direct.given_up)
+        return None if given_up else self._direct
+
     @property
     def published(self) -> int | None:
         """Bytes of the last publication; None on ranks that do not write."""
-        made = self._direct or self._outbox
+        made = self._last
         return None if made is None or not ranks.main() else made.bytes
 
     @property
@@ -171,7 +212,13 @@ class ServerSampler(RemoteSampler):
 
     async def _give(self, server: Vllm, folder: Path, name: str) -> None:
         """Let a server load what was written."""
-        await (server.load_adapter if self._adapter_alone else server.load)(folder, name)
+        how = self.settings.in_flight
+        if self._adapter_alone:
+            await server.load_adapter(folder, name, how)
+        elif isinstance(self._outbox, Deltas):
+            await self._outbox.give(server, folder, how)
+        else:
+            await server.load(folder, name, how)
 
     def _on_main(self, act: Callable[[], T]) -> T:
         """What `act` returns on the main rank, or its SamplingError, on every rank."""
@@ -185,54 +232,6 @@ class ServerSampler(RemoteSampler):
         if wrong:
             raise SamplingError(wrong)
         return value  # type: ignore[no-any-return]
-
-    def _judge(self, answers: dict[str, Answers]) -> None:
-        """Compare every server's canary answers with the trainer's log-probabilities."""
-        flat = [a for each in answers.values() for a in each]
-        own = canary.own_logprobs(self.policy, flat)
-        known, at = {}, 0
-        for url, each in answers.items():
-            known[url] = each, own[at : at + len(each)]
-            at += len(each)
-        self.differences = {url: canary.difference(*pair) for url, pair in known.items()}
-        stale = [u for u, p in known.items() if u in self._known and canary.frozen(*p, *self._known[u])]
-        bad = {u: d for u, d in self.differences.items() if not d.mean <= self.settings.limit}
-        if bad or stale:
-            raise SamplingError(f"{self._stale(bad, stale)}{self._why(bad, known)}")
-        self._known, self._reference = known, next(iter(known.values()))
-
-    def _stale(self, bad: dict[str, canary.Mismatch], stale: Sequence[str]) -> str:
-        lines = [
-            f"{url}: mean {d.mean:.4g}, largest {d.largest:.4g} nats over {d.tokens} tokens"
-            for url, d in self.differences.items()
-        ]
-        frozen = f" Unchanged to the last bit since the publish before: {', '.join(stale)}." if stale else ""
-        return (
-            "canary: servers do not serve the weights that were published. Differences of log-probabilities "
-            f"from the trainer's (allowed: mean {self.settings.limit} nats): {'; '.join(lines)}.{frozen} "
-            f"Start the servers with --worker-extension-cls {EXTENSION}, which reloads whole, and the dtype "
-            "of placement.compute; kernels that differ more need a larger sampling.servers.canary"
-        )
-
-    def _why(self, bad: Iterable[str], known: dict[str, Known]) -> str:
-        """Where the difference of each bad server comes from. Collective, as the canary is."""
-        said = ""
-        for url in bad:
-            causes = mismatch.causes(self.policy, known[url][0], self._known.get(url))
-            said += f". {url}: {mismatch.said(causes)}"
-        return said
-
-    def _fit(self, request: Request) -> None:
-        """SamplingError when a server has no room for the request."""
-        need = len(request.prompt) + request.budget
-        for member in self._fleet.members:
-            facts = member.server.facts
-            if facts is not None and facts.limit and need > facts.limit:
-                raise SamplingError(
-                    f"the context of {member.server.url} is too small: {facts.limit} tokens, and a prompt of "
-                    f"{len(request.prompt)} with a budget of {request.budget} needs {need}. Start it with "
-                    "a larger --max-model-len, or lower the stage's budget"
-                )
 
     def _rouse(self) -> None:
         """Wake colocated servers before any rank asks them."""
@@ -287,6 +286,12 @@ class ServerSampler(RemoteSampler):
         except (Busy, Garbled) as error:
             self._fleet.failed(member, error if isinstance(error, Busy) else Busy(str(error)))
 
+    async def _drop(self) -> None:
+        """Have servers delete their copies of the weights, as far as they answer."""
+        for member in self._fleet.up:
+            with contextlib.suppress(Busy, Garbled, Refused, SamplingError):
+                await member.server.remote("drop_published", 5.0)
+
     async def _each(self, verb: Literal["sleep", "wake"]) -> None:
         for member in self._fleet.up:
             try:
@@ -309,18 +314,17 @@ class ServerSampler(RemoteSampler):
             await self._each("sleep")
         return answers
 
-    async def _announce(self, what: direct.Told, name: str) -> dict[str, Answers]:
-        """Every server that answers takes the weights that this rank sends; its canary answers by url."""
-        assert self._direct is not None
+    async def _present(self) -> list[str]:
+        """Every server that answers, those that were left out included, awake."""
         if self.settings.colocated:
             await self._each("wake")
-        members = [m for m in self._fleet.members if m.up or await self._answers(m.server)]
-        failed = await self._direct.announce([m.server for m in members], what, name)
+        return [m.server.url for m in self._fleet.members if m.up or await self._answers(m.server)]
+
+    async def _gather(self, members: Sequence[Member], failed: direct.Failed) -> dict[str, Answers]:
+        """The canary's answers of those that took the weights, by url."""
         parts = await asyncio.gather(*(self._taken(m, failed.get(m.server.url)) for m in members))
         answers = {url: each for url, each in parts if each is not None}
-        if not answers:
-            raise self._fleet.dark()
-        if self.settings.colocated:
+        if self.settings.colocated and answers:
             await self._each("sleep")
         return answers
 
@@ -373,7 +377,7 @@ class ServerSampler(RemoteSampler):
 
     async def _admit(self, server: Vllm) -> None:
         """See to it that a server that was down serves the present weights."""
-        if self._weights is None or self._reference is None:
+        if self._weights is None or self._canaries.reference is None:
             raise Busy(f"{server.url} waits for weights to be published")
         assert server.facts is not None
         if server.facts.versions and await server.version() == self._weights[1]:
@@ -385,10 +389,4 @@ class ServerSampler(RemoteSampler):
                 f"{server.url} waits for the next weights: they are sent, and there is no file of these"
             )
         await self._give(server, folder, name)
-        known, own = self._reference
-        d = canary.common(await self._ask_canary(server), known, own)
-        if not d <= self.settings.limit:
-            raise SamplingError(
-                f"canary: {server.url} came back, was given the present weights, and its log-probabilities "
-                f"still differ from the trainer's by {d:.4g} nats (allowed: {self.settings.limit})"
-            )
+        self._canaries.returned(server.url, await self._ask_canary(server))

@@ -6,7 +6,7 @@
     for name, tensor in received(info): …   in a worker, which knows what is coming
 
 A worker names itself by a token, so nobody else is sent weights. One that goes away in the middle is left
-out, and `finish` says how many have everything. Servers load this file, too: torch and nothing else.
+out, and `finish` says how many have everything. Servers load this file, too: torch and little else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SECONDS = 120.0  # for all workers to come, and for one of them to take a piece
+from acereason.sample.servers.carrier import SECONDS, Carrier, Init, Party, Post, Tensors, Told
+
 PIECE = 1 << 22
 
 
@@ -97,6 +98,33 @@ class Channel:
         self.finish()
         self._listener.close()
         self._pool.shutdown(wait=False)
+
+
+class Streamed(Carrier):
+    """By `Channel`, to the engine that the worker extension brings (`vllm_engine`); on every build."""
+
+    backend = "acereason_stream"
+
+    def __init__(self) -> None:
+        self._channel, self._workers = Channel(), 0
+
+    async def meet(self, parties: Sequence[Party], fresh: bool, init: Init) -> None:
+        self._workers = sum(len(party.gpus) for party in parties)
+        for party in parties:
+            await init(party.url, self._channel.address(party.host))
+
+    def carry(self, what: Told, tensors: Tensors, post: Post) -> None:
+        taken = post(dict(what))
+        there = self._channel.expect(self._workers)
+        for _, tensor in tensors:
+            if there:
+                self._channel.send(tensor)
+        self._channel.finish()
+        self.bytes = self._channel.bytes
+        taken.result()
+
+    def close(self) -> None:
+        self._channel.close()
 
 
 def received(

@@ -22,6 +22,7 @@ import numpy as np
 
 from acereason.errors import SamplingError
 from acereason.sample.protocol import Completion, Request
+from acereason.sample.servers.delta import Missing
 from acereason.sample.servers.http import Busy, Garbled, Refused, send
 
 EXTENSION = "acereason.sample.vllm_worker.Published"
@@ -47,7 +48,8 @@ class _Body(msgspec.Struct):
 class Facts:
     """What a server says of itself. `limit`: most tokens of prompt and response. `shape`: of its model, known
     where it loaded our `extension`. `versions`: it keeps the name of its weights. `kind`, `head` (the type it
-    computes its head in) and `invariant` (its numbers do not depend on the batch) as far as it tells."""
+    computes its head in), `invariant` (its numbers do not depend on the batch) and `transfer` (the engine of
+    weight transfer that it was started with) as far as it tells."""
 
     model: str
     limit: int
@@ -60,6 +62,7 @@ class Facts:
     kind: Literal["plain", "fp8", "speculative"] | None = None
     head: str | None = None
     invariant: bool = False
+    transfer: str | None = None
 
 
 class Vllm:
@@ -98,7 +101,7 @@ class Vllm:
                 model["id"], int(model.get("max_model_len") or 0), str(version.get("version", "unknown")),
                 said.get("logprobs_mode", "unknown"), said.get("device", "unknown"), said.get("shape"),
                 "shape" in said, await self.call("GET", "/weight_info", optional=True) is not None,
-                said.get("kind"), said.get("head"), bool(said.get("invariant")),
+                said.get("kind"), said.get("head"), bool(said.get("invariant")), said.get("transfer"),
             )  # fmt: skip
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise SamplingError(f"{self.url} is no vLLM server that is understood here: {error!r}") from error
@@ -163,32 +166,48 @@ class Vllm:
         answer = await self.json("GET", "/weight_info", optional=True)
         return None if answer is None else str(answer.get("weight_version"))
 
-    async def load(self, folder: Path, version: str) -> None:
-        """Serve the safetensors in `folder` from now on, under the name `version`.
+    async def load(self, folder: Path, version: str, in_flight: str = "abort", copy: str = "") -> None:
+        """Serve the safetensors in `folder` from now on, under the name `version`; with a `copy` of that name
+        on the server's own machine that one, brought up to what `folder` holds.
 
-        Requests in flight are aborted, so that none mixes two policies, and cached prefixes forgotten.
-        Raises SamplingError when the server could not load them; it must not be asked then."""
+        Requests in flight are aborted, so that none mixes two policies, or kept; cached prefixes are
+        forgotten. Raises SamplingError when the server could not load them, and Missing when its copy is of
+        other weights than a delta needs; it must not be asked then."""
         assert self.facts is not None
-        await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
+        await self.call("POST", f"/pause?mode={in_flight}", optional=True, seconds=LOAD)
         try:
             await self.rename("loading")
+            held = await self._patch(folder, copy) if copy else str(folder)
             if self.facts.extension:
-                results = await self.remote("load_published", LOAD, folder=str(folder))
-                for result in results:
-                    if not isinstance(result, dict) or "error" in result:
-                        raise SamplingError(f"{self.url} could not load the weights in {folder}: {result}")
+                await self._own("load_published", folder=held)
             else:
-                await self.remote("reload_weights", LOAD, weights_path=str(folder))
-            await self.forget()
+                await self.remote("reload_weights", LOAD, weights_path=held)
+            await self.forget(running=in_flight == "keep")
             await self.rename(version)
         finally:
             await self.call("POST", "/resume", optional=True)
 
-    async def load_adapter(self, folder: Path, version: str) -> None:
+    async def _patch(self, folder: Path, copy: str) -> str:
+        """Bring the server's copy up to what `folder` holds; where it is."""
+        results = await self._own("patch_published", folder=str(folder), copy=copy)
+        if missing := [result["missing"] for result in results if "missing" in result]:
+            raise Missing(missing[0])
+        return str(results[0]["folder"])
+
+    async def _own(self, method: str, **arguments: Any) -> list[dict[str, Any]]:
+        """What a method of our extension returns; SamplingError where it says that it failed."""
+        results = await self.remote(method, LOAD, **arguments)
+        for result in results:
+            if not isinstance(result, dict) or "error" in result:
+                where = arguments["folder"]
+                raise SamplingError(f"{self.url} could not load the weights in {where}: {result}")
+        return results
+
+    async def load_adapter(self, folder: Path, version: str, in_flight: str = "abort") -> None:
         """Serve the adapter in `folder` from now on, under the name `version`; as `load` otherwise.
 
         Its name is new, so no cached prefix is of another one. The one before is taken out."""
-        await self.call("POST", "/pause?mode=abort", optional=True, seconds=LOAD)
+        await self.call("POST", f"/pause?mode={in_flight}", optional=True, seconds=LOAD)
         try:
             await self.rename("loading")
             body = {"lora_name": version, "lora_path": str(folder), "load_inplace": True}
@@ -221,10 +240,12 @@ class Vllm:
         """Name the weights that are served, where the server keeps a name."""
         await self.call("POST", "/update_weight_version", {"new_version": version}, optional=True)
 
-    async def forget(self) -> None:
-        """Forget cached prefixes, which belong to old weights."""
+    async def forget(self, running: bool = False) -> None:
+        """Forget cached prefixes, which belong to old weights; of `running` requests, too, which are computed
+        again when they go on."""
+        route = "/reset_prefix_cache" + ("?reset_running_requests=true" if running else "")
         for _ in range(50):  # blocks of aborted requests are freed a moment later
-            if (await self.json("POST", "/reset_prefix_cache") or {"success": True})["success"]:
+            if (await self.json("POST", route) or {"success": True})["success"]:
                 return
             await asyncio.sleep(0.1)
         raise SamplingError(f"{self.url} did not forget its cached prefixes, which belong to old weights")

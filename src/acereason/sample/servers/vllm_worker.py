@@ -9,7 +9,7 @@ fails is reported instead of raised, for vLLM ends a server whose worker raises.
 
 It also brings an engine of vLLM's weight transfer that needs no CUDA (`vllm_engine`).
 
-Runs inside the server, so it imports nothing but the standard library. The server's environment needs this
+Runs inside the server, so it imports what a server has and nothing else. The server's environment needs this
 package, not its dependencies: `pip install --no-deps acereason`, or its `src` on PYTHONPATH.
 """
 
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 SHAPE = (
@@ -48,6 +49,8 @@ with contextlib.suppress(ImportError):  # vLLM before 0.12 has no such API; file
 class Published:
     """Mixed into vLLM's worker, which brings `reload_weights`, `get_model` and its configuration."""
 
+    _copy: Any = None  # of the published weights, on this machine
+
     def served_facts(self) -> dict[str, Any]:
         """What the trainer checks before it publishes: the model's shape, and how it is served."""
         worker: Any = self
@@ -56,6 +59,7 @@ class Published:
             "shape": shape_of(served.hf_config),
             "logprobs_mode": str(served.logprobs_mode),
             "device": str(worker.device.type),
+            "gpu": gpu_of(worker.device),
             **how_served(worker.vllm_config),
         }
 
@@ -63,6 +67,29 @@ class Published:
         """What went wrong with the weights that came last; empty when nothing did."""
         worker: Any = self
         return str(getattr(worker.weight_transfer_engine, "fault", ""))
+
+    def patch_published(self, folder: str, copy: str) -> dict[str, Any]:
+        """Bring this machine's copy of the weights up to what `folder` holds (`delta`): {"folder": the copy,
+        "changed": tensors}, {"missing": what it is} where that takes all weights, or {"error": why}."""
+        from acereason.sample.servers import delta
+
+        where = delta.place(copy)
+        try:
+            if self._copy is None or self._copy.folder != where:
+                self.drop_published()
+                self._copy = delta.Copy(where)
+                delta.sweep(where)
+            return {"folder": str(where), "changed": self._copy.take(Path(folder))}
+        except delta.Missing as missing:
+            return {"missing": str(missing)}
+        except Exception as error:  # as in `load_published`
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def drop_published(self) -> None:
+        """Delete the copy of the weights."""
+        if self._copy is not None:
+            self._copy.drop()
+            self._copy = None
 
     def load_published(self, folder: str) -> dict[str, Any]:
         """Load the safetensors in `folder` in place: {"refreshed": number of tied layers}, or {"error": why}
@@ -79,15 +106,25 @@ class Published:
 
 def how_served(settings: Any) -> dict[str, Any]:
     """What of a server's settings moves its log-probabilities: quantised or speculative, the head's type, and
-    whether its numbers depend on the batch."""
-    model = settings.model_config
+    whether its numbers depend on the batch; and how weights can come."""
+    model, transfer = settings.model_config, getattr(settings, "weight_transfer_config", None)
     quantised = getattr(model, "quantization", None)
     kind = "speculative" if getattr(settings, "speculative_config", None) else "plain"
     return {
         "kind": "fp8" if quantised and "fp8" in str(quantised) else kind,
         "head": str(getattr(model, "head_dtype", "")).removeprefix("torch.") or None,
         "invariant": os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1",
+        "transfer": None if transfer is None else str(transfer.backend),
     }
+
+
+def gpu_of(device: Any) -> str | None:
+    """The name that CUDA's drivers give a GPU, the same in every process; None for a processor."""
+    if device.type != "cuda":
+        return None
+    import torch
+
+    return str(torch.cuda.get_device_properties(device).uuid)
 
 
 def refresh_tied(model: Any) -> int:

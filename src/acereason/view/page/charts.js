@@ -357,6 +357,7 @@ function chart(parent, spec) {
   followClicks(plot, live);
   figure.dataset.state = "drawn";
   charts.set(spec.id, { figure, plot, live, shape, watch });
+  operable(charts.get(spec.id));
 }
 
 function caption(figure, spec) {

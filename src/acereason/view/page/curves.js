@@ -70,6 +70,21 @@ function training(run, root) {
     grid.append(host);
     for (const spec of specs) chart(host, perStep(spec));
   };
+  const ruled = under("by_domain.")
+    .filter((name) => name.endsWith(".T"))
+    .map((name) => name.slice(0, -2)); // domains with a temperature rule of their own
+  /** A number of each of these domains, or of all prompts, with what it is to be as a dashed line. */
+  const aimed = (name, aim, label) =>
+    (ruled.length ? ruled.map((domain) => [`by_domain.${domain}.`, domain]) : [["", label]]).flatMap(
+      ([prefix, of], index) => {
+        const colour = PALETTE[index % PALETTE.length];
+        const series = [line(prefix + name, colour, of, { spanGaps: true })];
+        if (list(rl[prefix + aim]).some(isNumber))
+          series.push(line(prefix + aim, colour, `${of}, target`, { dash: [6, 3], stepped: true, spanGaps: true }));
+        return series.filter((one) => list(one.values).some(isNumber));
+      },
+    );
+  const diverse = aimed("diversity", "diversity_target", "diversity");
   const target = list(rl.H_target),
     band = target.some(isNumber)
       ? {
@@ -157,17 +172,28 @@ function training(run, root) {
     {
       id: "entropy",
       title: "Temperature-adjusted entropy H_T",
-      note: band ? `band: target ± ${TOLERANCE}` : "no target set",
+      note: band ? `band: target ± ${TOLERANCE}` : ruled.length ? "by domain; dashed: the target" : "no target set",
       yLabel: "nats",
       band,
-      series: noisy("H_T", "blue", "H_T"),
+      series: ruled.length ? aimed("H_T", "H_target", "H_T") : noisy("H_T", "blue", "H_T"),
     },
     {
       id: "temperature",
       title: "Temperature T",
       yLabel: "T",
-      series: [line("T", "orange", "T", { stepped: true })],
+      series: ruled.length ? aimed("T", "", "T") : [line("T", "orange", "T", { stepped: true })],
     },
+    ...(diverse.length
+      ? [
+          {
+            id: "diversity",
+            title: "Diversity of the responses to a prompt",
+            note: "distinct 4-grams; dashed: the first stage's, which later stages match",
+            yLabel: "share of 4-grams",
+            series: diverse,
+          },
+        ]
+      : []),
     ...(list(rl.coefficient).some((value) => value > 0)
       ? [
           {
@@ -376,7 +402,8 @@ function calibration(run, root) {
   const grid = el("div", { class: "stacks" });
   root.append(grid);
   run.calibration.forEach((row, number) => {
-    const measured = list(row.points),
+    const diverse = row.quantity === "diversity",
+      measured = list(row.points),
       x = unique([...measured.map((point) => point.T), row.T])
         .filter(isNumber)
         .sort((a, b) => a - b);
@@ -388,15 +415,15 @@ function calibration(run, root) {
       level = (h) => x.map(() => (isNumber(h) ? h : null));
     chart(grid, {
       id: `calibration-${number}`,
-      title: `Calibration of ${row.stage}`,
-      note: `target ${short(row.target)} ± ${TOLERANCE}, chosen T = ${short(row.T)}`,
-      yLabel: "H_T, nats",
+      title: `Calibration of ${row.stage}${row.domain ? `, ${row.domain}` : ""}`,
+      note: `target ${short(row.target)}${diverse ? "" : ` ± ${TOLERANCE}`}, chosen T = ${short(row.T)}`,
+      yLabel: diverse ? "diversity, share of distinct 4-grams" : "H_T, nats",
       xLabel: "temperature T",
       xName: "T",
       x,
       air: 0.05,
       integers: false,
-      band: isNumber(row.target)
+      band: isNumber(row.target) && !diverse
         ? { low: level(row.target - TOLERANCE), high: level(row.target + TOLERANCE) }
         : null,
       marks: isNumber(row.T) ? [{ x: row.T, name: `T = ${short(row.T)}` }] : [],

@@ -127,12 +127,11 @@ function deskPage(found, run, route, view, root) {
   root.append(stacks);
   if (run.rl.step?.length) rewardBeside(run, stacks);
   root.append(el("h2", {}, "To be read"));
-  if (!found.queue.length) root.append(el("p", { class: "soft" }, reading ? "Nothing yet." : "Nothing is suspicious: no right answer was cut, very short, copied, the same for many problems, or of a way that is new."));
+  if (!found.queue.length) root.append(el("p", { class: "soft" }, reading ? "Nothing yet." : !found.total ? "No responses were kept (keep.responses), or none yet." : "Nothing is suspicious among these: no right answer was cut, very short, copied, the same for many problems, or of a way that is new."));
   else {
     const head = ["step", "problem", "answer", ...(found.judge ? ["judged again"] : []), "why"];
     const table = ruled(found.judge ? ["", ...head] : head, rows.map((row) => queueRow(row, view, route.run, found.judge)));
     table.classList.add("queue", ...(found.judge ? ["picked"] : []));
-    if (found.judge) table.querySelector("th").append(el("span", { class: "unseen" }, "selected"));
     root.append(deskTools(found, rows, view, route), table);
     if (found.suspicious > found.queue.length) root.append(el("p", { class: "caption" }, `The first ${found.queue.length} of ${short(found.suspicious)}.`));
     root.append(el("p", { class: "caption" }, "A reason to read, not a verdict. Equal answers of a group are one row. Thresholds are the recipe's [health]: short, copied, spike, new_way."));

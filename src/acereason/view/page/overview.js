@@ -93,7 +93,7 @@ function sortedRows(table) {
 
 /** Column heads become buttons. */
 function sortable(table) {
-  [...table.querySelectorAll("th")].forEach((head, column) => {
+  [...table.tHead.rows[0].cells].forEach((head, column) => {
     const name = head.textContent;
     if (!name || name === "reward" || name === "begun" || name === "written") return;
     const button = el("button", { type: "button", class: "plain sort" }, name);
@@ -154,7 +154,7 @@ function laidOut(found, root, chosen, head, known, shape) {
   const scroller = ruled(head, []),
     table = scroller.querySelector("table"),
     go = el("a", { class: "button", "aria-disabled": "true" });
-  scroller.classList.add("overview");
+  scroller.classList.add("overview", "picked");
   if (found.runs.length > 1) scroller.append(takingTable(table));
   sortable(table);
   table.addEventListener("change", ({ target }) => {

@@ -9,11 +9,43 @@
 const EVERY = 1000; // milliseconds between two looks
 const page = document.getElementById("page");
 let current = { route: null };
-const scrolls = new Map(); // how far down each entry of the browser's history was left, and each address
+const scrolls = new Map(keptScrolls()); // how far down each entry of the browser's history was left, and each address
 let entry = 0;
 let returning = false; // to an address by its link: where it was left is where it is shown
 history.scrollRestoration = "manual"; // what is shown is not there yet when the browser would scroll
-if (history.state?.scroll) scrolls.set(history.state.entry, history.state.scroll);
+
+/** Where the entries were left before this page was loaded anew. */
+function keptScrolls() {
+  try {
+    return JSON.parse(sessionStorage.getItem("scrolls") ?? "[]");
+  } catch {
+    return [];
+  }
+}
+
+function keepScrolls() {
+  scrolls.set(entry, scrollY);
+  try {
+    sessionStorage.setItem("scrolls", JSON.stringify([...scrolls].slice(-100)));
+  } catch {
+    // where nothing may be kept, loading the page anew begins at its top
+  }
+}
+
+const HANDS = ["wheel", "touchstart", "pointerdown", "keydown"];
+
+/** Scroll to where it was left, again while the page still grows, until the reader does something. */
+function backTo(top) {
+  const watch = new ResizeObserver(() => scrollTo(0, top)),
+    end = () => {
+      watch.disconnect();
+      for (const hand of HANDS) removeEventListener(hand, end);
+    };
+  watch.observe(page);
+  for (const hand of HANDS) addEventListener(hand, end);
+  setTimeout(end, 3000);
+  addEventListener("hashchange", end, { once: true });
+}
 
 function address(...parts) {
   return `#/${parts.map((part) => encodeURIComponent(part ?? "")).join("/")}`;
@@ -49,6 +81,8 @@ function viewOf(route) {
   return TOP_VIEWS[route.view];
 }
 
+const UNTITLED = ["responses", "group"]; // views without a title of their own: the run's name is it
+
 /** The bar at the top: the way up, and the run's other views. */
 function bar(route) {
   const ofRun = [["", "curves"], ["responses", "responses"], ...(source.live ? [["desk", "suspicious"]] : [])];
@@ -57,7 +91,7 @@ function bar(route) {
     "div",
     { class: "topbar" },
     source.live ? el("a", { href: "#/", class: "home" }, "acereason") : el("span", { class: "home" }, "acereason"),
-    route.run === undefined ? null : el("span", { class: "where" }, visible(route.run)),
+    route.run === undefined ? null : el(UNTITLED.includes(route.view) ? "h1" : "span", { class: "where" }, visible(route.run)),
     tabs.map(([view, name]) => {
       const here = (route.view || "") === view || (view === "responses" && route.view === "group");
       const parts = route.run === undefined ? [view] : view ? ["run", route.run, view] : ["run", route.run];
@@ -109,6 +143,7 @@ async function look() {
   try {
     await view.refresh(root, route);
     if (current.route === route) tell(null);
+    withinReach(page);
   } catch (error) {
     if (current.route === route) tell(error);
   }
@@ -120,12 +155,12 @@ async function show() {
     view = viewOf(route);
   const same = current.view === view && current.route?.path === route.path;
   if (!same) {
+    if (current.route) scrolls.set(entry, scrollY).set(current.hash, scrollY); // before what is shown shrinks
     clearCharts();
     for (const key of ["told", "key", "fresh"]) delete view[key];
     const root = el("div", { class: "view" });
-    if (current.route) scrolls.set(entry, scrollY).set(current.hash, scrollY);
     entry = history.state?.entry ?? null;
-    if (entry === null) history.replaceState({ entry: (entry = performance.now()) }, "");
+    if (entry === null) history.replaceState({ entry: (entry = Date.now()) }, "");
     page.replaceChildren(bar(route), el("div", { id: "trouble" }), root);
     scrollTo(0, 0);
     current = { route, view, root };
@@ -136,7 +171,7 @@ async function show() {
   const left = scrolls.get(entry) ?? (returning ? scrolls.get(location.hash) : undefined);
   returning = false;
   await look();
-  if (!same && left !== undefined) scrollTo(0, left);
+  if (!same && left !== undefined) backTo(left);
   else if (route.query.at) document.getElementById(route.query.at)?.scrollIntoView();
 }
 
@@ -154,6 +189,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   look();
 });
 addEventListener("hashchange", show);
-addEventListener("pagehide", () => history.replaceState({ entry, scroll: scrollY }, ""));
+addEventListener("pagehide", keepScrolls);
 show();
 if (source.live) follow();

@@ -3,9 +3,26 @@
 "use strict";
 
 const LONG_ANSWER = 800; // tokens from which a group is read one response at a time, unless the address says otherwise
-const shortcuts = { on: true };
+const shortcuts = { on: remembered("shortcuts") !== "off" };
 const lastList = { run: null, rows: [], view: "responses", query: "" }; // what one came from
 const nowReading = { panes: [], find: null, active: 0 };
+
+/** What the browser keeps for this page from one visit to the next; nothing where it keeps nothing. */
+function remembered(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // then it holds until the page is left
+  }
+}
 
 function choice(name, label, options, chosen, change) {
   const select = el("select", { name, "aria-label": label });
@@ -122,7 +139,10 @@ function keysHelp() {
     { class: "keys" },
     el("summary", {}, "keys"),
     el("dl", {}, rows.flatMap(([keys, what]) => [el("dt", {}, keys.split(" ").map((key) => [el("kbd", {}, key), " "]).flat()), el("dd", {}, what)])),
-    checkbox("shortcuts", "these keys are on", shortcuts.on, (on) => (shortcuts.on = on)),
+    checkbox("shortcuts", "these keys are on", shortcuts.on, (on) => {
+      shortcuts.on = on;
+      remember("shortcuts", on ? "on" : "off");
+    }),
   );
 }
 

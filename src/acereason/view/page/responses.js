@@ -2,14 +2,14 @@
 // text nodes, and what an eye could not see or would misread is replaced by a visible sign.
 "use strict";
 
-/** Control characters as their pictures, marks that turn or hide text as ⟨U+…⟩. */
+/** Control characters as their pictures, marks that turn, hide, break or are hidden in text as ⟨U+…⟩. */
 function visible(text) {
   return String(text)
     .replace(/[\u0000-\u0008\u000b-\u001f]/g, (sign) => String.fromCodePoint(0x2400 + sign.charCodeAt(0)))
     .replace(/\u007f/g, "␡")
     .replace(
-      /[\u0080-\u009f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g,
-      (sign) => `⟨U+${sign.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`,
+      /[\u0080-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu,
+      (sign) => `⟨U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`,
     );
 }
 

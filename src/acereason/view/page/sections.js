@@ -28,8 +28,10 @@ function cells(tag, values) {
   return values.map((value) => el(tag, {}, value));
 }
 
+/** A table; a column without a name has an empty cell above it, for an empty heading would be read out. */
 function ruled(head, rows) {
-  const table = el("table", { class: "ruled" }, el("thead", {}, el("tr", {}, cells("th", head))), el("tbody", {}, rows));
+  const names = head.map((name) => (name === "" ? el("td") : el("th", { scope: "col" }, name)));
+  const table = el("table", { class: "ruled" }, el("thead", {}, el("tr", {}, names)), el("tbody", {}, rows));
   return el(
     "div",
     { class: "scroll" },
