@@ -90,7 +90,7 @@ def test_a_folder_and_a_hub_id_name_a_shape(tmp_path: Path) -> None:
 
 def test_cache_bytes_per_token() -> None:
     counts = {name: shape.kv_bytes for name, shape in SHAPES.items() if name.startswith("qwen2.5")}
-    assert list(counts.values()) == [28_672, 57_344, 196_608, 262_144]
+    assert list(counts.values()) == [28_672, 57_344, 196_608, 262_144, 12_288]
 
 
 @pytest.mark.parametrize(("length", "tokens_per_second"), [(8192, 43.6e3), (16384, 36.7e3)])
