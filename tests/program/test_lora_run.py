@@ -79,7 +79,7 @@ def test_another_base_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         program.run_all(run, Quiet())
     seed = models.new_model
     monkeypatch.setattr(models, "new_model", lambda kind, _, *more, **shape: seed(kind, 99, *more, **shape))
-    with pytest.raises(CheckpointError, match="other weights"), runs.resume(folder) as run:
+    with pytest.raises(CheckpointError, match="other frozen weights"), runs.resume(folder) as run:
         program.run_all(run, Quiet())
 
 
