@@ -123,6 +123,6 @@ def test_a_server_says_how_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
         model_config, speculative_config = Model, None
 
     monkeypatch.setenv("VLLM_BATCH_INVARIANT", "1")
-    assert how_served(Settings) == {"kind": "fp8", "head": "float32", "invariant": True}
+    assert how_served(Settings) == {"kind": "fp8", "head": "float32", "invariant": True, "transfer": None}
     Model.quantization, Settings.speculative_config = None, object()  # type: ignore[assignment]
     assert how_served(Settings)["kind"] == "speculative"
