@@ -23,6 +23,7 @@ from acereason.train.micro import Tried
 from families import make_family
 
 EXAMPLES = [Example([1, 2, 3], [5 + i % 40] * (10 + i % 25), i) for i in range(60)]
+LONG = 1e6  # seconds: a busy machine leaves no size out
 
 
 def model(native: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -38,7 +39,7 @@ def test_sizes_are_timed_on_the_examples_and_nothing_is_learned(
 ) -> None:
     made = model(native, monkeypatch)
     before = [p.detach().clone() for p in made.parameters()]
-    tried = micro.measure(made, EXAMPLES)
+    tried = micro.measure(made, EXAMPLES, LONG)
     assert [t.tokens for t in tried] == [256, 512, 1024, 2048] and all(t.rate > 0 for t in tried)
     assert all(p.grad is None for p in made.parameters())
     assert all(map(torch.equal, before, made.parameters()))
@@ -48,15 +49,15 @@ def test_sizes_that_do_not_fit_are_not_tried(monkeypatch: pytest.MonkeyPatch) ->
     """Of those that fit, not of all, the last few are."""
     made = model("0", monkeypatch)
     monkeypatch.setattr(micro, "MOST", 2)
-    assert [t.tokens for t in micro.measure(made, EXAMPLES)] == [256, 2048]
+    assert [t.tokens for t in micro.measure(made, EXAMPLES, LONG)] == [256, 2048]
     each = micro._bytes(made, EXAMPLES)
     assert each > 1000  # two layers of 32 and 48 wide in float32
     monkeypatch.setattr(
         micro, "_free", lambda _: micro._later(made) + 600 * each * micro.BACKWARD / micro.FREE
     )
-    assert [t.tokens for t in micro.measure(made, EXAMPLES)] == [256, 512]
+    assert [t.tokens for t in micro.measure(made, EXAMPLES, LONG)] == [256, 512]
     monkeypatch.setattr(micro, "_free", lambda _: 0.0)
-    assert [t.tokens for t in micro.measure(made, EXAMPLES)] == [256]
+    assert [t.tokens for t in micro.measure(made, EXAMPLES, LONG)] == [256]
 
 
 def test_it_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
