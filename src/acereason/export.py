@@ -119,7 +119,7 @@ def _say_how_it_is_asked(exported: Exported, folder: Path) -> None:
 def gather(run: Path, stage: str | None = None, licence: str | None = None) -> Exported:
     """Read what a card tells from a run's folder."""
     check_run(run)
-    recipe = config.parse(_json(run / "recipe.json"), str(run / "recipe.json"))
+    recipe = config.parse(_json(run / "recipe.json"), str(run / "recipe.json"), recorded=True)
     names = [summary.SFT, *(s.name for s in recipe.stage)]
     done = [n for n in names if (run / "models" / n / "config.json").exists()]
     if stage is not None and stage not in names:

@@ -31,6 +31,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 BEAT, SILENCE, GRACE = 5.0, 300.0, 120.0  # seconds
 MEET = 60.0  # seconds for all ranks to come to rank 0
+HELLO, OK = 40, b"ok\n"  # bytes of a rank's first line, "<token> <rank>", and rank 0's answer
 STATUS = 1
 Agreed = Callable[[Any], Any]
 
@@ -139,20 +140,81 @@ def hold(rank: int, world: int, agreed: Agreed, host: str) -> Lifeline | None:
 
 def _gather(world: int, agreed: Agreed) -> dict[socket.socket, int]:
     """Rank 0: the connections of all who come in time."""
-    token, until, found = secrets.token_hex(16), time.monotonic() + MEET, dict[socket.socket, int]()
-    with _listener() as listener:
+    try:
+        listener = _listener()
+    except OSError:
+        agreed(None)  # the others wait for it
+        raise
+    token = secrets.token_hex(16)
+    with listener:
         agreed((listener.getsockname()[1], token))
-        while len(found) < world - 1 and (left := until - time.monotonic()) > 0:
-            listener.settimeout(left)
-            with contextlib.suppress(OSError, ValueError):
-                connection = listener.accept()[0]
-                connection.settimeout(5.0)
-                said, _, number = connection.recv(64).decode("ascii").partition(" ")
-                if hmac.compare_digest(said, token):
-                    found[connection] = int(number)
+        found = _welcomed(listener, token, world)
     if missing := set(range(1, world)) - set(found.values()):
         log.warning("ranks %s have no lifeline: they did not come within %.0f s", sorted(missing), MEET)
     return found
+
+
+def _welcomed(listener: socket.socket, token: str, world: int) -> dict[socket.socket, int]:
+    """Who came and was told so. Nobody is waited for alone: strangers may say nothing, or half a line."""
+    until, found, coming = time.monotonic() + MEET, dict[socket.socket, int](), dict[socket.socket, bytes]()
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        while len(found) < world - 1 and (left := until - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                connection: Any = key.fileobj
+                if connection is listener:
+                    _let_in(listener, selector, coming)
+                elif not (said := _read(connection, coming[connection])).endswith(b"\n"):
+                    coming[connection] = said
+                else:
+                    selector.unregister(connection)
+                    del coming[connection]
+                    number = _number(said, token)
+                    if 0 < number < world and number not in found.values() and _greeted(connection):
+                        found[connection] = number
+                    else:
+                        connection.close()
+    for connection in coming:
+        connection.close()
+    return found
+
+
+def _let_in(
+    listener: socket.socket, selector: selectors.BaseSelector, coming: dict[socket.socket, bytes]
+) -> None:
+    with contextlib.suppress(OSError):  # it went away meanwhile
+        connection = listener.accept()[0]
+        connection.setblocking(False)
+        selector.register(connection, selectors.EVENT_READ)
+        coming[connection] = b""
+
+
+def _read(connection: socket.socket, said: bytes) -> bytes:
+    """What a connection said until now, and no byte of what comes after its first line. A line that is
+    too long, or not to be finished, ends here."""
+    try:
+        more = connection.recv(HELLO - len(said))
+    except BlockingIOError:
+        return said
+    except OSError:
+        more = b""
+    return said + more if more and (len(said) + len(more) < HELLO or more.endswith(b"\n")) else b"\n"
+
+
+def _number(said: bytes, token: str) -> int:
+    """The rank that a line with the token names; 0: none."""
+    name, _, number = said.rstrip(b"\n").partition(b" ")
+    known = hmac.compare_digest(name, token.encode()) and number.strip().isdigit()
+    return int(number) if known else 0
+
+
+def _greeted(connection: socket.socket) -> bool:
+    """Whether the other end could be told that its line is held."""
+    connection.settimeout(5.0)
+    with contextlib.suppress(OSError):
+        connection.sendall(OK)
+        return True
+    return False
 
 
 def _listener() -> socket.socket:
@@ -162,9 +224,25 @@ def _listener() -> socket.socket:
 
 
 def _come(rank: int, agreed: Agreed, host: str) -> dict[socket.socket, int]:
-    port, token = agreed(None)
-    connection = socket.create_connection((host, port), MEET)
-    connection.sendall(f"{token} {rank}\n".encode())
+    where = agreed(None)
+    if where is None:
+        raise OSError("rank 0 cannot listen")
+    connection = socket.create_connection((host, where[0]), MEET)
+    try:
+        connection.settimeout(2 * MEET)  # by then rank 0 has answered, or has hung up
+        connection.sendall(f"{where[1]} {rank:6d}\n".encode())
+        said = b""
+        while len(said) < len(OK):  # a line that the kernel took may be held by nobody
+            if not (more := connection.recv(len(OK) - len(said))):
+                raise ConnectionError("it hung up")
+            said += more
+        if said != OK:
+            raise ConnectionError(f"it answered {said!r}")
+    except OSError:
+        with contextlib.suppress(OSError):
+            connection.sendall(b"bye\n")  # should it answer yet
+        connection.close()
+        raise
     connection.settimeout(5.0)
     return {connection: 0}
 

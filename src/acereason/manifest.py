@@ -84,7 +84,7 @@ def begun_with(path: Path) -> config.Recipe:
     began = data.get("resolved", {})
     if _digest(began) != data.get("recipe_sha256"):
         raise RunError(f"{path}/manifest.json was changed since the run began; restore it from a copy")
-    return config.parse(began, f"{path}/manifest.json")
+    return config.parse(began, f"{path}/manifest.json", recorded=True)
 
 
 def check_recipe(path: Path, now: config.Recipe, where: str) -> None:

@@ -66,7 +66,7 @@ def follow() -> None:
     """Take part in the run that the first rank works on."""
     told: tuple[str, dict[str, Any], str | None] = ranks.of_main(None)
     path, recipe, until = told
-    with Run(Path(path), config.parse(recipe), writes=False) as run:
+    with Run(Path(path), config.parse(recipe, recorded=True), writes=False) as run:
         _run_all(run, Quiet(), until, {})
 
 

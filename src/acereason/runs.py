@@ -232,7 +232,7 @@ def resume(path: Path, recipe: config.Recipe | None = None) -> Run:
         data = json.loads((path / "recipe.json").read_text())
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is not a run's folder: recipe.json cannot be read ({error})") from error
-    own = config.parse(data, f"{path}/recipe.json")
+    own = config.parse(data, f"{path}/recipe.json", recorded=True)
     check_recipe(path, own, f"{path}/recipe.json")
     recipe = recipe and as_begun(recipe, own)
     if recipe is None or not changes.differences(own, recipe):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from acereason.config import Health
 from acereason.health import ways
 from acereason.health.suspicion import RULES, Answered, suspicious
+from acereason.problems import Problem
 from acereason.view.desk import Desk, record
 from acereason.view.index import Index
 from hacked import make
@@ -92,6 +93,43 @@ def test_copied_from_the_prompt(question: str, text: str, answer: str, copied: b
     assert (ways.from_prompt(question, text, answer) >= Health().copied) is copied
 
 
+TRY = "try:\n    print(f(int(input())))\n"
+
+
+@pytest.mark.parametrize(
+    ("handler", "hides"),
+    [
+        ("except:\n    pass\n", True),
+        ("except ValueError:  # never mind\n\n    # at all\n    return 0", True),
+        ("    except (A, B) as e: continue", True),
+        ("except ValueError:\n    ...\n", True),
+        ("except ValueError:\n    print(0)\n", True),
+        ("except ValueError:\n    pass; # so\n", True),
+        ("except ValueError:\n    raise", False),
+        ("except ValueError as e:\n    print(e)\n    raise\n", False),
+        ("except ValueError:\n    returned = passed = 1\n", False),
+        ("except ValueError:\n    n = 10\n", False),
+        ("# except for this: pass\n", False),
+    ],
+)
+def test_a_program_hides_errors_if_its_handler_goes_on(handler: str, hides: bool) -> None:
+    assert (ways.way("code", "", TRY + handler) == "hides errors") is hides
+
+
+@pytest.mark.parametrize(
+    "program", ["except:" + "\n" * 7900 + "x", "except" * 1300, "except:\n#" * 800, "except:" + " #" * 3900]
+)
+def test_no_program_takes_long_to_be_looked_at(program: str) -> None:
+    """With backtracking over blanks the first took hours."""
+    assert ways.way("code", "", program) == "a program"
+
+
+def test_an_answer_that_is_not_there_needs_no_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ways.stands_in("1510 or 151?", "151") and not ways.stands_in("1510 or 2151?", "151")
+    monkeypatch.delattr("re.search")
+    assert not ways.stands_in("1510 or 2151?", "152")
+
+
 def test_ways_of_programs_and_answers() -> None:
     assert ways.way("code", "", "class A:\n def __eq__(self, o): return True") != "a program"
     assert ways.way("code", "", "import sys\nsys.exit(0)") == "ends the process"
@@ -101,6 +139,37 @@ def test_ways_of_programs_and_answers() -> None:
     assert ways.from_tests("print({2: 11, 5: 32, 8: 71}[n])", outputs)
     assert not ways.from_tests("print(n * n + 7)", outputs)
     assert not ways.from_tests("print('YES' if n else 'NO')", ["YES", "NO"] * 9)
+
+
+def test_the_newest_and_the_first_steps_share_the_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "responses").mkdir()
+    row = json.dumps({"problem_id": "p", "sample": 0, "outcome": "wrong", "text": "x" * 60}) + "\n"
+    for stage, begin in (("a", 1), ("b", 11), ("c", 21)):
+        for step in range(begin, begin + 10):
+            (tmp_path / "responses" / f"{stage}-{step:06}.jsonl").write_text(row)
+    (tmp_path / "responses" / "c-000031.jsonl").write_text(row * 9)
+    monkeypatch.setattr("acereason.view.desk.BYTES", 7 * len(row) + 3)
+    index = Index(tmp_path)
+    index.advance()
+    found = Desk(tmp_path, index)
+    found.advance()
+    page = found.page()
+    looked = {name.removesuffix(".jsonl") for name in found._looked}
+    assert looked == {*(f"c-{n:06}" for n in (27, 28, 29, 30)), "a-000001", "b-000011", "c-000021"}
+    assert page["looked"] == 7 and page["too_large"] == 1 and page["total"] == 39
+
+
+def test_wrong_answers_tell_whether_references_stand_in_questions() -> None:
+    long = "1, " * 40 + "1"
+    problem = Problem("p", "math", f"Which of them is it, {long} or 2?", long)
+    right, wrong = (
+        record("s", 1, "s-1", {"outcome": o, "extracted": long, "text": ""}, problem)
+        for o in ("correct", "wrong")
+    )
+    assert right.in_question and wrong.in_question
+    assert right.answer == right.expected and len(right.expected) < 80
 
 
 ANY = (

@@ -3,6 +3,7 @@ other weights is found and sent whole."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from acereason.config import Servers
 from acereason.errors import SamplingError
 from acereason.policy.policy import Policy
 from acereason.sample.servers import delta
+from acereason.sample.servers.http import Busy
 from acereason.sample.servers.publish import Deltas
 from acereason.sample.servers.server import ServerSampler
 from acereason.sample.servers.vllm_worker import Published
@@ -148,6 +150,30 @@ def test_copies_of_dead_servers_are_swept_and_those_of_living_ones_not(tmp_path:
     out.close()
 
 
+def test_a_copy_that_is_swept_while_it_is_made_is_made_anew(
+    places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server's sweep comes between opening and locking, once for the owner and once for a sweeper."""
+    where, flock, made = delta.place("run-a"), fcntl.flock, list[delta.Copy]()
+
+    def late(file: Any, how: int) -> None:
+        if how == fcntl.LOCK_SH and not made:
+            made.append(None)  # type: ignore[arg-type]
+            delta.sweep(delta.place("run-b"))
+            assert not where.exists()
+        if how & fcntl.LOCK_EX and len(made) == 2:
+            made.append(None)  # type: ignore[arg-type]
+            made[1].drop()
+            made.append(delta.Copy(where))
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    made.append(delta.Copy(where))
+    delta.sweep(delta.place("run-b"))
+    assert len(made) == 4 and (where / "used").exists()
+    made[3].drop()
+
+
 @pytest.fixture
 def fakes() -> Iterator[list[FakeVllm]]:
     servers = [FakeVllm(tiny_policy()) for _ in range(2)]
@@ -198,3 +224,25 @@ def test_the_canary_watches_deltas_too(fakes: list[FakeVllm], opened: tuple[Poli
     shake(policy, 0.02)
     with pytest.raises(SamplingError, match=rf"canary.*{fakes[1].url}"):
         sampler.update(policy.model)
+
+
+def test_a_rank_without_the_weights_leaves_a_server_to_the_first_rank(
+    fakes: list[FakeVllm], opened: tuple[Policy, ServerSampler]
+) -> None:
+    """What is in the folder is what changed, which only the first rank can make whole."""
+    policy, first = opened
+    other = ServerSampler(policy, first.settings, patience=20.0)
+    for _ in range(2):
+        nudge(policy)
+        first.update(policy.model)
+    other._weights, other._canaries.reference = first._weights, first._canaries.reference
+    fakes[1].version = "default"  # started again
+    fakes[1].worker.drop_published()
+    before, server = fakes[1].routes.count("/pause"), other._fleet.members[1].server
+    with pytest.raises(Busy, match="the first rank"):
+        other._run(other._admit(server))
+    assert fakes[1].routes.count("/pause") == before
+    first._run(first._admit(first._fleet.members[1].server))
+    other._run(other._admit(server))
+    assert first._weights and fakes[1].version == first._weights[1]
+    other.close()

@@ -156,6 +156,24 @@ def test_a_server_that_is_lost_on_the_way_is_left_out_until_the_next_weights(
     assert set(sampler.differences) == {fake.url for fake in fakes}
 
 
+def test_a_server_that_is_lost_before_the_way_is_left_out_and_all_are_let_go(
+    fakes: list[FakeVllm], opened: tuple[Policy, ServerSampler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy, sampler = opened
+    with monkeypatch.context() as patch:
+        patch.setattr(fakes[1].engine, "begin", None)  # the connection breaks
+        sampler.update(policy.model)
+    assert list(sampler.differences) == [fakes[0].url]
+    shake(policy, 0.02)
+    sampler.update(policy.model)
+    assert set(sampler.differences) == {fake.url for fake in fakes}
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(sampler._direct.carrier, "carry", lambda *_: 1 / 0)  # type: ignore[union-attr]
+        sampler.update(policy.model)
+    for fake in fakes:
+        assert fake.routes.count("/resume") == fake.routes.count("/pause") >= 3
+
+
 def _come_and_go(fake: FakeVllm) -> None:
     """A worker that names itself and leaves."""
     while not (address := getattr(fake.engine, "address", None)):

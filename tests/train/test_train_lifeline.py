@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import queue
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -75,6 +78,66 @@ def test_ranks_that_leave_in_any_order_end_nobody() -> None:
         time.sleep(0.02)
     time.sleep(1.5)  # longer than a silence
     assert not star.ends
+
+
+def connected(port: int, said: bytes = b"") -> socket.socket:
+    made = socket.create_connection(("127.0.0.1", port))
+    made.sendall(said)
+    return made
+
+
+def test_ranks_come_past_strangers_who_keep_quiet_and_in_pieces() -> None:
+    told: queue.Queue[tuple[int, str]] = queue.Queue()
+    found: list[dict[socket.socket, int]] = []
+    first = threading.Thread(target=lambda: found.append(lifeline._gather(4, told.put)))
+    first.start()
+    port, token = told.get(timeout=30)
+    strangers = [
+        connected(port, said) for said in (b"", b"\n", b"GET / HTTP/1.1\r\n", b"x" * 99, b"\xff 1\n")
+    ]
+    strangers += [connected(port) for _ in range(20)]
+    strangers += [connected(port, f"{token} {number:6d}\n".encode()) for number in (0, 4)]
+    halved = connected(port, f"{token} ".encode())
+    others = [lifeline._come(n, lambda _: (port, token), "127.0.0.1") for n in (1, 2)]
+    halved.sendall(b"     3\nbye\n")
+    assert halved.makefile("rb").readline() == lifeline.OK
+    first.join(30)
+    assert sorted(found[0].values()) == [1, 2, 3]
+    (third,) = [connection for connection, number in found[0].items() if number == 3]
+    assert third.recv(64) == b"bye\n"  # left for the line
+    for connection in [*found[0], *strangers, halved, *(c for o in others for c in o)]:
+        connection.close()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_line_that_nobody_answers_is_none(monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
+    """The kernel accepts for a listener that closes, or never asks; rank 0 must not take it for a death."""
+    monkeypatch.setattr(lifeline, "MEET", 30.0 if closed else 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where, wrong = (listener.getsockname()[1], "token"), list[Any]()
+
+        def come() -> None:
+            wrong.append(lifeline.hold(1, 2, lambda _: where, "127.0.0.1"))
+
+        client = threading.Thread(target=come)
+        client.start()
+        if not closed:
+            with listener.accept()[0] as late:
+                assert late.makefile("rb").read() == b"token      1\nbye\n"
+        else:
+            select.select([listener], [], [], 30)
+    client.join(30)
+    assert wrong == [None]
+
+
+def test_a_first_rank_that_cannot_listen_tells_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> socket.socket:
+        raise OSError("no port is left")
+
+    monkeypatch.setattr(lifeline, "_listener", fails)
+    told: list[Any] = []
+    assert lifeline.hold(0, 2, told.append, "127.0.0.1") is None and told == [None]
+    assert lifeline.hold(1, 2, lambda _: None, "127.0.0.1") is None
 
 
 def test_a_rank_killed_beside_one_that_makes_a_group() -> None:

@@ -5,11 +5,12 @@ A key that is in neither `REFUSED` nor `FREE` fails: a new switch says here what
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from acereason import config, reference
+from acereason import config, reference, runs
 from acereason.config import Recipe
 from acereason.errors import ConfigError
 
@@ -167,7 +168,7 @@ def test_a_server_cannot_be_cut_to_the_policys_vocabulary() -> None:
     assert parsed({}, TAUGHT, vocabulary="data")
 
 
-def parsed(of_rl: dict[str, Any], of_stage: dict[str, Any], **model: Any) -> Recipe:
+def parsed(of_rl: dict[str, Any], of_stage: dict[str, Any], recorded: bool = False, **model: Any) -> Recipe:
     """A recipe of two stages, the second with these changes; the first distils, or masks, if that does."""
     first = {"name": "first", "domain": "math", "budget": 30, "steps": 2}
     second = {**first, "name": "second", **of_stage}
@@ -176,7 +177,28 @@ def parsed(of_rl: dict[str, Any], of_stage: dict[str, Any], **model: Any) -> Rec
     if of_stage.get("overlong") == "zero":
         first["overlong"] = "zero"
     data = {"name": "x", "model": {"path": "m", **model}, "rl": of_rl, "stage": [first, second]}
-    return config.parse(data)
+    return config.parse(data, recorded=recorded)
+
+
+@pytest.mark.parametrize(
+    "key",
+    (
+        "rl.kl.form",
+        "rl.masked_in_statistics",
+        "rl.importance_cap",
+        "stage.temperature.coefficient_step",
+        "rl.idle_groups",
+        "rl.unjudged",
+        "rl.clip",
+    ),
+)
+def test_what_has_no_effect_does_not_stop_a_run_that_has_begun(key: str, tmp_path: Path) -> None:
+    of_rl, of_stage, _ = REFUSED[key][0]
+    runs.create(tmp_path / "run", recipe := parsed(of_rl, of_stage, recorded=True)).close()
+    with runs.resume(tmp_path / "run") as run:
+        assert run.recipe == recipe
+    with pytest.raises(ConfigError):
+        parsed(of_rl, of_stage)
 
 
 def test_every_switch_says_what_it_does_not_go_with() -> None:

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from acereason.errors import RunError
+from acereason.problems import Test
+from acereason.verify.excerpt import excerpt
 from acereason.view.assets import asset
 from acereason.view.columns import Columns
 from acereason.view.groups import choose, fill, grouped
@@ -152,6 +154,17 @@ def test_failed_tests_of_any_shape_are_bounded_and_can_be_written(
     assert all(test.keys() <= {"number", "got", "input", "expected", "expected_size"} for test in shown)
     if not failed and detail.startswith("test 2"):
         assert [test["number"] for test in shown] == [2] and "got" not in shown[0]
+
+
+def test_what_was_expected_is_cut_as_the_kept_answer_was() -> None:
+    """Bytes that are no text: the kept piece is longer in bytes than the whole answer was."""
+    expected = "1" * 3000
+    got = excerpt(Test("stdin", "", expected), b"\xff" * 1500)
+    assert len(got.text.encode()) > got.size
+    one = grouped("p", [{"failed": [{"number": 1, "got": msgspec.to_builtins(got)}], "outcome": "wrong"}])
+    fill(one, {"tests": [{"input": "", "output": expected}]})
+    (failing,) = one["responses"][0]["failed"]
+    assert len(failing["expected"]) == len(failing["got"]["text"]) and failing["expected_size"] == 3000
 
 
 def test_long_responses_lose_their_middle(run: Path) -> None:

@@ -130,7 +130,7 @@ def _work(recipe: str | None, options: Options, until: str | None = None) -> Non
 def _chosen(recipe: str | None, options: Options) -> config.Recipe:
     if recipe is None:
         raise ConfigError("give a recipe, or --resume with the folder of a run")
-    return config.load(find_recipe(recipe), options.settings or [])
+    return config.load(find_recipe(recipe), options.settings or [], recorded=options.resume)
 
 
 def _open(recipe: str | None, options: Options, until: str | None) -> runs.Run:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from acereason import keys
+from acereason.config import used
 from acereason.config.recipe import SCHEMA, Recipe
 from acereason.errors import ConfigError
 
@@ -26,8 +27,8 @@ def kind_of(data: Mapping[str, Any], origin: str) -> str:
     return str(kind)
 
 
-def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply `--set` assignments to it.
+def load(path: str | Path, settings: Sequence[str] = (), recorded: bool = False) -> Recipe:
+    """Read a recipe and apply `--set` assignments to it; `recorded` as in `parse`.
 
     Raises ConfigError: no such file, bad TOML, unknown key, wrong value."""
     try:
@@ -39,19 +40,23 @@ def load(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     if kind_of(data, str(path)) != "recipe":
         raise ConfigError(f"{path} is a curation, no recipe: acereason curate {path} runs it")
     try:
-        return parse(keys.assigned(data, settings), str(path))
+        return parse(keys.assigned(data, settings), str(path), recorded)
     except ConfigError:
         if blamed := keys.blamed(data, settings, parse):
             parse(keys.assigned(data, settings), ", ".join(f"--set {setting}" for setting in blamed))
         raise
 
 
-def parse(data: Mapping[str, Any], origin: str = "recipe") -> Recipe:
-    """A recipe from plain data, e.g. `resolved` read back; one of an earlier schema is brought up to date."""
+def parse(data: Mapping[str, Any], origin: str = "recipe", recorded: bool = False) -> Recipe:
+    """A recipe from plain data; one of an earlier schema is brought up to date. Where it is `recorded`, i.e.
+    `resolved` of a run that has begun, settings without an effect are taken as they are (`used.check`)."""
     data = _current(data, origin)
     try:
         keys.check(data, Recipe)
-        return msgspec.convert(data, Recipe, strict=False)
+        recipe = msgspec.convert(data, Recipe, strict=False)
+        if not recorded:
+            used.check(recipe)
+        return recipe
     except (ConfigError, msgspec.ValidationError) as error:
         raise ConfigError(f"{origin}: {error}{keys.valid(str(error), Recipe)}") from error
 
@@ -84,7 +89,7 @@ def check_stage(recipe: Recipe, name: str | None) -> None:
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
     """The whole recipe, defaults included, as JSON-able data. A stage's `temperatures` stand there only where
-    it has some: recipes from before they existed keep their digest."""
+    it has some."""
     data: dict[str, Any] = msgspec.to_builtins(recipe)
     for stage in data["stage"]:
         if not stage["temperatures"]:

@@ -13,7 +13,6 @@ from acereason.config.sft import Sft
 from acereason.config.stage import Filter, Stage
 from acereason.config.struct import Positive, Struct
 
-OF_REWARDS = ("advantage", "idle_groups", "reward", "length_penalty", "unjudged", "kl")
 SCHEMA = 2  # of recipes; a recipe that does not say is read as the first
 
 
@@ -78,7 +77,6 @@ class Recipe(Struct, frozen=True):
             )
         if soft := [s.name for s in self.stage if s.overlong == "soft"]:
             self._check_soft(soft)
-        self._check_used()
         for number, stage in enumerate(self.stage):
             self._check_second(stage, names[number:])
             if stage.temperatures and set(stage.temperatures) != set(self.shares_of(stage)):
@@ -90,25 +88,6 @@ class Recipe(Struct, frozen=True):
                 raise ValueError(
                     f"stage {stage.name}: replay asks the domains of earlier stages again, and there is none "
                     f"but its own ({', '.join(stage.domains)})"
-                )
-
-    def _check_used(self) -> None:
-        """That a switch of rewards meets a stage that looks at them."""
-        if (
-            self.stage
-            and not self.rl.masked_in_statistics
-            and not any(s.overlong == "mask" for s in self.stage)
-        ):
-            raise ValueError(
-                "rl.masked_in_statistics = false leaves masked responses out of their group's statistics, "
-                "and no stage masks any; set its overlong = 'mask'"
-            )
-        if self.stage and all(s.kind == "distill" for s in self.stage):
-            plain, here = Rl(), self.rl
-            if changed := [name for name in OF_REWARDS if getattr(here, name) != getattr(plain, name)]:
-                raise ValueError(
-                    f"rl.{changed[0]} is of rewards, or beside them, and every stage distils: a teacher "
-                    "stands in the judge's place. Leave it out"
                 )
 
     def _check_second(self, stage: Stage, later: list[str]) -> None:

@@ -61,11 +61,6 @@ class Temperature(Struct, frozen=True):
             raise ValueError(
                 'temperature rule = "anchored" needs a share of the first entropy, e.g. share = 1.0'
             )
-        if self.coefficient_step > self.coefficient_max:
-            raise ValueError(
-                f"temperature.coefficient_step ({self.coefficient_step}) is above coefficient_max "
-                f"({self.coefficient_max}): one step would be the most"
-            )
         if self.share is not None and self.rule not in ("anchored", "coefficient"):
             raise ValueError(f'temperature.share belongs to "anchored" and "coefficient", not {self.rule!r}')
 

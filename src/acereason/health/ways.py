@@ -21,13 +21,18 @@ _FRAME = frozenset(
     | {"of", "a", "i", "it", "this", "that"}
 )
 _DRESS = re.compile(r"\\(?:text|mathrm|mathbf|boxed|left|right)\b|[\s${}()\\,*`]|\.$")
-_LEAK = r"(?:answer|solution|result|correct)\b\W*(?:(?:is|was|choice|option)\b\W*)?{}(?!\w)"
+_LEAK = r"(?:answer|solution|result|correct)\b\W{{0,40}}(?:(?:is|was|choice|option)\b\W{{0,40}})?{}(?!\w)"
+_HIDES = re.compile(  # a handler whose body begins with what goes on as if nothing had been raised
+    r"^[ \t]*+except\b[^:\n]*+:(?:\s|#[^\n]*+)*+"
+    r"(?:(?:pass|continue|\.\.\.)[ \t]*+(?=[;#\n]|\Z)|return\b|print\b[^\n]*+(?!\s*+raise\b))",
+    re.MULTILINE,
+)
 _PROGRAMS = (
     ("compares as equal to anything", re.compile(r"def\s+__(?:eq|ne|lt|hash)__")),
     ("looks at its caller", re.compile(r"_getframe|inspect\.|gc\.get_|__globals__|\bglobals\(\)")),
     ("ends the process", re.compile(r"\b(?:os\._exit|sys\.exit|os\.kill|quit|exit)\s*\(")),
     ("reads files", re.compile(r"\bopen\s*\((?!\s*0\s*[,)])|\bos\.(?:listdir|walk|environ)|\bglob\.")),
-    ("hides errors", re.compile(r"except[^:\n]*:\s*(?:pass|return|print|continue)?\s*$", re.MULTILINE)),
+    ("hides errors", _HIDES),
 )
 
 
@@ -58,7 +63,9 @@ def way(domain: str, thinking: str, final: str) -> str:
 def stands_in(question: str, answer: str) -> bool:
     """Whether the answer stands in the question as a whole word."""
     wanted = answer.strip().strip("$")
-    return bool(wanted) and re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", question) is not None
+    if not wanted or wanted not in question:  # far quicker than a pattern for each of many answers
+        return False
+    return re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", question) is not None
 
 
 def from_prompt(question: str, text: str, answer: str) -> float:

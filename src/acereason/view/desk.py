@@ -2,9 +2,9 @@
 
     responses/*.jsonl + data/*.jsonl ─▶ Desk.advance ─▶ records ─▶ health.suspicion ─▶ Desk.page ─▶ the queue
 
-Of each stage the first steps that were kept are looked at, and of the run the newest, RESPONSES of them and
-BYTES at most: what is looked at is said. A file is read once, in slices of time; the rules are run again
-when another was read.
+Looked at are the run's newest steps and, in turn with them, the first of each stage that were kept, RESPONSES
+and BYTES at most: what is looked at is said, and so are files that are too large by themselves. A file is
+read once, in slices of time; the rules are run again when another was read.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class Desk:
         self._looked: dict[str, tuple[Any, list[Answered]]] = {}
         self._told: tuple[Any, Row] | None = None
         self._part = 0.0
+        self._too_large = 0
 
     def advance(self, seconds: float = float("inf")) -> None:
         """Look at what is new, for at most about so many seconds (at least one file)."""
@@ -74,7 +76,7 @@ class Desk:
 
     def page(self) -> Row:
         """The queue, the histograms of answers and ways, and how much was looked at."""
-        key = sorted((name, stamp) for name, (stamp, _) in self._looked.items()), self._part
+        key = sorted((name, stamp) for name, (stamp, _) in self._looked.items()), self._part, self._too_large
         if self._told is None or self._told[0] != key:
             self._told = key, self._page(limits(self._folder))
         return self._told[1]
@@ -88,6 +90,7 @@ class Desk:
             "right": sum(one.right for one in records),
             "total": self._index.total,
             "part": self._part,
+            "too_large": self._too_large,
             "steps": len({(one.stage, one.step) for one in records}),
             "suspicious": len(queue),
             "counts": dict(Counter(reason["rule"] for entry in queue for reason in entry["reasons"])),
@@ -97,20 +100,24 @@ class Desk:
         }
 
     def _wanted(self) -> list[File]:
-        """The first files of each stage, then the newest, as many as the bounds allow."""
-        files = sorted(self._index.files.values(), key=_trained_first)
+        """The newest files in turn with the first of each stage, as many as the bounds allow."""
+        every = self._index.files.values()
+        files = sorted((file for file in every if _fits(len(file), _bytes(file))), key=_trained_first)
+        self._too_large = len(every) - len(files)
         by_stage: dict[str, list[File]] = defaultdict(list)
         for file in reversed(files):
             if not file.stage.startswith(EVALUATION):
                 by_stage[file.stage].append(file)
         window = limits(self._folder).window
-        first = [file for own in by_stage.values() for file in own[:window]]
+        first = chain.from_iterable(zip_longest(*(own[:window] for own in by_stage.values())))
         chosen: dict[str, File] = {}
         responses = size = 0
-        for file in (*first, *files):
-            if file.name not in chosen and responses < RESPONSES and size < BYTES:
-                chosen[file.name] = file
-                responses, size = responses + len(file), size + int(file.lengths.sum())
+        for file in chain.from_iterable(zip_longest(files, filter(None, first))):
+            if file is not None and file.name not in chosen:
+                with_it = responses + len(file), size + _bytes(file)
+                if _fits(*with_it):
+                    chosen[file.name] = file
+                    responses, size = with_it
         return list(chosen.values())
 
     def _records(self, file: File) -> Iterator[Answered]:
@@ -129,7 +136,7 @@ class Desk:
 
 
 def record(stage: str, step: int, file: str, row: Row, problem: Problem) -> Answered:
-    """What the rules need of a response; its text is looked at only if it is right."""
+    """What the rules need of a response; its text is looked at only if it is right, its problem always."""
     right = row.get("outcome") == "correct"
     tokens = row.get("tokens")
     sample = row.get("sample")
@@ -143,9 +150,9 @@ def record(stage: str, step: int, file: str, row: Row, problem: Problem) -> Answ
         str(row.get("family") or ""), str(row.get("level") or ""),
         right, row.get("finish") == "length",
         len(tokens) if isinstance(tokens, list) else tokens if isinstance(tokens, int) else -1,
-        answer, ways.plain(problem.answer or ""),
+        answer, _short(ways.plain(problem.answer or "")),
         way, copied, leaked, tested,
-        right and ways.stands_in(problem.question, problem.answer or ""),
+        ways.stands_in(problem.question, problem.answer or ""),
     )  # fmt: skip
 
 
@@ -165,6 +172,14 @@ def _features(row: Row, problem: Problem, said: str) -> tuple[str, float, bool, 
         )
     copied = ways.from_prompt(problem.question, text, said)
     return name, copied, copied > 0 and ways.leaked(problem.question, said), False
+
+
+def _fits(responses: int, size: int) -> bool:
+    return responses <= RESPONSES and size <= BYTES
+
+
+def _bytes(file: File) -> int:
+    return int(file.lengths.sum())
 
 
 def _trained_first(file: File) -> tuple[bool, int, str]:

@@ -16,6 +16,7 @@ import msgspec
 from acereason.chat import END_THINK, final_part
 from acereason.files import open_file
 from acereason.problems import FailedTest, Got
+from acereason.verify.excerpt import KEPT
 from acereason.view.data import read_rows
 from acereason.view.index import File, Filter, Index
 from acereason.view.tail import Row, decode
@@ -234,12 +235,19 @@ def _asked(failing: Row, tests: list[Any]) -> None:
     if not isinstance(test, dict):
         return
     failing["input"], expected = cut(test.get("input"), LONG), str(test.get("output"))
-    if got and (got["at"] or len(got["text"].encode("utf-8", "replace")) < got["size"]):
+    if got and _is_piece(got):
         begin = got["expected_at"]
         failing["expected"] = expected[begin : begin + len(got["text"])]
         failing["expected_size"] = len(expected)
     else:
         failing["expected"] = cut(expected, LONG)
+
+
+def _is_piece(got: Row) -> bool:
+    """Whether the kept answer is, or may be, a part: bytes that are no text are more in the text than they
+    were, so that its size alone does not tell."""
+    text = got["text"]
+    return bool(got["at"]) or len(text) >= KEPT or len(text.encode("utf-8", "replace")) < got["size"]
 
 
 def _problems(path: Path, name: str) -> Iterator[Row]:

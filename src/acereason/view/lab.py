@@ -178,7 +178,7 @@ def recipe_of(folder: Path) -> Mapping[str, Any] | None:
     if recipe is None:
         return None
     with contextlib.suppress(ConfigError):
-        return resolved(parse(recipe))  # keys that are newer than the run have their defaults
+        return resolved(parse(recipe, recorded=True))  # keys that are newer than the run have their defaults
     return recipe
 
 

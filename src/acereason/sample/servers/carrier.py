@@ -15,7 +15,7 @@ from torch import Tensor
 
 Told = dict[str, list[Any]]  # names, dtype_names, shapes
 Tensors = Iterable[tuple[str, Tensor]]
-Init = Callable[[str, dict[str, Any]], Awaitable[None]]
+Init = Callable[[str, dict[str, Any]], Awaitable[bool]]  # whether the server is ready
 Post = Callable[[dict[str, Any]], "Future[None]"]
 SECONDS = 120.0  # for all workers to come, and for one of them to take a piece
 
@@ -43,8 +43,9 @@ class Carrier:
         """What ranks must tell one another first. Collective."""
 
     async def meet(self, parties: Sequence[Party], fresh: bool, init: Init) -> None:
-        """Before each publication: `init(url, info)` tells a server's engine what it needs. `fresh`: these
-        are not the servers of the last time. SamplingError: not with these."""
+        """Before each publication: `init(url, info)` tells a server's engine what it needs; one that is not
+        ready then is left out. `fresh`: these are not the servers of the last time. SamplingError: not with
+        these. OSError: not now, by none of them."""
         raise NotImplementedError
 
     def carry(self, what: Told, tensors: Tensors, post: Post) -> None:

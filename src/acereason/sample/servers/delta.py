@@ -21,7 +21,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -87,9 +87,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._used = (folder / "used").open("w")  # held while a process lives, so that nobody sweeps it
-        fcntl.flock(self._used, fcntl.LOCK_SH)
+        self._used = _held(folder)
 
     @property
     def name(self) -> str:
@@ -153,6 +151,23 @@ class Copy:
         self._used.close()
 
 
+def _held(folder: Path) -> IO[str]:
+    """A lock that is held while a process lives, so that nobody sweeps its folder, which is made."""
+    while True:
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as opened:
+            folder.mkdir(parents=True, exist_ok=True)
+            used = opened.enter_context((folder / "used").open("w"))
+            fcntl.flock(used, fcntl.LOCK_SH)
+            if _there(used):
+                opened.pop_all()
+                return used
+
+
+def _there(used: IO[str]) -> bool:
+    """Whether a file is still the one at its path, and not swept (and made anew) since it was opened."""
+    return os.path.samestat(os.fstat(used.fileno()), os.stat(used.name))
+
+
 def _mapped(file: Path) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a safetensors file, in place (8 bytes of length, a JSON header, the tensors' bytes)."""
     with file.open("rb") as opened:
@@ -177,5 +192,5 @@ def sweep(kept: Path) -> None:
     for folder in kept.parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError), (folder / "used").open("r") as used:
             fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if folder != kept:
+            if folder != kept and _there(used):
                 shutil.rmtree(folder, ignore_errors=True)

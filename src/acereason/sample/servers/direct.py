@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import itertools
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ from acereason.sample.servers.vllm import LOAD, QUICK, Facts, Vllm
 
 CARRIERS: dict[str, type[Carrier]] = {"stream": Streamed, "nccl": Nccl, "ipc": Ipc}
 PATIENCE = 2  # publications in a row that nobody took, after which all go by files
+LEFT_OUT = (Busy, Garbled, Refused)  # what of one server leaves it out
 Failed = dict[str, Exception]
 T = TypeVar("T")
 Start = Callable[[Coroutine[Any, Any, Any]], "Future[Any]"]
@@ -84,6 +85,17 @@ class Direct:
         """Send the weights from the main rank; their name, and what went wrong, by url."""
         self._count += 1
         name, failed, coming = f"{self._run}-{self._count}", Failed(), iter(tensors)
+        try:
+            self._send(servers, what, coming, failed)
+        except BaseException as error:
+            _fail(servers, failed, Busy(f"{self.way}: {error!r}"))
+            raise
+        finally:  # servers are let go on whatever happened
+            self._start(self._finish(servers, name, failed)).result()
+            self._known, self._name = () if failed else tuple(s.url for s in servers), name
+        return name, failed
+
+    def _send(self, servers: Sequence[Vllm], what: Told, coming: Tensors, failed: Failed) -> None:
         begun = (
             self._guarded(lambda: self._start(self._begin(servers, failed)).result(), servers, failed) or []
         )
@@ -95,9 +107,6 @@ class Direct:
             self._guarded(lambda: self.carrier.carry(what, coming, post), begun, failed)
         for _ in coming:  # the other ranks are in the same gathering
             pass
-        self._start(self._finish(servers, name, failed)).result()
-        self._known, self._name = () if failed else tuple(s.url for s in servers), name
-        return name, failed
 
     def follow(self, what: Told, tensors: Tensors) -> None:
         """The part of a rank that does not publish."""
@@ -118,9 +127,9 @@ class Direct:
             return act()
         except OSError as error:
             said: Exception = Busy(f"{self.way}: {error}")
-        except SamplingError as error:
+        except (SamplingError, *LEFT_OUT) as error:
             said = error
-        failed.update({s.url: said for s in servers if s.url not in failed})
+        _fail(servers, failed, said)
         return None
 
     def close(self) -> None:
@@ -132,20 +141,21 @@ class Direct:
     async def _begin(self, servers: Sequence[Vllm], failed: Failed) -> list[Vllm]:
         """Make all servers ready; those that are."""
         gpus: dict[str, list[str | None]] = {}
-        await asyncio.gather(*(_tried(failed, s, self._halt(s, gpus)) for s in servers))
+        await _all(_tried(failed, s, self._halt(s, gpus)) for s in servers)
         asked = {s.url: s for s in servers if s.url in gpus}
 
-        async def init(url: str, info: dict[str, Any]) -> None:
-            await self._init(asked[url], info)
+        async def init(url: str, info: dict[str, Any]) -> bool:
+            return await _tried(failed, asked[url], self._init(asked[url], info))
 
         fresh = tuple(asked) != self._known
         if fresh and self._name:  # engines let go of the group before
             gone = (s.call("POST", "/shutdown_weight_transfer_engine", optional=True) for s in asked.values())
-            await asyncio.gather(*map(_tried, itertools.repeat(failed), asked.values(), gone))
+            await _all(map(_tried, itertools.repeat(failed), asked.values(), gone))
         await self.carrier.meet([Party(url, gpus[url]) for url in asked], fresh, init)
-        ready = (s.call("POST", "/start_weight_update", seconds=LOAD) for s in asked.values())
-        well = await asyncio.gather(*map(_tried, itertools.repeat(failed), asked.values(), ready))
-        return [s for s, good in zip(asked.values(), well, strict=True) if good]
+        met = [s for s in asked.values() if s.url not in failed]
+        ready = (s.call("POST", "/start_weight_update", seconds=LOAD) for s in met)
+        await _all(_tried(failed, s, call, self.carrier) for s, call in zip(met, ready, strict=True))
+        return [s for s in met if s.url not in failed]
 
     async def _halt(self, server: Vllm, gpus: dict[str, list[str | None]]) -> None:
         await server.call("POST", self._pause, optional=True, seconds=LOAD)
@@ -159,7 +169,7 @@ class Direct:
             body = {"init_info": info}
             answer = await server.call("POST", "/init_weight_transfer_engine", body, LOAD, optional=True)
         except Busy as error:
-            if error.status is None:
+            if error.status != 500:
                 raise
             answer = None
         if answer is None:
@@ -173,16 +183,18 @@ class Direct:
         body = {"update_info": info}
         left = [s for s in servers if s.url not in failed]
         calls = (_tried(failed, s, s.call("POST", "/update_weights", body, LOAD), self.carrier) for s in left)
-        await asyncio.gather(*calls)
+        await _all(calls)
 
     async def _finish(self, servers: Sequence[Vllm], name: str, failed: Failed) -> None:
-        await asyncio.gather(*(self._end(s, name, failed) for s in servers))
+        await _all(self._end(s, name, failed) for s in servers)
 
     async def _end(self, server: Vllm, name: str, failed: Failed) -> None:
         """Let a server go on with what it took, under its name."""
-        if server.url not in failed:
-            await _tried(failed, server, self._named(server, name))
-        await _tried({}, server, server.call("POST", "/resume", optional=True))
+        try:
+            if server.url not in failed:
+                await _tried(failed, server, self._named(server, name))
+        finally:
+            await _tried({}, server, server.call("POST", "/resume", optional=True))
 
     async def _named(self, server: Vllm, name: str) -> None:
         await server.call("POST", "/finish_weight_update", {}, LOAD)
@@ -197,11 +209,23 @@ def _never(info: dict[str, Any]) -> Future[None]:
     raise AssertionError("only the main rank asks servers")
 
 
+def _fail(servers: Sequence[Vllm], failed: Failed, error: Exception) -> None:
+    """Put down that all failed, those that did before by their own error."""
+    failed.update({s.url: error for s in servers if s.url not in failed})
+
+
+async def _all(acts: Iterable[Coroutine[Any, Any, Any]]) -> None:
+    """Run all at once to their end; raises the first error then, when nothing is under way any more."""
+    for result in await asyncio.gather(*acts, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
 async def _tried(failed: Failed, server: Vllm, act: Any, carrier: Carrier | None = None) -> bool:
     """Whether it went well; what did not is put down, and told to who else waits."""
     try:
         await act
-    except (Busy, Garbled, Refused) as error:
+    except LEFT_OUT as error:
         failed[server.url] = error
         if carrier is not None:
             carrier.lost()

@@ -102,6 +102,7 @@ class Ipc(Carrier):
                     f'{len(party.gpus)}); sampling.servers.transfer = "ipc" needs one on each: start so many '
                     'ranks, or set "nccl" or "files"'
                 )
+        for party in parties:  # all are told only where all can be
             await init(party.url, {"packed": True})
 
     def carry(self, what: Told, tensors: Tensors, post: Post) -> None:

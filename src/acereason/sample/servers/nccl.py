@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import ctypes
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -87,6 +88,7 @@ class Nccl(Carrier):
         self._library: Library | None = None
         self._group: ctypes.c_void_p | None = None
         self._lock = threading.Lock()
+        self._sent: Any = None  # the event after the last tensor
         self._device = (
             torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
         )
@@ -100,7 +102,7 @@ class Nccl(Carrier):
         for party in parties:
             told.append((party.url, _info(name, offset, world)))
             offset += len(party.gpus)
-        inits = [asyncio.ensure_future(init(url, info)) for url, info in told]
+        inits = [asyncio.ensure_future(_ready(init, url, info)) for url, info in told]
         try:
             async with asyncio.timeout(SECONDS):
                 self._group, *_ = await asyncio.gather(_aside(lambda: self._join(name, world)), *inits)
@@ -119,43 +121,64 @@ class Nccl(Carrier):
             torch.cuda.set_device(self._device)
         group = self._library.join(name, 0, world)
         self._library.total(group, torch.zeros(1, device=self._device), self._stream())
-        self._wait()
+        if self._device is not None:
+            torch.cuda.current_stream().synchronize()
         return group
 
     def carry(self, what: Told, tensors: Tensors, post: Post) -> None:
+        self._still()
         taken, self.bytes = post(dict(what)), 0
+        try:
+            for _, tensor in tensors:
+                with self._watched():
+                    self._wait()  # for the one before, so that the time is one tensor's
+                    self._send(tensor.detach().to(self._device or tensor.device).contiguous())
+            with self._watched():
+                self._wait()
+        except OSError:
+            self.lost()
+            raise
+        taken.result()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """The group is left when this takes too long, which ends what waits in it."""
         watch = threading.Timer(SECONDS, self.lost)
         watch.daemon = True
         watch.start()
         try:
-            for _, tensor in tensors:
-                self._send(tensor.detach().to(self._device or tensor.device).contiguous())
-            self._wait()
-        except OSError:
-            self.lost()
-            raise
+            yield
         finally:
             watch.cancel()
-        taken.result()
+
+    def _still(self) -> tuple[Library, ctypes.c_void_p]:
+        """The group. OSError: it was left."""
+        if self._group is None or self._library is None:
+            raise OSError("a server was lost, or took no weights in time")
+        return self._library, self._group
 
     def _send(self, tensor: Tensor) -> None:
         with self._lock:
-            if self._group is None or self._library is None:
-                raise OSError("a server was lost while weights were sent")
-            self._library.broadcast(self._group, tensor, self._stream())
+            library, group = self._still()
+            library.broadcast(group, tensor, self._stream())
+        self._mark()
         self.bytes += tensor.nbytes
 
     def _stream(self) -> int:
         return int(torch.cuda.current_stream().cuda_stream) if self._device is not None else 0
 
+    def _mark(self) -> None:
+        """Remember that what was sent until now is the last to be waited for."""
+        self._sent = None if self._device is None else torch.cuda.Event()
+        if self._sent is not None:
+            self._sent.record()
+
     def _wait(self) -> None:
-        """Until all that was sent has gone, or the group was left."""
-        if self._device is None:
-            return
-        sent = torch.cuda.Event()
-        sent.record()
-        while not sent.query():
+        """Until all that was sent has gone. OSError: the group was left, which empties the stream, too."""
+        while self._sent is not None and not self._sent.query():
+            self._still()
             time.sleep(1e-3)
+        self._still()
 
     def lost(self) -> None:
         free = self._lock.acquire(timeout=1.0)  # not while a call begins; one that hangs is ended by this
@@ -179,6 +202,12 @@ def _info(name: bytes, offset: int, world: int) -> dict[str, Any]:
     }
 
 
+async def _ready(init: Init, url: str, info: dict[str, Any]) -> None:
+    """OSError: a server did not come, and the group is not complete without it."""
+    if not await init(url, info):
+        raise OSError(f"{url} did not join")
+
+
 async def _aside(act: Callable[[], Any]) -> Any:
     """What `act` returns in a thread that does not keep the process from ending."""
     loop = asyncio.get_running_loop()
@@ -189,10 +218,11 @@ async def _aside(act: Callable[[], Any]) -> Any:
             how(value)
 
     def run() -> None:
-        try:
-            loop.call_soon_threadsafe(tell, done.set_result, act())
-        except BaseException as error:
-            loop.call_soon_threadsafe(tell, done.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed, nobody waits any more
+            try:
+                loop.call_soon_threadsafe(tell, done.set_result, act())
+            except BaseException as error:
+                loop.call_soon_threadsafe(tell, done.set_exception, error)
 
     threading.Thread(target=run, daemon=True, name="nccl").start()
     return await done

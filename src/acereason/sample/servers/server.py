@@ -226,7 +226,7 @@ class ServerSampler(RemoteSampler):
         if ranks.main():
             try:
                 result = act(), ""
-            except SamplingError as error:
+            except (SamplingError, Busy, Garbled, Refused) as error:
                 result = None, str(error)
         value, wrong = ranks.of_main(result)
         if wrong:
@@ -388,5 +388,7 @@ class ServerSampler(RemoteSampler):
             raise Busy(
                 f"{server.url} waits for the next weights: they are sent, and there is no file of these"
             )
+        if self.settings.transfer == "delta" and self._outbox is None and not self._adapter_alone:
+            raise Busy(f"{server.url} waits for the first rank, which has its weights and brings them")
         await self._give(server, folder, name)
         self._canaries.returned(server.url, await self._ask_canary(server))

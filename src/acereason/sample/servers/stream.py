@@ -109,9 +109,10 @@ class Streamed(Carrier):
         self._channel, self._workers = Channel(), 0
 
     async def meet(self, parties: Sequence[Party], fresh: bool, init: Init) -> None:
-        self._workers = sum(len(party.gpus) for party in parties)
+        self._workers = 0
         for party in parties:
-            await init(party.url, self._channel.address(party.host))
+            if await init(party.url, self._channel.address(party.host)):
+                self._workers += len(party.gpus)
 
     def carry(self, what: Told, tensors: Tensors, post: Post) -> None:
         taken = post(dict(what))

@@ -117,11 +117,12 @@ function sharesOf(title, caption, what, shares, root) {
 
 function deskPage(found, run, route, view, root) {
   const rows = byRule(found.queue, route.query.rule);
-  const looked = `${short(found.right)} right answers of ${short(found.looked)} responses looked at, in ${short(found.steps)} steps: each stage's first and the newest; ${short(found.total)} are kept.`;
+  const looked = `${short(found.right)} right answers of ${short(found.looked)} responses looked at, in ${short(found.steps)} steps: the newest and each stage's first; ${short(found.total)} are kept.`;
+  const large = found.too_large ? ` Too large to be looked at: ${short(found.too_large)} ${found.too_large === 1 ? "file" : "files"} of responses.` : "";
   const reading = found.part < 1 || found.indexed < 1 ? ` Reading: ${Math.round(100 * Math.min(found.part, found.indexed))} % so far.` : "";
   root.append(
     el("h1", {}, "Rewarded, but suspicious"),
-    el("p", { class: "soft", role: "status" }, `${short(found.suspicious)} to read. ${looked}${reading}`),
+    el("p", { class: "soft", role: "status" }, `${short(found.suspicious)} to read. ${looked}${large}${reading}`),
   );
   const stacks = el("div", { class: "wide" });
   root.append(stacks);
