@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +30,7 @@ from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Sampler
 from acereason.train import parallel
 
+log = logging.getLogger(__name__)
 K3_FLOAT32 = 1e-3  # nats a token: |difference| of 0.04, where rounding makes 1e-6
 K3_HALF = 0.05  # |difference| of 0.3, where bfloat16 makes 0.02
 
@@ -200,16 +203,31 @@ def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
     return msgspec.structs.replace(recipe, rl=rl)
 
 
-def sampler_of(recipe: Recipe, policy: Policy) -> Sampler:
-    """Servers where the recipe names some, else this rank's own embedded sampler."""
+def sampler_of(recipe: Recipe, policy: Policy, kept: Sequence[int] = ()) -> Sampler:
+    """Servers where the recipe names some, else this rank's own embedded sampler, with no more slots than a
+    checkpoint has `kept` for it."""
     if recipe.sampling.servers is not None:
         from acereason.sample.servers.server import ServerSampler  # needs an HTTP client, an extra
 
         return ServerSampler(policy, recipe.sampling.servers, dtype=models.compute_dtype(policy.model))
     return EmbeddedSampler(
         policy.model,
-        slots=recipe.sampling.slots,
+        slots=_slots(recipe.sampling.slots, kept),
         threads=threads(recipe),
         eos_ids=policy.end_ids,
         native=recipe.sampling.native,
     )
+
+
+def _slots(asked: int, kept: Sequence[int]) -> int:
+    """Slots of this rank's sampler; on another number of ranks than before, the fewest that one had."""
+    own = kept[ranks.rank()] if len(kept) == ranks.world() else min(filter(None, kept), default=0)
+    if 0 < own < asked:
+        log.warning("sampling %d responses at a time instead of %d, as before the interruption", own, asked)
+    return min(own or asked, asked)
+
+
+def lowered(recipe: Recipe, sampler: Sampler) -> int:
+    """The slots that memory left this rank's sampler; 0: as many as the recipe asks for, or servers."""
+    slots = sampler.slots if isinstance(sampler, EmbeddedSampler) else 0
+    return slots if slots < recipe.sampling.slots else 0

@@ -86,10 +86,10 @@ def _run_all(
         _say_disk(run, progress, policy, fresh=start is None)
         if start:
             checkpoint.load_weights(start[0], policy.model)
-        sampler = workshop.sampler_of(recipe, policy)
+        sampler = workshop.sampler_of(recipe, policy, position.slots)
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(recipe.rl.judges, every_test=recipe.rl.reward == "tests"))
-        writer = stack.enter_context(checkpoint.Writer(run))
+        writer = stack.enter_context(checkpoint.Writer(run, lambda: workshop.lowered(recipe, sampler)))
         guarded = workshop.guarded(recipe, policy, sampler)
         settled = micro.settled(guarded, policy, data, position, run, progress)
         shop = Workshop(run, settled, policy, sampler, judge, progress, _health(run))

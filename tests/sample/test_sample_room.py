@@ -53,6 +53,20 @@ def test_a_response_that_no_cache_holds_is_refused_and_others_are_answered(
     assert len(list(made.sample(SHORT))) == len(SHORT)
 
 
+def test_a_little_longer_finds_the_length_that_was_spared(
+    monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Room for 3 rows of 448 positions, then for none: what grows up to that needs no new cache."""
+    model = make("qwen3")
+    made = EmbeddedSampler(model, slots=6, eos_ids=[], native=False)
+    monkeypatch.setattr(machine, "available", lambda: int(3.5 * made._row.row(448) / room.SHARE))
+    assert len(list(made.sample([Request([1] * 370, 5, 1.0, i) for i in range(3)]))) == 3
+    monkeypatch.setattr(machine, "available", lambda: 0)
+    lengths = [400, 443, 380]
+    assert len(list(made.sample([Request([2] * n, 5, 1.0, i) for i, n in enumerate(lengths)]))) == 3
+    assert made.slots == 2 and len(caplog.messages) == 1
+
+
 def test_windowed_layers_keep_their_window_alone() -> None:
     model = make_family(
         "gemma3_text", num_hidden_layers=3, layer_types=["sliding_attention"] * 2 + ["full_attention"]

@@ -7,6 +7,7 @@ import json
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -23,8 +24,9 @@ from acereason.policy.policy import Policy
 from acereason.problems import Problem, Response, Verdict
 from acereason.progress import Quiet
 from acereason.sample.ask import How, requests
+from acereason.sample.diversity import Anchor
 from acereason.sample.protocol import Completion
-from acereason.train import dev, optimizers, rl
+from acereason.train import beginning, dev, optimizers, rl
 from acereason.train.checkpoint import Position, Saver, Writer
 from acereason.train.workshop import Workshop
 from made_up import Coin, Elsewhere, Words
@@ -142,6 +144,7 @@ def test_a_later_stage_is_as_diverse_as_the_first_and_each_domain_has_its_rule(
     assert first["T"] == 0.5 and again["target"] == first["target"] == first["check"]["H"]
     assert again["T"] == pytest.approx(1.0, abs=0.3) and len(again["points"]) > 3  # beyond the candidates
     assert any("s: diversity" in line for line in said.lines)
+    assert not any("anew" in line for line in said.lines)
     for T, row in [(0.5, r) for r in rows[1:]] + [(again["T"], r) for r in later[1:]]:
         math, code = row["by_domain"]["math"], row["by_domain"]["code"]
         assert (math["T"], code["T"]) == (T, 0.7) and row["T"] == pytest.approx((T + 0.7) / 2)
@@ -149,6 +152,17 @@ def test_a_later_stage_is_as_diverse_as_the_first_and_each_domain_has_its_rule(
         assert math["H_T"] == pytest.approx(0.6 * T) and code["H_T"] == pytest.approx(0.42)
         assert "diversity" not in code and row["H_target"] is None
     assert position.state is not None and position.state.temperature["math.T"] == again["T"]
+
+
+def test_a_stage_of_other_domains_says_that_its_diversity_is_measured_anew() -> None:
+    said = Said()
+    stage: Any = SimpleNamespace(name="s")
+    shop: Any = SimpleNamespace(progress=said)
+    position = Position(anchors={"math+code": Anchor(0.5, 12, 4)})
+    assert beginning._anchor(shop, stage, position, "code+math") == "math+code"
+    assert beginning._anchor(shop, stage, Position(), "math") == "math" and not said.lines
+    assert beginning._anchor(shop, stage, position, "math") == "math"
+    assert said.lines[0].startswith("s: the diversity of math is measured anew")
 
 
 def test_temperature_and_group_follow_the_epochs(qwen3: Any, tmp_path: Path) -> None:

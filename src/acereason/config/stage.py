@@ -25,7 +25,8 @@ class Temperature(Struct, frozen=True):
                step below the target and down above it, to at most `coefficient_max` (Skywork-OR1). With a
                `share` the target is that of H₀ (AER)
     diversity  `value` in the first stage that has this rule; in later ones the T at which responses are as
-               diverse as they were then, searched for from the `candidates` on (POLARIS)
+               diverse as they were then, searched for from the `candidates` on (POLARIS). Stages of the same
+               domains are matched; one of another set of domains is a first one again, and that is said
     """
 
     rule: Literal[

@@ -61,8 +61,23 @@ def _measure(
         if rule.measures == "entropy":
             _calibrate(shop, stage, rule, chosen, where)
         else:
-            first = position.anchors.get(domains)
-            position.anchors[domains] = _match(shop, stage, rule, chosen, where, first)
+            name = _anchor(shop, stage, position, domains)
+            first = position.anchors.get(name)
+            position.anchors[name] = _match(shop, stage, rule, chosen, where, first)
+
+
+def _anchor(shop: Workshop, stage: Stage, position: Position, domains: str) -> str:
+    """The name under which the diversity of these domains, in any order, is kept; it is said where earlier
+    stages measured that of others alone."""
+    for name in position.anchors:
+        if sorted(name.split("+")) == sorted(domains.split("+")):
+            return name
+    if position.anchors:
+        shop.progress.say(
+            f"{stage.name}: the diversity of {domains} is measured anew at temperature.value, not matched: "
+            f"earlier stages measured that of {', '.join(position.anchors)}, another set of domains"
+        )
+    return domains
 
 
 def _calibrate(

@@ -20,7 +20,7 @@ import re
 import shutil
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ class Position(msgspec.Struct, kw_only=True):
     state: StageState | None = None
     best: Best | None = None
     micro: dict[str, int] = {}  # tokens of a micro-batch, by phase, where they were measured
+    slots: tuple[int, ...] = ()  # of each rank's sampler, where memory lowered some; 0: as the recipe says
     hashes: dict[str, str] = {}
     anchors: dict[str, Anchor] = {}  # by domains: the diversity that later stages match
 
@@ -85,10 +86,11 @@ class Position(msgspec.Struct, kw_only=True):
 
 
 class Writer:
-    """Writes a run's checkpoints. As a context manager it ends when the last is on disk."""
+    """Writes a run's checkpoints, with what `slots` says. As a context manager it ends when the last is on
+    disk."""
 
-    def __init__(self, run: Run) -> None:
-        self.run = run
+    def __init__(self, run: Run, slots: Callable[[], int] = lambda: 0) -> None:
+        self.run, self._slots = run, slots
         self._group: Any = None  # of the background's own messages between ranks
         self._waiting: tuple[threading.Thread, list[BaseException]] | None = None
 
@@ -105,6 +107,8 @@ class Writer:
         number = ranks.of_main(max((_number(p) for p in _folders(run)), default=0) + 1)
         temporary = run.checkpoints / f".tmp-{number}"
         position.metrics_size, position.metrics_hash = run.mark()
+        slots = tuple(ranks.gathered(self._slots()))
+        position.slots = slots if any(slots) else ()
         now = msgspec.json.decode(msgspec.json.encode(position), type=Position)
         with disk_errors(run.path):
             if ranks.main():

@@ -91,9 +91,9 @@ def measure(model: Any, examples: Sequence[Example], seconds: float = SECONDS) -
     sizes = _fitting(model, own, _sizes(own))
     begun = time.perf_counter()
     _pass(model, parallel.share(model, _some(examples, 2 * SMALLEST)), SMALLEST)  # what is made once is made
-    enough = _affordable(examples, begun, seconds / (2 * len(sizes)))
+    enough = _affordable(examples, begun, seconds / (2 * min(len(sizes), MOST)))
     own = parallel.share(model, _some(examples, enough))
-    sizes = [size for size in sizes if size <= max(enough, SMALLEST)]
+    sizes = _few([size for size in sizes if size <= max(enough, SMALLEST)])
     best: dict[int, float] = {}
     for size in (*sizes, *sizes):
         over: bool = ranks.of_main(time.perf_counter() - begun > seconds)
@@ -124,12 +124,17 @@ def _pass(model: Any, own: Sequence[Example], size: int) -> None:
 
 
 def _sizes(own: Sequence[Example]) -> list[int]:
-    """Powers of two up to the first that holds all, the last few of them; the same on all ranks."""
+    """Powers of two up to the first that holds all; the same on all ranks."""
     most = int(ranks.largest(torch.tensor(_tokens(own))))
     sizes = [SMALLEST]
     while sizes[-1] < most:
         sizes.append(2 * sizes[-1])
-    return sizes[-MOST:]
+    return sizes
+
+
+def _few(sizes: list[int]) -> list[int]:
+    """The smallest and the last of the others, `MOST` in all."""
+    return sizes[:1] + sizes[1:][1 - MOST :]
 
 
 def _fitting(model: Any, own: Sequence[Example], sizes: list[int]) -> list[int]:

@@ -10,8 +10,9 @@ PyTorch with the layers of its own class.
 
 Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
 that on CUDA; of a layer that looks through a window the PyTorch engine keeps no more than that. On a
-processor slots are lowered, and that is said, to what the machine's free memory holds (`room`). Not covered:
-prefixes shared other than by whole prompts, several GPUs.
+processor slots are lowered, and that is said, to what the machine's free memory holds (`room`), and stay so.
+How many rows a step has moves the PyTorch engine's numbers by rounding; so a run's checkpoints keep the
+number. Not covered: prefixes shared other than by whole prompts, several GPUs.
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ class EmbeddedSampler:
         """ "native", "cuda" or "torch"."""
         return self._engine.name
 
+    @property
+    def slots(self) -> int:
+        """Most responses written at once: as many as asked for, or what they were lowered to."""
+        return self._slots.number
+
     def update(self, weights: nn.Module | dict[str, torch.Tensor]) -> None:
         """Copy new weights (a model or its state dict) into place.
 
@@ -174,8 +180,8 @@ class EmbeddedSampler:
         return room.rows(self._row.row(length)) > self._slots.number
 
     def _lower(self, request: Request) -> None:
-        """Lay the cache out anew for as many slots as there is room for, with some length to spare, so that
-        this does not happen again soon. Nothing is in flight. SamplingError: there is room for none."""
+        """Lay the cache out anew for as many slots as there is room for, and reserve some length to spare, so
+        that this does not happen again soon. Nothing is in flight. SamplingError: there is room for none."""
         before, length = self._slots.number, _rounded(len(request.prompt) + request.budget)
         self._length, self._prompt = 0, None
         self._engine.resize(before)  # what was cached takes no memory any more
@@ -185,6 +191,7 @@ class EmbeddedSampler:
                 "cache (its prompt has a row of its own), more than is free; lower the budget, or free memory"
             )
         spare = min(length * 5 // 4 // 64 * 64, max(_rounded(self.limits.context), length))
+        spare = spare if room.rows(self._row.row(spare)) > 1 else length
         slots = min(max(room.rows(self._row.row(spare)) - 1, 1), before)
         if slots < before:
             log.warning(
@@ -194,6 +201,7 @@ class EmbeddedSampler:
             )
             self._slots = Slots(slots, self._slots.eos)
             self._engine.resize(slots)
+        self._reserve(spare, request.budget)
 
     def _admit(self, request: Request, slot: int) -> None:
         """Make room, and bring the request's prompt but for the last token into the slot."""
