@@ -58,7 +58,7 @@ def packed() -> Callable[[], dict[str, float]]:
     model = models.build()
     model.set_attn_implementation(attention.NAME)
     examples = [Example(p, r, i) for i, (p, r) in enumerate(zip(*sequences(), strict=True))]
-    weight, budget = weights(), Rl().micro_tokens
+    weight, budget = weights(), int(Rl().micro_tokens)
 
     def step() -> dict[str, float]:
         for pack in packs(examples, budget):
@@ -76,7 +76,7 @@ def compiled() -> Callable[[], dict[str, float]]:
     from acereason.policy.packing import Example, packs_by_prompt
     from acereason.train.objective import policy_loss
 
-    model, weight, budget = models.build(), weights(), Rl().micro_tokens
+    model, weight, budget = models.build(), weights(), int(Rl().micro_tokens)
     examples = [Example(p, r, i) for i, (p, r) in enumerate(zip(*sequences(), strict=True))]
 
     def step() -> dict[str, float]:

@@ -104,7 +104,7 @@ def bias(pi: Tensor, mu: Tensor, rule: str) -> float:
         weight = {"none": torch.ones_like(ratio), "tis": ratio.clamp(max=CAP), "icepop": ratio * inside}[rule]
         on, off = (gradient(w * advantage, p) for w in (p, m * weight))
         wrong, right = wrong + float((off - on).square().sum()), right + float(on.square().sum())
-    return (wrong / right) ** 0.5
+    return float((wrong / right) ** 0.5)
 
 
 def gradient(pull: Tensor, p: Tensor) -> Tensor:

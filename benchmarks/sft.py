@@ -49,7 +49,7 @@ def ours(folder: Path) -> Callable[[], dict[str, float]]:
     ]
 
     def step() -> dict[str, float]:
-        sft.learn(model, batch, settings.micro_tokens)
+        sft.learn(model, batch, int(settings.micro_tokens))
         optimizers.step(model, optimizer, settings.clip_gradient)
         return {"tokens": sum(len(e.response) for e in batch)}
 

@@ -57,7 +57,7 @@ def learned(device: str, tmp_path: Path) -> None:
     (-logprob.mean()).backward()
     optimizer = [torch.optim.AdamW(optimizers.learned(model), lr=0.01)]
     before = frozen.base_of(model)
-    assert optimizers.step(model, optimizer, 1.0) and torch.equal(before, lora._sum(model))  # type: ignore[arg-type]
+    assert optimizers.step(model, optimizer, 1.0) and torch.equal(before, frozen._sum(model))  # type: ignore[arg-type]
     models.save(model, None, tmp_path)
     saved = models.load_model(tmp_path)
     for name, tensor in full_tensors(model):

@@ -42,7 +42,7 @@ def test_what_was_measured_with_the_base_recipe() -> None:
 def test_activations_are_those_that_autograd_keeps(half: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACEREASON_NATIVE", "0")
     wide = {"hidden_size": 96, "head_dim": 32, "intermediate_size": 256}
-    model = make_family("gemma3_text", num_hidden_layers=3, layer_types=["full_attention"] * 3, **wide)
+    model = make_family("gemma3_text", num_hidden_layers=3, layer_types=["full_attention"] * 3, **wide)  # type: ignore[arg-type]
     model.set_attn_implementation(attention.NAME)
     if half:
         halves.halve(model)

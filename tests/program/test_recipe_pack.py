@@ -105,7 +105,7 @@ def test_what_nobody_published_is_marked_as_ours_and_the_head_says_where_the_res
         "clip_gradient": rl.clip_gradient,
         "micro_tokens": rl.micro_tokens,
     }
-    assert {key: found[key] for key in told} == told
+    assert {key: found[key] for key in told} == told  # type: ignore[attr-defined]
     for line in text.splitlines():
         value, _, comment = line.partition("#")
         key = value.split("=")[0].strip()

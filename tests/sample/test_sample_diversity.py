@@ -38,7 +38,7 @@ def test_diversity_is_the_share_of_distinct_n_grams(
     assert found == (len(set(grams)) / len(grams) if grams else None)
 
 
-def curve(scale: float, noise: float = 0.0) -> diversity.Callable[[float, int], Point]:
+def curve(scale: float, noise: float = 0.0) -> diversity.Callable[[float, int], Point]:  # type: ignore[name-defined]
     """A policy whose responses are the more diverse the hotter; `scale` says how diverse it is at T = 1."""
     return lambda T, round_: Point(T, 1 - math.exp(-scale * T) + noise * math.sin(99 * T + round_), 0.01)
 

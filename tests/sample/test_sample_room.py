@@ -93,7 +93,7 @@ def test_a_ring_of_places_attends_as_whole_rows_do(window: int | None) -> None:
     cache.reserve(16)
     for start, stop in ((0, 5), (5, 6), (6, 14)):
         cache.begin(slice(2, 3), torch.arange(start, stop), stop)
-        found = cache.attend(0, *(x[:, :, start:stop] for x in (q, k, v)), rule)
+        found = cache.attend(0, *(x[:, :, start:stop] for x in (q, k, v)), rule)  # type: ignore[arg-type, call-arg]
         torch.testing.assert_close(found, wanted[:, start:stop])
     cache.reserve(64)
     for row in (0, 1):

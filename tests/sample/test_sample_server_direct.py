@@ -61,7 +61,7 @@ def opened(fakes: list[FakeVllm], policy: Policy, tmp_path: Path) -> Iterator[Op
 
     def open_(**changes: Any) -> ServerSampler:
         how = {"folder": str(tmp_path / "files"), "canary": 1e-4, "deadline": 60.0} | changes
-        made.append(ServerSampler(policy, Servers(tuple(f.url for f in fakes), **how), patience=20.0))
+        made.append(ServerSampler(policy, Servers(tuple(f.url for f in fakes), **how), patience=20.0))  # type: ignore[arg-type]
         return made[-1]
 
     yield open_
@@ -99,7 +99,7 @@ def test_weights_come_by_vllms_engines(
     assert not (tmp_path / "files").exists()
     inits = routes(fakes[0]).count("/init_weight_transfer_engine")
     assert inits == (1 if way == "nccl" else 2)  # a group stays
-    if isinstance(engine := fakes[0].engine, fake_engines.Ipc):
+    if isinstance(engine := fakes[0].engine, fake_engines.Ipc):  # type: ignore[assignment]
         largest = max(p.nbytes for p in policy.model.parameters())
         assert len(engine.sizes) > 2 and max(engine.sizes) <= max(4096, largest)
 
@@ -168,7 +168,7 @@ def test_parts_hold_every_tensor_in_order_and_fit(made: list[tuple[str, int]], l
         "shapes": [[n] for _, n in made],
     }
     room = max([least, *sizes])
-    found = list(ipc.parts(what, room))
+    found = list(ipc.parts(what, room))  # type: ignore[arg-type]
     assert [size for part in found for size in part.sizes] == sizes
     assert [part.first for part in found] == [sum(len(p.sizes) for p in found[:i]) for i in range(len(found))]
     assert all(sum(part.sizes) <= room for part in found)

@@ -102,7 +102,7 @@ def test_nccl_carries_between_two_gpus() -> None:
         async def init(url: str, info: dict[str, Any]) -> None:
             pipe.send((base64.b64decode(info["nccl_unique_id_b64"]), told))
 
-        asyncio.run(carrier.meet([Party("http://a", ["GPU"])], True, init))
+        asyncio.run(carrier.meet([Party("http://a", ["GPU"])], True, init))  # type: ignore[arg-type]
         done: Future[None] = Future()
         done.set_result(None)
         carrier.carry(told, tensors, lambda info: done)

@@ -135,7 +135,7 @@ def test_the_canary_finds_a_reload_that_did_nothing(policy: Policy, sampler: Ser
     async def nothing(folder: Path, version: str, *more: str) -> None:
         await first.rename(version)
 
-    first.load = nothing  # type: ignore[method-assign]
+    first.load = nothing  # type: ignore[method-assign, assignment]
     shake(policy, 1e-3)
     with pytest.raises(SamplingError, match=rf"canary.*Unchanged to the last bit.*{first.url}"):
         sampler.update(policy.model)
@@ -198,7 +198,7 @@ def test_deltas_patch_what_servers_hold(policy: Policy, folder: Path, servers: l
         assert_ours(policy, answers(made, requests(20)))
         sizes.append(made.published)
     made.close()
-    assert sizes[0] and sizes[1] == sizes[2] and sizes[1] < sizes[0] / 3
+    assert sizes[0] and sizes[1] == sizes[2] and sizes[1] < sizes[0] / 3  # type: ignore[operator]
     assert not list(Path("/dev/shm").glob(f"{delta.PREFIX}*"))
 
 

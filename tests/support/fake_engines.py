@@ -52,7 +52,7 @@ class Engine:
         every = self.each(lambda number: self.get(number, info))
         assert all(g.keys() == every[0].keys() for g in every)
         assert all(torch.equal(g[k], t) for g in every for k, t in every[0].items())
-        return every[0]
+        return every[0]  # type: ignore[no-any-return]
 
     def each(self, act: Callable[[int], Any]) -> list[Any]:
         """What all workers do at one time."""

@@ -237,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
             case "/init_weight_transfer_engine" if s.engine is None:
                 self.send({"error": "Weight transfer not configured"}, 500)
             case "/init_weight_transfer_engine":
-                s.engine.begin(body["init_info"])
+                s.engine.begin(body["init_info"])  # type: ignore[union-attr]
                 s.fault = ""
                 self.send({})
             case "/update_weights":

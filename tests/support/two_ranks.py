@@ -181,7 +181,7 @@ def replicated() -> dict[str, Any]:
         parallel.prepare(two, place)
         if how == "shard":
             parallel.shard(two, place)
-        plain, ours, passes = LearnedCapture(one), LearnedCapture(two), []
+        plain, ours, passes = LearnedCapture(one), LearnedCapture(two), []  # type: ignore[var-annotated]
         with counted(passes):
             said = learn(Policy(two, None, "plain"), batch if ranks.main() else [], [ours], STAGE, settings)
         with alone():
@@ -196,15 +196,15 @@ def replicated() -> dict[str, Any]:
 @contextmanager
 def counted(passes: list[int]) -> Iterator[None]:
     """Puts down the predicted tokens of every pass of learning on this rank."""
-    plain = update.logprobs
+    plain = update.logprobs  # type: ignore[attr-defined]
 
     def counting(made: Any, pack: Any, *rest: Any) -> Any:
         passes.append(0 if parallel.is_filler(pack) else len(pack.targets))
         return plain(made, pack, *rest)
 
-    update.logprobs = counting
+    update.logprobs = counting  # type: ignore[assignment, attr-defined]
     yield
-    update.logprobs = plain
+    update.logprobs = plain  # type: ignore[attr-defined]
 
 
 class LearnedCapture(Capture):
@@ -213,7 +213,7 @@ class LearnedCapture(Capture):
     def step(self) -> None:
         assert all((p.grad is None) != p.requires_grad for p in self.model.parameters())
         self.gradient = torch.cat(
-            [torch.as_tensor(_full(p.grad)).flatten() for p in optimizers.learned(self.model)]
+            [torch.as_tensor(_full(p.grad)).flatten() for p in optimizers.learned(self.model)]  # type: ignore[arg-type]
         )
 
 

@@ -38,7 +38,7 @@ class Star:
         self.lines = {0: Lifeline(0, peers, lambda said: self._end(0, said))}
         for number, theirs in self.theirs.items():
             if number != mute:
-                self.lines[number] = Lifeline(number, {theirs: 0}, lambda said, n=number: self._end(n, said))
+                self.lines[number] = Lifeline(number, {theirs: 0}, lambda said, n=number: self._end(n, said))  # type: ignore[misc]
 
     def _end(self, rank: int, said: str) -> None:
         with self.ended:

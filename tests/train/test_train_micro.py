@@ -62,7 +62,7 @@ def test_sizes_that_do_not_fit_are_not_tried(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_it_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     made, clock = model("0", monkeypatch), iter(range(10_000))
-    monkeypatch.setattr(micro.time, "perf_counter", lambda: 3.0 * next(clock))
+    monkeypatch.setattr(micro.time, "perf_counter", lambda: 3.0 * next(clock))  # type: ignore[attr-defined]
     monkeypatch.setattr(micro, "MOST", 2)  # fewer than there are sizes for the batch
     assert [t.tokens for t in micro.measure(made, EXAMPLES, seconds=10.0)] == [256]
 

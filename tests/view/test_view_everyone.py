@@ -171,7 +171,7 @@ def luminance(colour: str) -> float:
 
 def lightness(colour: str) -> float:
     """L* of CIELAB, 0 (black) to 100."""
-    return 116 * max(luminance(colour), 1e-9) ** (1 / 3) - 16
+    return 116 * max(luminance(colour), 1e-9) ** (1 / 3) - 16  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("dark", [False, True])
