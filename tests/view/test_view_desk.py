@@ -24,7 +24,8 @@ JSON = {"Content-Type": "application/json"}
 # a desk on which another run is looked at (null: none is) while the judge answers (false: fails)
 SWITCHED = """async (answers) => {
   const desk = Object.create(deskView), ask = source.judge, row = { file: "f", problem_id: "p", sample: 0 };
-  Object.assign(desk, { of: "a", verdicts: new Map(), chosen: new Set([keyOf(row)]), said: "", root: document.body });
+  const chosen = new Set([keyOf(row)]);
+  Object.assign(desk, { of: "a", verdicts: new Map(), chosen, said: "", root: document.body });
   source.judge = async () => {
     if (answers !== null) Object.assign(desk, { of: "b", verdicts: new Map(), said: "" });
     if (answers === false) throw new Error("gone");
