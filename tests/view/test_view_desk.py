@@ -21,6 +21,22 @@ from view_server import served
 JSON = {"Content-Type": "application/json"}
 
 
+# a desk on which another run is looked at (null: none is) while the judge answers (false: fails)
+SWITCHED = """async (answers) => {
+  const desk = Object.create(deskView), ask = source.judge, row = { file: "f", problem_id: "p", sample: 0 };
+  const chosen = new Set([keyOf(row)]);
+  Object.assign(desk, { of: "a", verdicts: new Map(), chosen, said: "", root: document.body });
+  source.judge = async () => {
+    if (answers !== null) Object.assign(desk, { of: "b", verdicts: new Map(), said: "" });
+    if (answers === false) throw new Error("gone");
+    const other = { file: "f", problem: "q", sample: 0, outcome: "wrong" };
+    return { verdicts: [{ file: "f", problem: "p", sample: 0, outcome: "correct" }, other] };
+  };
+  await desk.judge("a", [row]).finally(() => (source.judge = ask));
+  return [desk.busy, desk.verdicts.size, desk.said];
+}"""
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Planted, str]]:
     folder = tmp_path_factory.mktemp("runs")
@@ -142,4 +158,7 @@ def test_the_queue_leads_to_the_answers_and_judges_them(runs: tuple[Planted, str
         page.until("document.querySelector('.response.chosen')?.textContent.includes('none of them')")
         page.open(f"{runs[1]}#/run/well/desk")
         page.until("document.body.innerText.includes('Nothing is suspicious')")
+        assert page.ask(f"({SWITCHED})(true)") == [False, 0, ""]
+        assert page.ask(f"({SWITCHED})(false)") == [False, 0, ""]
+        assert page.ask(f"({SWITCHED})(null)") == [False, 2, "1 judged again: 1 right as before, 0 not"]
         assert page.console == []

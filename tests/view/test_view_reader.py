@@ -162,6 +162,8 @@ def test_programs_are_coloured_without_a_character_changed_and_raw_text_is_raw(
         "'\\\\['.repeat(2e5)",
         "'```'.repeat(2e5)",
         "'\\\\boxed{'.repeat(1e5)",
+        "'```' + '\\n'.repeat(2e5)",
+        "'```\\n' + ' \\r'.repeat(1e5)",
     ]
     for text in hostile:  # what is read in a time that grows with its square would not end
         assert page.ask(f"python({text}).length && prose({text}).length && program({{answer: {text}}}) !== 0")

@@ -46,7 +46,7 @@ class Desk:
 
     def __init__(self, folder: Path, index: Index) -> None:
         self._folder, self._index = folder, index
-        self._problems = ProblemsAt(folder)
+        self.problems = ProblemsAt(folder)
         self._looked: dict[str, tuple[Any, list[Answered]]] = {}
         self._told: tuple[Any, Row] | None = None
         self._part = 0.0
@@ -59,7 +59,7 @@ class Desk:
         for name in self._looked.keys() - {file.name for file in wanted}:
             del self._looked[name]
         todo = [file for file in wanted if self._looked.get(file.name, (None,))[0] != file.stamp]
-        if todo and not self._problems.advance(seconds):
+        if todo and not self.problems.advance(seconds):
             self._part = 0.0
             return
         for place, file in enumerate(todo):
@@ -68,11 +68,6 @@ class Desk:
                 self._part = 1 - (len(todo) - place - 1) / len(wanted)
                 return
         self._part = 1.0
-
-    def problem(self, name: str) -> Row | None:
-        """The problem of that id, whole."""
-        self._problems.advance()
-        return self._problems.get(name)
 
     def page(self) -> Row:
         """The queue, the histograms of answers and ways, and how much was looked at."""
@@ -131,7 +126,7 @@ class Desk:
             if isinstance(row, dict):
                 name = str(row.get("problem_id"))
                 if name not in problems:
-                    problems[name] = _problem(name, {**row, **(self._problems.get(name) or {})})
+                    problems[name] = _problem(name, {**row, **(self.problems.get(name) or {})})
                 yield record(file.stage, file.step, file.name.removesuffix(".jsonl"), row, problems[name])
 
 

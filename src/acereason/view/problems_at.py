@@ -19,7 +19,7 @@ from acereason.view.tail import Row, decode
 
 FIRST = ("rl.jsonl", "held_out.jsonl", "sft.jsonl")
 OTHER_ROWS = ("traces", "contamination", "rejected")  # files that hold no problems to be asked
-EVERY = 256  # lines between two looks at the clock
+Stamp = tuple[int, int]
 
 
 class Brief(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class ProblemsAt:
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "data"
         self._places: dict[str, tuple[Path, int]] = {}
-        self._known: dict[Path, tuple[int, int]] = {}
+        self._known: dict[Path, Stamp] = {}
         self._reading: Iterator[None] | None = None
 
     def advance(self, seconds: float = float("inf")) -> bool:
@@ -54,6 +54,11 @@ class ProblemsAt:
                 if time.monotonic() > end:
                     return False
             self._reading = None
+
+    def place(self, name: str) -> tuple[Path, Stamp] | None:
+        """The file that the problem stands in and its stamp, another one as soon as the file changes."""
+        found = self._places.get(name)
+        return found and (found[0], _stamp(found[0]))
 
     def get(self, name: str) -> Row | None:
         """The problem's row; None when it is not known, or not there any more."""
@@ -73,18 +78,17 @@ class ProblemsAt:
         return sorted(found, key=lambda path: (path.name not in FIRST, path.name != "rl.jsonl", path.name))
 
     def _read(self, path: Path) -> Iterator[None]:
-        """Note every problem of a file that an earlier one did not have; pauses now and then."""
+        """Note every problem of a file that an earlier one did not have; pauses after every line."""
         self._known[path] = _stamp(path)
         at = 0
         try:
             with open_file(path) as file:
-                for number, line in enumerate(file):
+                for line in file:
                     name = _id_of(line)
                     if name is not None and self._places.setdefault(name, (path, at))[0] == path:
                         self._places[name] = path, at
                     at += len(line)
-                    if number % EVERY == 0:
-                        yield
+                    yield
         except OSError:
             return
 
@@ -96,7 +100,7 @@ def _id_of(line: bytes) -> str | None:
         return None
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> Stamp:
     try:
         status: Any = path.stat()
     except OSError:

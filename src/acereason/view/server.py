@@ -97,16 +97,21 @@ def application(root: Path, host: str = LOOPBACK) -> ASGIApp:
         return _json(compared.of(known))
 
     async def judge(request: Request) -> Response:
+        return await run_in_threadpool(judged, await request.body())
+
+    def judged(body: bytes) -> Response:
         try:
-            question = msgspec.json.decode(await request.body(), type=again.Question)
+            question = msgspec.json.decode(body, type=again.Question)
             known = runs.get(question.run)
             if known is None:
                 return _json({"error": "no such run, or it was deleted"}, 404)
-            return _json(await run_in_threadpool(judging.of, known, question))
+            return _json(judging.of(known, question))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _json({"error": f"expected a run and 1 to {again.MOST} of its responses: {error}"}, 422)
         except again.Busy:
             return _json({"error": f"{again.WAITING} responses are being judged; again in a moment"}, 503)
+        except (TypeError, ValueError) as error:
+            return _json({"error": f"cannot be judged: {again.told(error)}"}, 500)
 
     routes = [Route(path, page) for path in pages]
     routes += [Route("/api/runs", overview), Route("/api/lab", lab), Route("/api/studies", findings)]

@@ -4,6 +4,7 @@
 
 const PYTHON =
   /(#[^\n]*)|([rbfuRBFU]{0,2}(?:"""[\s\S]*?(?:"""|$)|'''[\s\S]*?(?:'''|$)|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?))|(\b(?:0[xXbBoO][\da-fA-F_]+|\d[\d_]*\.?[\d_]*(?:[eE][+-]?\d+)?)[jJ]?)|(@[A-Za-z_][\w.]*)|([A-Za-z_]\w*)/g;
+const LOOKS_LIKE_PYTHON = /^[ \t]*(?:def|class|import|from|for|while|if|print|return|with)\b/m; // blanks of one line: \s would try every line from every line
 const KEYWORDS = new Set(
   ("False None True and as assert async await break class continue def del elif else except finally for from global if import in is " +
     "lambda nonlocal not or pass raise return try while with yield match case").split(" "),
@@ -45,7 +46,7 @@ function wordKind(word, before) {
 function fenced(part) {
   const [, open, language, body, close] = /^(```[ \t]*([\w+-]*)[^\n]*\n?)([\s\S]*?)((?:```)?)$/.exec(part);
   const named = /^(python|py)\d*$/i.test(language),
-    looks = !language && /^\s*(def|class|import|from|for|while|if|print|return|with)\b/m.test(body);
+    looks = !language && LOOKS_LIKE_PYTHON.test(body.slice(0, LONGEST_CODE));
   const fence = (text) => (text ? el("span", { class: "soft" }, text) : "");
   return el("span", { class: "code" }, fence(open), named || looks ? python(body) : body, fence(close));
 }

@@ -162,29 +162,34 @@ const deskView = {
     }
     if (!whole) await this.refresh(root, route);
   },
-  /** Judge what is chosen, and ask on until every verdict is there. */
+  /** Judge what is chosen, and ask on until every verdict is there, or another run is looked at. */
   async judge(run, queue) {
     const asked = queue.filter((row) => this.chosen.has(keyOf(row))).map((row) => ({ file: row.file, problem: row.problem_id, sample: row.sample }));
-    let left = asked;
     Object.assign(this, { busy: true, said: "judging …" });
+    const mine = this.verdicts, // another map as soon as another run is looked at
+      outcome = (row) => mine.get(keyOf(row))?.outcome;
+    let left = asked;
     this.show(left.map((row) => ({ ...row, outcome: null })));
     try {
-      while (left.length && this.of === run) {
+      while (left.length) {
         const answer = await source.judge(run, left);
+        if (this.verdicts !== mine) return;
         this.show(answer.verdicts);
-        left = left.filter((row) => !this.verdicts.get(keyOf(row)).outcome);
+        left = left.filter((row) => !outcome(row));
         if (left.length) this.said = `judging: ${asked.length - left.length} of ${asked.length}`;
         this.count();
       }
-      const right = asked.filter((row) => this.verdicts.get(keyOf(row)).outcome === "correct").length;
+      const right = asked.filter((row) => outcome(row) === "correct").length;
       this.said = `${asked.length} judged again: ${right} right as before, ${asked.length - right} not`;
     } catch (error) {
+      if (this.verdicts !== mine) return;
       this.said = `not judged: ${error.message}`;
-      for (const row of left) this.verdicts.delete(keyOf(row));
+      for (const row of left) mine.delete(keyOf(row));
       this.show([]);
+    } finally {
+      this.busy = false;
+      this.count();
     }
-    this.busy = false;
-    this.count();
   },
   show(verdicts) {
     for (const one of verdicts) this.verdicts.set(keyOf(one), one);
