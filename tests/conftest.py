@@ -1,10 +1,12 @@
-"""What tests share: one thread for torch, a tiny policy, and a browser for each file that looks at pages."""
+"""What tests share: one thread for torch, a tiny policy, stand-ins for servers, and a browser for each file
+that looks at pages."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background, and inherited
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,6 +18,9 @@ import torch
 from hypothesis import settings
 
 from browser import Browser
+
+if TYPE_CHECKING:
+    from fake_vllm import FakeVllm
 
 torch.set_num_threads(1)
 # The same examples at every run, and no deadline: neither luck nor a busy machine fails a change.
@@ -44,6 +49,17 @@ def qwen3() -> object:
         max_position_embeddings=256,
         eos_token_id=1,
     )
+
+
+@pytest.fixture
+def fakes() -> Iterator[list[FakeVllm]]:
+    """Two stand-ins for vLLM servers, of one model."""
+    from fake_vllm import FakeVllm, tiny_policy
+
+    servers = [FakeVllm(tiny_policy()) for _ in range(2)]
+    yield servers
+    for server in servers:
+        server.die()
 
 
 @pytest.fixture(scope="module")

@@ -175,14 +175,6 @@ def test_a_copy_that_is_swept_while_it_is_made_is_made_anew(
 
 
 @pytest.fixture
-def fakes() -> Iterator[list[FakeVllm]]:
-    servers = [FakeVllm(tiny_policy()) for _ in range(2)]
-    yield servers
-    for server in servers:
-        server.die()
-
-
-@pytest.fixture
 def opened(fakes: list[FakeVllm], tmp_path: Path) -> Iterator[tuple[Policy, ServerSampler]]:
     policy = tiny_policy(seed=3)
     how = Servers(tuple(f.url for f in fakes), folder=str(tmp_path / "out"), canary=1e-4, transfer="delta")

@@ -43,14 +43,6 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def fakes() -> Iterator[list[FakeVllm]]:
-    servers = [FakeVllm(tiny_policy()) for _ in range(2)]
-    yield servers
-    for server in servers:
-        server.die()
-
-
-@pytest.fixture
 def policy() -> Policy:
     return tiny_policy(seed=3)
 

@@ -29,14 +29,6 @@ TYPES = ["float32", "bfloat16", "float16", "float64"]
 
 
 @pytest.fixture
-def fakes() -> Iterator[list[FakeVllm]]:
-    servers = [FakeVllm(tiny_policy()) for _ in range(2)]
-    yield servers
-    for server in servers:
-        server.die()
-
-
-@pytest.fixture
 def opened(fakes: list[FakeVllm], tmp_path: Path) -> Iterator[tuple[Policy, ServerSampler]]:
     policy = tiny_policy(seed=3)
     urls = tuple(fake.url for fake in fakes)

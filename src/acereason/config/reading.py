@@ -88,12 +88,8 @@ def check_stage(recipe: Recipe, name: str | None) -> None:
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """The whole recipe, defaults included, as JSON-able data. A stage's `temperatures` stand there only where
-    it has some."""
+    """The whole recipe, defaults included, as JSON-able data."""
     data: dict[str, Any] = msgspec.to_builtins(recipe)
-    for stage in data["stage"]:
-        if not stage["temperatures"]:
-            del stage["temperatures"]
     return data
 
 
