@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import acereason
-import tiny_run
 from acereason import config, runs
 from acereason.files import write_jsonl
 from acereason.plan import shapes
@@ -42,17 +41,18 @@ def cut(name: str, folder: Path) -> config.Recipe:
     dtype = "bfloat16" if name in HALVES else "float32"
     model = {"new": new, "format": given["model"]["format"] or "plain", "dtype": dtype}
     stage |= {
-        "budget": 24,
+        "budget": 128,  # some end by chance
         "steps": 1,
         "prompts": 4,
         "group": 4,
         "overlong_buffer": 8 * (stage["overlong"] == "soft"),
     }
     if stage["thinking"]:
-        stage |= {"thinking": stage["thinking"] | {"budget": 12}, "budget": 128}
+        stage |= {"thinking": stage["thinking"] | {"budget": 12}}
     if stage["temperature"]["rule"] == "track":
         stage["temperature"] |= {"target": 3.0, "prompts": 4}  # of a model that knows nothing
-    rl = {"judges": 1, "micro_tokens": 1024, "updates": min(2, given["rl"]["updates"])}
+    coin = {"false_positives": 0.5}  # a model that knows nothing never gets to an answer
+    rl = {"judges": 1, "micro_tokens": 1024, "updates": min(2, given["rl"]["updates"]), **coin}
     files = {"rl": str(folder / "rl.jsonl"), "held_out": str(folder / "held_out.jsonl")}
     changes: dict[str, Any] = {
         "model": model, "stage": [stage], "rl": given["rl"] | rl, "curate": {"files": files},
@@ -75,7 +75,7 @@ def test_a_step_at_the_true_layer_shape(name: str, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "rl.jsonl", problems("r", 60))
     write_jsonl(tmp_path / "held_out.jsonl", problems("held", 2))
     recipe = cut(name, tmp_path)
-    with tiny_run.coin(), runs.create(tmp_path / "run", recipe) as run:
+    with runs.create(tmp_path / "run", recipe) as run:
         program.run_all(run, Quiet())
     rows = list(runs.read_metrics(tmp_path / "run"))
     (step,) = (r for r in rows if r["kind"] == "rl")
