@@ -1,6 +1,6 @@
 """What one GPU does: learning, the head, sampling, and a whole on-policy step, as JSON.
 
-    python benchmarks/gpu.py                    one CUDA device, a 1.5B shape, about 5 minutes
+    python benchmarks/gpu.py                    one CUDA device, a 1.5B and a 7B shape, about 6 minutes
     python benchmarks/gpu.py --toy              the same code at toy size on CPU, seconds (for CI)
     python benchmarks/gpu.py --only sft head    some parts
 
@@ -27,9 +27,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from acereason.config import Placement, Rl
+from acereason.config import Lora, Placement, Rl
 from acereason.draws import draw_seed
-from acereason.policy import flops
+from acereason.plan import memory
+from acereason.policy import flops, lora
 from acereason.policy import model as models
 from acereason.policy.head import tempered_logprobs
 from acereason.policy.model import logprobs, new_model
@@ -39,6 +40,7 @@ from acereason.problems import Problem, Verdict
 from acereason.sample.ask import Answer
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
+from acereason.shape import Shape
 from acereason.train import optimizers, parallel, sft
 from acereason.train.update import Update
 from gpu_tools import (
@@ -56,6 +58,7 @@ from gpu_tools import (
     seconds,
     wait,
 )
+from gpu_weights import handed_over
 
 
 def learning(size: Size, longest: int, work: Callable[..., Any], **placed: Any) -> dict[str, Any]:
@@ -101,6 +104,13 @@ def rl_work(size: Size) -> Callable[..., Any]:
         update.finish(optimizer, 1 / sum(len(e.response) for e in batch))
 
     return work
+
+
+def new_shape(shape: dict[str, Any]) -> Any:
+    """A configuration of that shape, without a model."""
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model("qwen2", **shape)
 
 
 def answer(prompt: Any, tokens: Any, T: float, completion: Any = None) -> Answer:
@@ -251,18 +261,60 @@ def generate(model: Any, size: Size) -> dict[str, Any]:
 
 
 def step_part(size: Size) -> dict[str, Any]:
-    """One whole on-policy step: sample groups of 8, learn, publish. Every 190th token ends a response, so
-    that lengths are long-tailed; half of the responses count as right."""
+    """One whole on-policy step of all weights: sample groups of 8, learn, publish."""
     clear()
     model = model_for_learning(size)
+    return steps(size, model, size.shape, 8 * size.prompts, 3 * size.micro // 4)
+
+
+def lora_part(size: Size) -> dict[str, Any]:
+    """The same with adapters of rank 16 at the large shape, in 80 GB, the base in the sampler's type."""
+    clear()
+    if CUDA:
+        torch.cuda.set_per_process_memory_fraction(min(1.0, 80e9 / torch.cuda.mem_get_info()[1]))
+    with torch.device(DEVICE):
+        model = new_model("qwen2", 1, DTYPE, **size.large)
+    placement = Placement(compute="bfloat16" if CUDA else "float32", checkpoint_activations=True)
+    parallel.prepare(model, placement)
+    lora.adapt(model, Lora(rank=16, alpha=32.0))
+    if parallel.wanted(placement):
+        parallel.shard(model, placement)
+    lora.initialise(model, 1)
+    return steps(
+        replace(size, prompts=size.prompts // 4), model, size.large, 2 * size.prompts, size.micro // 2
+    )
+
+
+def steps(size: Size, model: Any, shape: dict[str, Any], slots: int, micro: int) -> dict[str, Any]:
+    """Two whole steps. Every 682nd token ends a response, so that lengths are long-tailed; half of the
+    responses count as right. `of_peak`: 2N operations a sampled token and 6N a learned one."""
     optimizer = optimizers.for_rl(model, Rl())
     optimizers.set_rates(optimizer, [1e-6])
-    vocab, random = size.shape["vocab_size"], np.random.default_rng(3)
+    vocab, random = shape["vocab_size"], np.random.default_rng(3)
     ends = random.choice(vocab, max(1, 3 * vocab // size.budget), replace=False).tolist()
-    sampler = EmbeddedSampler(model, slots=max(size.slots), eos_ids=ends)
+    sampler = EmbeddedSampler(model, slots=slots, eos_ids=ends)
     prompts = [random.integers(0, vocab, size.budget // 16).tolist() for _ in range(size.prompts)]
-    rows = [one_step(size, model, optimizer, sampler, prompts, number) for number in range(3)]
-    return {"first": rows[0], "later": rows[-1], "peak_memory_gib": peak_memory()}
+    rows = [one_step(replace(size, micro=micro), model, optimizer, sampler, prompts, n) for n in range(2)]
+    work, later = 8.0 * Shape.read(model.config).parameters * rows[-1]["tokens"], rows[-1]
+    later["of_peak"] = work / later["total_s"] / (flops.peak(DEVICE) or float("inf"))
+    return {
+        "micro_tokens": micro, "slots": slots, "engine": sampler.engine, "first": rows[0], "later": later,
+        "peak_memory_gib": peak_memory(),
+    }  # fmt: skip
+
+
+def card_part(size: Size) -> dict[str, Any]:
+    """The update on a card of 24 GB, with what `plan` proposes for it; what it says of memory beside what
+    was allocated (which has no context of CUDA's)."""
+    tokens = size.rl_length // 2
+    if CUDA:
+        torch.cuda.set_per_process_memory_fraction(24e9 / torch.cuda.mem_get_info()[1])
+    small = replace(size, micro=tokens, micro_batches=4)
+    found = learning(small, tokens, rl_work(small), checkpoint_activations=True, offload=("moments",))
+    shape = Shape.read(new_shape(size.shape))
+    means = memory.Means(checkpointing=True, offload=("moments",))
+    said = memory.learning(shape, memory.Machine(1, 24e9, separate=1), tokens, means)
+    return found | {"planned_gib": (sum(said.values()) - said["other"]) / 2**30}
 
 
 def one_step(
@@ -325,6 +377,7 @@ def equal_part(size: Size) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Size], dict[str, Any]]] = {
     "machine": machine, "equal": equal_part, "head": head_part, "sampler": sampler_part, "step": step_part,
     "sft": sft_part, "sft_compiled": compiled_part, "sft_plain": plain_part, "rl": rl_part,
+    "lora": lora_part, "card": card_part, "weights": handed_over,
 }  # fmt: skip
 
 

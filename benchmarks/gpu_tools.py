@@ -23,6 +23,10 @@ QWEN_1_5B = {
     "num_key_value_heads": 2, "intermediate_size": 8960, "max_position_embeddings": 32768,
     "tie_word_embeddings": True, "eos_token_id": None, "pad_token_id": None, "bos_token_id": None,
 }  # fmt: skip
+QWEN_7B = QWEN_1_5B | {
+    "vocab_size": 152064, "hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4,
+    "intermediate_size": 18944, "tie_word_embeddings": False,
+}  # fmt: skip
 TOY = QWEN_1_5B | {
     "vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
     "intermediate_size": 128, "max_position_embeddings": 512,
@@ -31,9 +35,11 @@ TOY = QWEN_1_5B | {
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is: `length` the longest sequence, `micro` tokens of a micro-batch."""
+    """How large everything is: `length` the longest sequence, `micro` tokens of a micro-batch; `large` the
+    shape that adapters and weights on their way are tried with."""
 
     shape: dict[str, Any]
+    large: dict[str, Any]
     sft_length: int
     rl_length: int
     micro: int
@@ -46,8 +52,8 @@ class Size:
     peer_rows: int
 
 
-FULL = Size(QWEN_1_5B, 8192, 16384, 32768, 6, (128, 256), 4096, 256, 32, 2048, 128)
-SMALL = Size(TOY, 96, 128, 256, 2, (8,), 64, 16, 4, 32, 8)
+FULL = Size(QWEN_1_5B, QWEN_7B, 8192, 16384, 32768, 6, (128, 256), 4096, 256, 64, 2048, 128)
+SMALL = Size(TOY, TOY | {"num_hidden_layers": 3}, 96, 128, 256, 2, (8,), 64, 16, 4, 32, 8)
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 CUDA = DEVICE.type == "cuda"
 DTYPE = torch.bfloat16 if CUDA else torch.float32

@@ -156,7 +156,7 @@ def take(linear: HalfLinear, weight: Tensor, rows: int) -> None:
     so many rows, which else every product does anew (a third of its time at 64 rows)."""
     half = weight.detach().to(linear.weight.device, HALF)
     if half.device.type != "cpu" or not _packs():
-        linear.weight.data = half.clone() if half is weight else half
+        linear.weight.data.copy_(half)  # in place: a graph may read it
         return
     linear.packed = torch.ops.mkldnn._reorder_linear_weight(half, rows)
     linear.weight.data = torch.zeros((), dtype=HALF).expand(half.shape)

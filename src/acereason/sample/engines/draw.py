@@ -52,13 +52,14 @@ class Drawn:
 
 def draw(logits_RV: Tensor, T_R: Tensor, share_R: Tensor, uniform_R: Tensor) -> Drawn:
     """Draw one token per row of softmax(logits / T), cut to its nucleus where share < 1. All [R] in
-    float64."""
-    plain = bool((T_R == 1).all())
+    float64, on the processor: what they say of all rows is then known without asking a device."""
+    plain, cut = bool((T_R == 1).all()), bool((share_R < 1).any())
+    T_R, share_R, uniform_R = (x.to(logits_RV.device) for x in (T_R, share_R, uniform_R))
     logp_RV = (logits_RV if plain else logits_RV / T_R[:, None].to(logits_RV.dtype)).log_softmax(-1)
     mass_RV = logp_RV.exp()
     entropy_R = _entropy(mass_RV, logp_RV)
     one_R = entropy_R if plain else _entropy_1(logits_RV)
-    if bool((share_R < 1).any()):
+    if cut:
         share_R = share_R.to(mass_RV.dtype)
         mass_RV = torch.where((share_R < 1)[:, None], nucleus(mass_RV, share_R), mass_RV)
     token_R1 = inverse(mass_RV, uniform_R)[:, None]

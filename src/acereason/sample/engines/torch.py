@@ -8,7 +8,7 @@ not serve.
 
 Rows of the cache are kept dense: when a sixth of them are idle the last ones move down. Tokens are drawn as
 in the native engine. `half`: products in bfloat16, as `policy.halves` does in learning. Rounding inside
-matrix products may depend on the size of the batch here.
+matrix products may depend on the size of the batch here. On a GPU the steps are CUDA graphs (`graphs`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from acereason.policy.output import float_logits, output_of
 from acereason.policy.state import full_tensors
 from acereason.sample.engines.cache import SlotCache
 from acereason.sample.engines.draw import draw
+from acereason.sample.engines.graphs import StepGraphs
 from acereason.sample.engines.slots import Ints, Slots
 
 CHUNK = 512  # prompt tokens at once
@@ -41,6 +42,7 @@ class TorchEngine:
 
     def __init__(self, config: Any, slots: int, device: torch.device, half: bool = False) -> None:
         self._device = device
+        self._graphs = StepGraphs(self._step, device) if device.type == "cuda" else None
         self.resize(slots)
         self._model = shards.empty_model(config, Path(), torch.float32).eval()
         self._model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t.to(device))
@@ -71,11 +73,17 @@ class TorchEngine:
         self._slots = slots
         self._row = list(range(slots + 1))  # row of the cache that holds each slot
         self._cache = SlotCache(slots + 1, self._device)
+        self._moved()
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""
         if length > self._cache.length:
             self._cache.reserve(-(-length // 64) * 64)
+            self._moved()
+
+    def _moved(self) -> None:
+        if self._graphs is not None:
+            self._graphs.clear()
 
     @torch.no_grad()
     def prefill(self, tokens: Ints, slot: int) -> None:
@@ -97,8 +105,11 @@ class TorchEngine:
         token, position = np.zeros(span, np.int64), np.zeros(span, np.int64)
         rows = np.array([self._row[slot] for slot in active])
         token[rows], position[rows] = slots.token[active], slots.position[active]
-        ids, at = (torch.from_numpy(x).to(self._device) for x in (token, position))
-        hidden = self._through(ids, at, slice(0, span), int(position.max()) + 1)
+        if self._graphs is not None and self._slots > 1:
+            hidden = self._graphs(token, position, self._slots, self._cache.length)
+        else:
+            ids, at = (torch.from_numpy(x).to(self._device) for x in (token, position))
+            hidden = self._step(ids, at, int(position.max()) + 1)
         hidden = hidden[torch.from_numpy(rows).to(self._device)]
         step = max(1, LOGITS // len(self._output.weight))
         for start in range(0, len(active), step):
@@ -116,7 +127,7 @@ class TorchEngine:
         if not bool(torch.isfinite(logits).all()):
             self._cache.clear()
             raise SamplingError("a logit is not a finite number; the weights have diverged")
-        drawn = draw(logits, *(torch.from_numpy(x).to(self._device) for x in (T, share, number)))
+        drawn = draw(logits, *map(torch.from_numpy, (T, share, number)))
         here = (part, slots.count[part])
         slots.token[part] = slots.out_token[here] = drawn.token
         slots.out_logprob[here], slots.out_entropy[here] = drawn.logprob, drawn.entropy
@@ -133,6 +144,10 @@ class TorchEngine:
             self._cache.move(row, hole, int(slots.position[slot]))
             self._row[slot], self._row[holder[hole]] = hole, row
         return len(used)
+
+    def _step(self, ids: Tensor, position: Tensor, reach: int) -> Tensor:
+        """Hidden states of one token of each of the first rows."""
+        return self._through(ids, position, slice(0, len(ids)), reach)
 
     def _through(self, ids: Tensor, position: Tensor, rows: slice, reach: int) -> Tensor:
         """Hidden states after the last norm [C, hidden]: C tokens of one row, or one of each."""
