@@ -12,7 +12,8 @@ from acereason.config.struct import Positive, Share, Struct
 
 class Tasks(Struct, frozen=True):
     """Procedural problems of one domain: `families`, each at levels from `min_level` to `max_level`, or at
-    its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do."""
+    its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do; `direct_share` of
+    them give the answer at once, as many a trace of a mixed collection does."""
 
     families: tuple[str, ...]
     min_level: Positive = 1
@@ -22,6 +23,7 @@ class Tasks(Struct, frozen=True):
     rl_prompts: Positive = 2000
     held_out: Positive = 512
     wrong_share: Share = 0.0
+    direct_share: Share = 0.0
 
     def __post_init__(self) -> None:
         if unknown := sorted(self.levels.keys() - set(self.families)):

@@ -31,6 +31,7 @@ from acereason.errors import DataError
 from acereason.files import Records, read_jsonl, write_jsonl
 from acereason.problems import Problem, Response
 from acereason.procedural import generate, teach
+from acereason.procedural.family import without_thinking
 
 Record = TypeVar("Record", bound=Problem | Response, covariant=True)
 SFT, RL, HELD_OUT, TRACES = "sft.jsonl", "rl.jsonl", "held_out.jsonl", "traces.jsonl"
@@ -65,7 +66,7 @@ def make(settings: Curate, seed: int, folder: Path) -> tuple[Data, list[Funnel]]
     parts = [_domain(name, tasks, settings, seed, folder) for name, tasks in sorted(settings.tasks.items())]
     sft = _shuffled([p for part in parts for p in part[0].sft], seed)
     traces = [
-        _trace(problem, number, settings.tasks[problem.domain].wrong_share, seed)
+        _trace(problem, number, settings.tasks[problem.domain], seed)
         for problem in sft
         for number in range(settings.responses_per_prompt)
     ]
@@ -166,9 +167,11 @@ def _cleaned(
     return kept, funnels
 
 
-def _trace(problem: Problem, number: int, wrong_share: float, seed: int) -> Response:
+def _trace(problem: Problem, number: int, settings: Tasks, seed: int) -> Response:
     rng = random.Random(draw_seed(seed, "teacher", problem.id, number))
-    return msgspec.structs.replace(teach(problem, rng, rng.random() < wrong_share), sample=number)
+    taught = teach(problem, rng, rng.random() < settings.wrong_share)
+    text = without_thinking(taught.text) if rng.random() < settings.direct_share else taught.text
+    return msgspec.structs.replace(taught, sample=number, text=text)
 
 
 def _shuffled(problems: Iterable[Problem], seed: int) -> list[Problem]:

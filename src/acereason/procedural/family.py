@@ -75,6 +75,12 @@ def fenced(thinking: str, code: str) -> str:
     return f"{thinking}\n{END_THINK}\n```python\n{code}\n```"
 
 
+def without_thinking(text: str) -> str:
+    """The response with nothing before `</think>`."""
+    _, end, answer = text.partition(END_THINK)
+    return end + answer
+
+
 def thinking_of(text: str) -> str:
     """What a response thinks: all before `</think>`, or all of it when it never got there."""
     return text.partition(END_THINK)[0].strip()
