@@ -40,7 +40,9 @@ def test_four_bits_are_planned() -> None:
 
 def learned(device: str, tmp_path: Path) -> None:
     """A step of adapters over a base in four bits, merged and saved."""
-    model: Any = make("qwen3", hidden_size=128, intermediate_size=192)
+    model: Any = make(
+        "qwen3", hidden_size=128, intermediate_size=192, num_attention_heads=8
+    )  # multiples of 64 inside
     model.set_attn_implementation(attention.NAME)
     four_bit.quantise(model, torch.float32)
     model.to(device)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
-from acereason.config import Rl, Sft
+from acereason.config import Placement, Rl, Sft
 from acereason.errors import ConfigError
 from acereason.policy import activations
 from acereason.policy import model as models
 from acereason.policy.marks import marks_of
 from acereason.policy.packing import Example, pack
-from acereason.train import eight_bit, optimizers, sft
+from acereason.train import eight_bit, held, optimizers, parallel, sft
 from commands import torchrun
 from sample_models import make
 
@@ -177,3 +181,43 @@ def test_on_a_gpu_activations_rest_beside_it() -> None:
     assert kept[1] < 0.3 * kept[0]
     for one, two in zip(plain.parameters(), resting.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad)
+
+
+@pytest.fixture
+def alone() -> Iterator[Any]:
+    """A mesh of one rank."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_a_part_stays_where_it_rests(alone: Any) -> None:
+    """A sharded tensor's part may lie elsewhere than where its ranks compute."""
+    like = distribute_tensor(torch.randn(6, 4), alone, [Shard(0)])
+    part = torch.empty(6, 4, dtype=torch.uint8, device="meta")
+    made: Any = held.laid_as(like, part)
+    assert held.local(made).device.type == "meta" and made.dtype == torch.uint8
+    assert made.shape == like.shape and made.placements == like.placements
+    scale: Any = eight_bit.like(like, (6, 1))
+    assert torch.equal(scale.full_tensor(), torch.zeros(6, 1)) and scale.placements == like.placements
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("moments", ["float32", "8bit"])
+def test_on_a_gpu_moments_of_a_sharded_model_rest_too(moments: Any) -> None:
+    """Under FSDP2, whose tensors know the mesh that they compute on. Not run on a GPU since it was mended."""
+    found = []
+    for offload in ((), ("moments",)):
+        model = make("qwen3", hidden_size=128, intermediate_size=192).cuda()
+        placement = Placement(compute="bfloat16", offload=offload, kernels="torch")
+        parallel.prepare(model, placement)
+        parallel.shard(model, placement)
+        made = optimizers.for_rl(model, Rl(moments=moments))
+        optimizers.set_rates(made, [1e-3])
+        for _ in range(3):
+            sft.learn(model, EXAMPLES, 64)
+            optimizers.step(model, made, 1.0)
+        states = [v for s in made[0].state.values() for k, v in s.items() if k != "step"]
+        assert {held.local(v).device.type for v in states} == ({"cpu"} if offload else {"cuda"})
+        found.append([held.local(p).detach().cpu() for p in model.parameters()])
+    assert all(map(torch.equal, *found))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,3 +226,22 @@ def _shape() -> dict[str, Any]:
         "max_position_embeddings": 256,
         "eos_token_id": 1,
     }
+
+
+def test_liger_puts_in_what_it_knows_of_an_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its functions differ in what they take; only its heads, which know no temperature, are turned off."""
+    met: list[dict[str, Any]] = []
+
+    def gemma(rope=True, cross_entropy=False, fused_linear_cross_entropy=True, geglu=True, model=None):  # type: ignore[no-untyped-def]
+        met.append({"heads": cross_entropy or fused_linear_cross_entropy, "gate": geglu})
+
+    def granite(cross_entropy=True, swiglu=True, model=None):  # type: ignore[no-untyped-def]
+        met.append({"heads": cross_entropy, "gate": swiglu})
+
+    known = SimpleNamespace(MODEL_TYPE_TO_APPLY_LIGER_FN={"gemma3_text": gemma, "granite": granite})
+    package = SimpleNamespace(monkey_patch=known)
+    monkeypatch.setitem(sys.modules, "liger_kernel", SimpleNamespace(transformers=package))
+    monkeypatch.setitem(sys.modules, "liger_kernel.transformers", package)
+    for name in ("gemma3_text", "granite", "unknown"):
+        parallel.fuse(SimpleNamespace(config=SimpleNamespace(model_type=name)))
+    assert met == [{"heads": False, "gate": True}] * 2

@@ -12,8 +12,8 @@ from acereason.config.struct import Positive, Share, Struct
 
 class Tasks(Struct, frozen=True):
     """Procedural problems of one domain: `families`, each at levels from `min_level` to `max_level`, or at
-    its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do; `direct_share` of
-    them give the answer at once, as many a trace of a mixed collection does."""
+    its own of `levels`. `wrong_share` of the teacher's traces hold a mistake, as unchecked traces do;
+    `direct_share` of them give the answer at once, as some of a mixed collection do."""
 
     families: tuple[str, ...]
     min_level: Positive = 1

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from acereason.train.held import laid_as, local
 
 BLOCK = 256  # columns that share a maximum
 ELEMENTS = 1 << 24  # of a matrix, made wide at a time
@@ -136,21 +137,7 @@ def _fresh(parameter: Tensor) -> dict[str, Any]:
     return state
 
 
-def local(tensor: Any) -> Any:
-    """What this rank holds of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def like(parameter: Tensor, size: Iterable[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """Zeros of another size with the parameter's rows, over the ranks and on the device as the parameter."""
-    shape = tuple(size)
-    if not isinstance(parameter, DTensor):
-        return torch.zeros(shape, dtype=dtype, device=parameter.device)
-    own = parameter.to_local()
-    part = torch.zeros(len(own), *shape[1:], dtype=dtype, device=own.device)
-    mesh, where = parameter.device_mesh, parameter.placements
-    return DTensor.from_local(part, mesh, where, shape=torch.Size(shape), stride=_stride(shape))
-
-
-def _stride(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(torch.empty(shape, device="meta").stride())
+    shape, own = tuple(size), local(parameter)
+    return laid_as(parameter, torch.zeros(len(own), *shape[1:], dtype=dtype, device=own.device), shape)

@@ -18,18 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from acereason.policy.activations import HOST, copied
+from acereason.train.held import laid_as, local
 
 
 def moved(tensor: Any, device: torch.device) -> Any:
     """A tensor, or what this rank holds of one, on a device; the copy may still be under way."""
-    if not isinstance(tensor, DTensor):
-        return copied(tensor, device)
-    part = copied(tensor.to_local(), device)
-    mesh, where = tensor.device_mesh, tensor.placements
-    return DTensor.from_local(part, mesh, where, shape=tensor.shape, stride=tensor.stride())
+    return laid_as(tensor, copied(local(tensor), device))
 
 
 class Resting:
@@ -87,7 +83,7 @@ class Resting:
             for key, value in state.items():
                 if key != "step" and _device(value).type == "cuda":
                     state[key] = moved(value, HOST)
-                    _local(value).record_stream(torch.cuda.current_stream())
+                    local(value).record_stream(torch.cuda.current_stream())
 
     @contextmanager
     def _in_stream(self, parameter: Tensor, which: int) -> Iterator[None]:
@@ -102,9 +98,6 @@ class Resting:
             yield
 
 
-def _local(tensor: Any) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def _device(tensor: Any) -> torch.device:
-    return _local(tensor).device
+    where: torch.device = local(tensor).device
+    return where

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import atexit
 import heapq
+import inspect
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -182,7 +183,8 @@ def prepare(model: Any, placement: Placement) -> None:
             halves.halve(model)
         else:
             log.warning("this processor has no bfloat16 products; float32 is used in their place")
-    if placement.kernels == "auto" and device(placement).type == "cuda" and find_spec("liger_kernel"):
+    cuda = device(placement).type == "cuda"
+    if placement.kernels == "auto" and cuda and not marks_of(model).halved and find_spec("liger_kernel"):
         fuse(model)
     if placement.checkpoint_activations:
         enable = getattr(model, "activation_checkpointing_enable", None)  # its name since transformers 5.20
@@ -194,14 +196,17 @@ def prepare(model: Any, placement: Placement) -> None:
 
 
 def fuse(model: Any) -> None:
-    """Put Liger's rotation, norms and gated activation into a model, where Liger knows its architecture. The
-    head stays ours, for Liger's knows no temperature. Liger puts them into the architecture's module, so
+    """Put Liger's rotation, norms and gated activation into a model, where Liger knows its architecture, and
+    of these what it puts in by itself: its functions do not know the same ones (Gemma's gate is no SwiGLU).
+    The head stays ours, for Liger's knows no temperature. Liger puts them into the architecture's module, so
     later models of the process have them too."""
     from liger_kernel.transformers import monkey_patch
 
-    known = monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN.get(model.config.model_type)
-    if known is not None:
-        known(rope=True, rms_norm=True, swiglu=True, fused_linear_cross_entropy=False, model=model)
+    apply = monkey_patch.MODEL_TYPE_TO_APPLY_LIGER_FN.get(model.config.model_type)
+    if apply is not None:
+        known = inspect.signature(apply).parameters
+        heads = {name: False for name in ("cross_entropy", "fused_linear_cross_entropy") if name in known}
+        apply(**heads, model=model)
 
 
 def cost(tokens: int, hidden: int) -> float:
