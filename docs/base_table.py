@@ -1,7 +1,8 @@
 """The table of docs/base.md, from runs of the base recipe: `python docs/base_table.py runs/base-1 …`
 
 A run's rows are its base, few-shot where `benchmarks/few_shot.py` was asked, then its stages; differences are
-paired by question. Standard errors are over questions, intervals at 95 %. Also writes docs/base.json.
+paired by question. Standard errors are over questions, intervals at 95 %; of several runs together by a
+two-level bootstrap, over runs and in each over questions. Also writes docs/base.json.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from statistics import mean
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from acereason.evaluate import summary
 from acereason.evaluate.estimates import average, paired_difference, pass_at_k
+from acereason.evaluate.seeds import Column
 from acereason.evaluate.summary import Result
+from acereason.study.effects import interval
 
 HERE = Path(__file__).parent
 PAGE = HERE / "base.md"
@@ -71,21 +75,47 @@ def table(run: Path) -> list[str]:
     math = every["SFT"]["math"]
     k = len(math.right[0])
     lines = [
-        f"| {run.name}, % | {' | '.join(title for title, _, _ in shown)} | math pass@{k} |",
-        "|---" * (len(shown) + 2) + "|",
+        f"| {run.name}, % | {' | '.join(title for title, _, _ in shown)} | math pass@{k} | worked out |",
+        "|---" * (len(shown) + 3) + "|",
     ]
     for name, found in every.items():
         cells = [cell(part(found[d], f)) if d in found else "–" for _, d, f in shown]
         samples = len(found["math"].right[0])
         reached = pass_at_k(found["math"].right, k).mean if samples >= k else None
         most = f"– (k {samples})" if reached is None else f"{100 * reached:.1f}"
-        lines.append(f"| {name} | {' | '.join(cells)} | {most} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {most} | {worked(found['math'])} |")
     last = every[list(every)[-1]]
     gains = [difference(part(every["SFT"][d], f), part(last[d], f)) for _, d, f in shown]
     more = summary.gain_pass_at_k(math, last["math"])[str(k)]
     ends = [100 * (more[end] or 0.0) for end in ("mean", "low", "high")]
     reach = "{:+.1f} ({:+.1f} to {:+.1f})".format(*ends)
-    return [*lines, f"| **RL over SFT** | {' | '.join(gains)} | {reach} |"]
+    return [*lines, f"| **RL over SFT** | {' | '.join(gains)} | {reach} | |"]
+
+
+def worked(result: Result) -> str:
+    """The share of responses that do not give the answer at once, and how many of these are right."""
+    if not any(result.modes):
+        return "–"
+    right = [
+        bool(ok)
+        for row, modes in zip(result.right, result.modes, strict=True)
+        for ok, mode in zip(row, modes, strict=True)
+        if mode == "steps"
+    ]
+    share = len(right) / sum(map(len, result.modes))
+    return f"{100 * share:.0f}, right {100 * mean(right):.1f}" if right else "0"
+
+
+def together(runs: Sequence[Path]) -> str:
+    """The gain of RL in math over all runs."""
+    columns = []
+    for run in runs:
+        every = results(run)
+        before, after = every["SFT"]["math"], every[list(every)[-1]]["math"]
+        each = [[mean(map(bool, row)) for row in result.right] for result in (after, before)]
+        columns.append(Column(100 * np.subtract(*map(np.array, each)), run.name))
+    gain, low, high = interval(columns, 4000)
+    return f"**All {len(runs)} seeds: {gain:+.1f}** ({low:+.1f} to {high:+.1f}) points in math."
 
 
 def said(run: Path) -> str:
@@ -108,6 +138,7 @@ def said(run: Path) -> str:
 def main(runs: Sequence[str]) -> None:
     folders = [Path(run) for run in runs]
     text = "\n\n".join("\n".join([*table(run), "", said(run)]) for run in folders)
+    text += f"\n\n{together(folders)}" if len(folders) > 1 else ""
     numbers: dict[str, Any] = {run.name: json.loads((run / "summary.json").read_text()) for run in folders}
     (HERE / "base.json").write_text(json.dumps(numbers, indent=1) + "\n")
     page = PAGE.read_text()
