@@ -113,10 +113,11 @@ def grpo(
 ) -> None:
     """Serve steps of TRL's GRPOTrainer on the model in `folder`; runs in TRL's environment."""
     import torch
-    from datasets import Dataset
+    from datasets import Dataset, fingerprint
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
+    fingerprint.Hasher.hash = lambda *_: os.urandom(8).hex()  # dill cannot pickle what newer pyarrows hold
     torch.set_num_threads(1)
     seen: list[int] = []
 

@@ -9,7 +9,8 @@ A buffer is as large as the largest tensor, and at least `LEAST`. Servers open h
 VLLM_ALLOW_INSECURE_SERIALIZATION=1 in their environment, since these are pickled; nothing here opens one.
 Source: vllm/distributed/weight_transfer/ipc_engine.py and packed_tensor.py, version 0.32.
 
-Not run at this scale: tests put a file that is shared between processes in the GPU buffer's place.
+Run on one H200 between two processes (a 7B shape, docs/gpu.md); not with vLLM on a GPU. Tests without a GPU
+put a file that is shared between processes in the GPU buffer's place.
 """
 
 from __future__ import annotations
