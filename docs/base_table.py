@@ -123,15 +123,15 @@ def said(run: Path) -> str:
     recipe = json.loads((run / "recipe.json").read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     rl = [row for row in rows if row["kind"] == "rl"]
-    count, held = len(results(run)["SFT"]["math"].ids), [row["H_T"] for row in rl[len(rl) // 2 :]]
+    count, half = len(results(run)["SFT"]["math"].ids), rl[len(rl) // 2 :]
+    off = [mean(row["H_T"] - row["H_target"] for row in some) for some in (rl[: len(rl) // 2], half)]
     seconds = mean(row["seconds"]["total"] for row in rl)
     reward = [mean(row["reward"] for row in some) for some in (rl[:10], rl[-10:])]
     return (
         f"Seed {recipe['seed']}, split `{recipe['curate']['split']}`: {count} math problems, {len(rl)} "
         f"steps of RL, {seconds:.0f} s each. Reward of the first and last ten steps: {reward[0]:.3f}, "
-        f"{reward[1]:.3f}. "
-        f"H_T in the second half: {mean(held):.3f} "
-        f"(target {rl[-1]['H_target'] or 0:.3f}), T {rl[-1]['T']:.2f} at the end."
+        f"{reward[1]:.3f}. H_T less its target, mean of each half: {off[0]:+.3f}, {off[1]:+.3f} nats; "
+        f"T {rl[0]['T']:.2f} at the start, {rl[-1]['T']:.2f} at the end."
     )
 
 
