@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from transformers import AutoConfig
 
 from acereason.config import Placement, Rl
 from acereason.draws import draw_seed
@@ -103,13 +104,6 @@ def rl_work(size: Size) -> Callable[..., Any]:
         update.finish(optimizer, 1 / sum(len(e.response) for e in batch))
 
     return work
-
-
-def new_shape(shape: dict[str, Any]) -> Any:
-    """A configuration of that shape, without a model."""
-    from transformers import AutoConfig
-
-    return AutoConfig.for_model("qwen2", **shape)
 
 
 def sft_part(size: Size) -> dict[str, Any]:
@@ -249,14 +243,14 @@ def generate(model: Any, size: Size) -> dict[str, Any]:
 
 
 def card_part(size: Size) -> dict[str, Any]:
-    """The update on a card of 24 GB, with what `plan` proposes for it; what it says of memory beside what
-    was allocated (which has no context of CUDA's)."""
+    """The update on a card of 24 GB, with checkpointing and moments at rest; what `plan` says of memory
+    beside what was allocated (which has no context of CUDA's)."""
     tokens = size.rl_length // 2
     if CUDA:
         torch.cuda.set_per_process_memory_fraction(24e9 / torch.cuda.mem_get_info()[1])
     small = replace(size, micro=tokens, micro_batches=4)
     found = learning(small, tokens, rl_work(small), checkpoint_activations=True, offload=("moments",))
-    shape = Shape.read(new_shape(size.shape))
+    shape = Shape.read(AutoConfig.for_model("qwen2", **size.shape))
     means = memory.Means(checkpointing=True, offload=("moments",))
     said = memory.learning(shape, memory.Machine(1, 24e9, separate=1), tokens, means)
     return found | {"planned_gib": (sum(said.values()) - said["other"]) / 2**30}

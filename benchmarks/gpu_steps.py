@@ -37,7 +37,7 @@ def step_part(size: Size) -> dict[str, Any]:
     """One whole on-policy step of all weights: sample groups of 8, learn, publish."""
     clear()
     model = model_for_learning(size)
-    return steps(size, model, size.shape, 8 * size.prompts, 3 * size.micro // 4)
+    return steps(size, model, 8 * size.prompts, 3 * size.micro // 4)
 
 
 def lora_part(size: Size) -> dict[str, Any]:
@@ -53,17 +53,15 @@ def lora_part(size: Size) -> dict[str, Any]:
     if parallel.wanted(placement):
         parallel.shard(model, placement)
     lora.initialise(model, 1)
-    return steps(
-        replace(size, prompts=size.prompts // 4), model, size.large, 2 * size.prompts, size.micro // 2
-    )
+    return steps(replace(size, prompts=size.prompts // 4), model, 2 * size.prompts, size.micro // 2)
 
 
-def steps(size: Size, model: Any, shape: dict[str, Any], slots: int, micro: int) -> dict[str, Any]:
+def steps(size: Size, model: Any, slots: int, micro: int) -> dict[str, Any]:
     """Two whole steps. Every 682nd token ends a response, so that lengths are long-tailed; half of the
     responses count as right. `of_peak`: 2N operations a sampled token and 6N a learned one."""
     optimizer = optimizers.for_rl(model, Rl())
     optimizers.set_rates(optimizer, [1e-6])
-    vocab, random = shape["vocab_size"], np.random.default_rng(3)
+    vocab, random = model.config.vocab_size, np.random.default_rng(3)
     ends = random.choice(vocab, max(1, 3 * vocab // size.budget), replace=False).tolist()
     sampler = EmbeddedSampler(model, slots=slots, eos_ids=ends)
     prompts = [random.integers(0, vocab, size.budget // 16).tolist() for _ in range(size.prompts)]

@@ -10,6 +10,7 @@ import pytest
 
 import tiny_run
 from acereason import config
+from acereason.chat import END_THINK
 from acereason.curate import tasks
 from acereason.errors import ConfigError
 from acereason.files import write_jsonl
@@ -39,6 +40,16 @@ def test_a_family_may_have_levels_of_its_own(tmp_path: Path) -> None:
     assert levels == {("chain", 5), ("chain", 6), ("largest", 1), ("largest", 2)}
     with pytest.raises(ConfigError, match=r"levels names \['climb'\]"):
         made(tmp_path, levels={"climb": (1, 2)})
+
+
+def test_some_traces_give_the_answer_at_once_and_the_others_stay(tmp_path: Path) -> None:
+    worked, mixed, direct = (made(tmp_path, direct_share=share).traces for share in (0.0, 0.35, 1.0))
+    short = [m.text for m, w in zip(mixed, worked, strict=True) if m != w]
+    assert 15 < len(short) < 45  # of 80
+    assert all(m in (w, d) for m, w, d in zip(mixed, worked, direct, strict=True))
+    for d, w in zip(direct, worked, strict=True):
+        assert d.text.startswith(END_THINK) and not w.text.startswith(END_THINK)
+        assert w.text.endswith(d.text)
 
 
 def test_files_are_shared_out_by_prompt_with_so_many_traces_of_each(tmp_path: Path) -> None:

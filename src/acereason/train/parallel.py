@@ -183,7 +183,7 @@ def prepare(model: Any, placement: Placement) -> None:
             halves.halve(model)
         else:
             log.warning("this processor has no bfloat16 products; float32 is used in their place")
-    cuda = device(placement).type == "cuda"
+    cuda = device(placement).type == "cuda"  # a halved model has norms of its own
     if placement.kernels == "auto" and cuda and not marks_of(model).halved and find_spec("liger_kernel"):
         fuse(model)
     if placement.checkpoint_activations:
