@@ -17,7 +17,7 @@ from sample_models import make
 SCRIPT = """
 import sys
 import numpy as np, torch
-from acereason.policy.llama import Rotation, read_shape
+from acereason.policy.decoder import Rotation, read_shape
 from acereason.policy.model import new_model
 from acereason.sample.engines.cuda import CudaEngine
 from acereason.sample.engines.embedded import EmbeddedSampler
@@ -87,7 +87,7 @@ def test_step_in_the_interpreter(kind: str) -> None:
 )
 @pytest.mark.parametrize("dim", [2, 8, 24, 40, 96, 100])
 def test_head_sizes_that_triton_has_no_tile_for_go_by_pytorch(dim: int) -> None:
-    from acereason.policy.llama import Rotation, read_shape
+    from acereason.policy.decoder import Rotation, read_shape
     from acereason.sample.engines import cuda, embedded
 
     model = make("qwen3", head_dim=dim)

@@ -1,10 +1,12 @@
-// Decoding of a Llama-family transformer on a processor: prefill and one-token steps, in float32.
+// Decoding of a Llama- or Gemma-like transformer on a processor: prefill and one-token steps, in float32, or with
+// the layers' products in bfloat16 (see halves.h).
 //
 // Law: the bits of a row depend on its own slot and nothing else. Every sum runs in an order that is fixed
 // by the model's shape and the row's position, whatever the tile, the batch or the number of threads.
 //
 // Layouts (W = lanes of a vector, P = 2W columns of a panel):
 //   weights  [N/P][K][P]           one panel of P output columns at a time; gate and up alternate in W columns
+//                                  (in bfloat16: panels of halves.h; gate and up alternate in 16)
 //   K cache  [T/W][D][W]           per layer, slot and key-value head: W positions side by side
 //   V cache  [T][Dv]               Dv = D rounded up to W; lanes past D stay 0
 // Vectors are GCC vector extensions, so the same source serves AVX-512, AVX2, NEON and SSE.
@@ -19,19 +21,23 @@
 
 #include "vectors.h"
 #include "matrix.h"
+#include "halves.h"
 #include "draw.h"
 
 struct Layer {
-    const float *norm1, *qkv, *qkv_bias, *q_norm, *k_norm, *o, *norm2, *gate_up, *down;
+    const float *norm1, *qkv_bias, *q_norm, *k_norm, *post1, *norm2, *post2, *cos, *sin;  // cos, sin: [length][dim / 2]
+    const void *qkv, *o, *gate_up, *down;
+    int64_t window;  // positions that are looked back to, the own one included; 0: all
 };
 
 struct Model {  // mirrored in native.py
     int32_t layers, hidden, heads, kv_heads, dim, inter, vocab, length;  // length: positions a slot holds
     int64_t slots;                                                     // the prompt's own slot included
-    float eps;
-    int32_t threads;
+    float eps, embed_scale, query_scale;
+    Gate gate;
+    int32_t half, threads;  // half: products of the layers in bfloat16
     const Layer* layer;
-    const float *embed, *norm, *head, *cos, *sin;  // cos, sin: [length][dim / 2]
+    const float *embed, *norm, *head;
     float* cache;
 };
 
@@ -97,16 +103,17 @@ static inline void weigh(const float* p, long ldp, const float* v, int Dv, int T
         for (int n = 0; n < N; n++) store(out + g * D + n * W, (even[g][n] + odd[g][n]) * scale[g], left - n * W);
 }
 
-// G query heads that share one key-value head, over positions 0 .. T-1. The values are fetched while the
+// G query heads that share one key-value head, over positions skip .. T-1. The values are fetched while the
 // keys are read, and `next`, the keys that will be wanted after, while the values are.
 template <int G>
-static void attend(const float* q, int D, const float* k, const float* v, int T, float* s, float* out,
+static void attend(const float* q, int D, const float* k, const float* v, int skip, int T, float* s, float* out,
                    const float* next) {
     const int blocks = (T + W - 1) / W, Dv = round_up(D, W);
     const long lds = (long)blocks * W;
     int b = 0;
     for (; b + 4 <= blocks; b += 4) score<G, 4>(q, D, k + (long)b * D * W, s + b * W, lds, v - k);
     for (; b < blocks; b++) score<G, 1>(q, D, k + (long)b * D * W, s + b * W, lds, v - k);
+    for (int g = 0; g < G; g++) std::fill(s + g * lds, s + g * lds + skip, -INFINITY);
     float scale[G];
     for (int g = 0; g < G; g++) scale[g] = 1.f / soft(s + g * lds, T, (int)lds);
     int n = 0;
@@ -114,7 +121,7 @@ static void attend(const float* q, int D, const float* k, const float* v, int T,
     if (n < Dv) weigh<G, 1>(s, lds, v + n, Dv, T, scale, out + n, D, D - n, next - v);
 }
 
-using Attend = void (*)(const float*, int, const float*, const float*, int, float*, float*, const float*);
+using Attend = void (*)(const float*, int, const float*, const float*, int, int, float*, float*, const float*);
 static constexpr Attend ATTEND[] = {nullptr, attend<1>, attend<2>, attend<3>, attend<4>};
 
 // ---- the transformer ---------------------------------------------------------------------------------
@@ -135,7 +142,8 @@ struct Barrier {  // threads meet here between writing keys and reading them, wh
 };
 
 struct Work {  // buffers of one thread
-    std::vector<float> x, normed, qkv, mixed, gated, scores, logits;
+    std::vector<float> x, normed, qkv, mixed, gated, branch, scores, logits;
+    Tiles tiles;
 };
 
 struct Shape {
@@ -143,7 +151,7 @@ struct Shape {
     size_t head, slot, layer;  // floats of the cache per key-value head, slot and layer
     explicit Shape(const Model& m) {
         H = round_up(m.hidden, P), D = m.dim, Dv = round_up(D, W), G = m.heads / m.kv_heads;
-        qkv = round_up((m.heads + 2 * m.kv_heads) * D, P), mixed = m.heads * D + Dv, inter = round_up(m.inter, W);
+        qkv = round_up((m.heads + 2 * m.kv_heads) * D, P), mixed = m.heads * D + Dv, inter = round_up(m.inter, m.half ? SIDE : W);
         head = (size_t)m.length * (D + Dv), slot = head * m.kv_heads, layer = slot * m.slots;
     }
 };
@@ -151,17 +159,15 @@ struct Shape {
 // Bias, norms, rotation; queries stay in the row, keys and values go to the cache.
 static void split(const Model& m, const Shape& z, const Layer& l, float* row, float* cache, int t) {
     const int D = m.dim;
-    const float *cos = m.cos + (long)t * (D / 2), *sin = m.sin + (long)t * (D / 2);
-    if (l.qkv_bias)
-        for (int i = 0; i < (m.heads + 2 * m.kv_heads) * D; i++) row[i] += l.qkv_bias[i];
-    const float shrink = 1.f / std::sqrt((float)D);
+    const float *cos = l.cos + (long)t * (D / 2), *sin = l.sin + (long)t * (D / 2);
+    if (l.qkv_bias) add_bias(row, l.qkv_bias, (m.heads + 2 * m.kv_heads) * D, m.half);
     for (int h = 0; h < m.heads + m.kv_heads; h++) {
         float* x = row + h * D;
         const bool query = h < m.heads;
         if (l.q_norm) rms_norm(x, query ? l.q_norm : l.k_norm, D, m.eps, x);
         rotate(x, cos, sin, D / 2);
         if (query) {
-            for (int i = 0; i < D; i++) x[i] *= shrink;
+            for (int i = 0; i < D; i++) x[i] *= m.query_scale;
         } else {
             float* k = cache + (h - m.heads) * z.head + (size_t)(t / W) * D * W + t % W;
             for (int i = 0; i < D; i++) k[i * W] = x[i];
@@ -172,15 +178,37 @@ static void split(const Model& m, const Shape& z, const Layer& l, float* row, fl
                D * sizeof(float));
 }
 
-static void attention(const Model& m, const Shape& z, const float* q, const float* cache, int T, float* s,
-                      float* out, const float* next_row) {
+static void attention(const Model& m, const Shape& z, const Layer& l, const float* q, const float* cache, int T,
+                      float* s, float* out, const float* next_row) {
+    const int first = l.window && l.window < T ? T - (int)l.window : 0, start = first / W * W;
     for (int h = 0; h < m.kv_heads; h++) {
         const float *k = cache + h * z.head, *v = k + (size_t)m.length * z.D;
         const float* next = h + 1 < m.kv_heads ? k + z.head : next_row;
+        k += (size_t)start * z.D, v += (size_t)start * z.Dv;
         for (int g = 0; g < z.G; g += 4) {
             const long at = (long)(h * z.G + g) * z.D;
-            ATTEND[std::min(4, z.G - g)](q + at, z.D, k, v, T, s, out + at, next);
+            ATTEND[std::min(4, z.G - g)](q + at, z.D, k, v, first - start, T - start, s, out + at, next);
         }
+    }
+}
+
+static void multiply(const Model& m, Work& w, const float* x, long ldx, int rows, int K, const void* matrix, int N,
+                     float* y, long ldy, Epilogue e) {
+    if (m.half)
+        half_product(x, ldx, rows, K, (const uint16_t*)matrix, N, y, ldy, e, w.tiles, m.gate);
+    else
+        product(x, ldx, rows, K, (const float*)matrix, N, y, ldy, e, m.gate);
+}
+
+// x += what a matrix makes of `from`, normed before it is added where the model does so.
+static void branch(const Model& m, const Shape& z, Work& w, const float* from, long ld, int rows, int K,
+                   const void* matrix, const float* post, float* x) {
+    if (!post) return multiply(m, w, from, ld, rows, K, matrix, m.hidden, x, z.H, ADD);
+    float* y = grown(w.branch, (size_t)rows * z.H);
+    multiply(m, w, from, ld, rows, K, matrix, m.hidden, y, z.H, STORE);
+    for (int r = 0; r < rows; r++, x += z.H, y += z.H) {
+        rms_norm(y, post, m.hidden, m.eps, y);
+        for (int i = 0; i < m.hidden; i++) x[i] += y[i];
     }
 }
 
@@ -191,24 +219,26 @@ static float* transform(const Model& m, const Shape& z, Work& w, int rows, const
     float *qkv = grown(w.qkv, (size_t)rows * z.qkv), *mixed = grown(w.mixed, (size_t)(rows + 1) * z.mixed);
     float *gated = grown(w.gated, (size_t)rows * z.inter);
     float* s = grown(w.scores, 4 * (size_t)round_up(m.length, W) + W);
-    for (int r = 0; r < rows; r++) memcpy(x + (long)r * z.H, m.embed + (long)token[r] * m.hidden, m.hidden * 4);
+    const auto norm = [&](const float* weight) {
+        for (int r = 0; r < rows; r++) rms_norm(x + (long)r * z.H, weight, m.hidden, m.eps, normed + (long)r * z.H);
+    };
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < m.hidden; i++) x[(long)r * z.H + i] = m.embed[(long)token[r] * m.hidden + i] * m.embed_scale;
     for (int i = 0; i < m.layers; i++) {
         const Layer& l = m.layer[i];
         float* cache = m.cache + i * z.layer;
-        for (int r = 0; r < rows; r++)
-            rms_norm(x + (long)r * z.H, l.norm1, m.hidden, m.eps, normed + (long)r * z.H);
-        product(normed, z.H, rows, m.hidden, l.qkv, (m.heads + 2 * m.kv_heads) * m.dim, qkv, z.qkv, STORE);
+        norm(l.norm1);
+        multiply(m, w, normed, z.H, rows, m.hidden, l.qkv, (m.heads + 2 * m.kv_heads) * m.dim, qkv, z.qkv, STORE);
         for (int r = 0; r < rows; r++)
             split(m, z, l, qkv + (long)r * z.qkv, cache + slot[r] * z.slot, position[r]);
         if (meet) meet->wait();
         for (int r = 0; r < rows; r++)
-            attention(m, z, qkv + (long)r * z.qkv, cache + slot[r] * z.slot, position[r] + 1, s,
+            attention(m, z, l, qkv + (long)r * z.qkv, cache + slot[r] * z.slot, position[r] + 1, s,
                       mixed + (long)r * z.mixed, cache + slot[std::min(r + 1, rows - 1)] * z.slot);
-        product(mixed, z.mixed, rows, m.heads * m.dim, l.o, m.hidden, x, z.H, ADD);
-        for (int r = 0; r < rows; r++)
-            rms_norm(x + (long)r * z.H, l.norm2, m.hidden, m.eps, normed + (long)r * z.H);
-        product(normed, z.H, rows, m.hidden, l.gate_up, 2 * z.inter, gated, z.inter, GATE);
-        product(gated, z.inter, rows, m.inter, l.down, m.hidden, x, z.H, ADD);
+        branch(m, z, w, mixed, z.mixed, rows, m.heads * m.dim, l.o, l.post1, x);
+        norm(l.norm2);
+        multiply(m, w, normed, z.H, rows, m.hidden, l.gate_up, 2 * z.inter, gated, z.inter, GATE);
+        branch(m, z, w, gated, z.inter, rows, m.inter, l.down, l.post2, x);
     }
     return x;
 }

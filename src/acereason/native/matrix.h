@@ -7,9 +7,10 @@
 
 static inline int round_up(int n, int to) { return (n + to - 1) / to * to; }
 
-static float* grown(std::vector<float>& v, size_t n) {  // room for n floats at a 64-byte boundary
-    if (v.size() < n + 32) v.assign(n + 32, 0.f);
-    return (float*)(((uintptr_t)v.data() + 63) & ~(uintptr_t)63);
+template <class T>
+static T* grown(std::vector<T>& v, size_t n) {  // room for n numbers at a 64-byte boundary
+    if (v.size() < n + 32) v.assign(n + 32, 0);
+    return (T*)(((uintptr_t)v.data() + 63) & ~(uintptr_t)63);
 }
 
 template <class F>
@@ -24,7 +25,8 @@ enum Epilogue { STORE, ADD, GATE };
 
 // R rows times one panel. Each output is one chain of multiply-adds over k = 0 .. K-1, in every R.
 template <int R>
-static void tile(const float* x, long ldx, int K, const float* panel, float* y, long ldy, int n, Epilogue e) {
+static void tile(const float* x, long ldx, int K, const float* panel, float* y, long ldy, int n, Epilogue e,
+                 Gate by) {
     V acc[R][2];
     for (int r = 0; r < R; r++) acc[r][0] = acc[r][1] = V{};
     for (int k = 0; k < K; k++, panel += P) {
@@ -38,7 +40,7 @@ static void tile(const float* x, long ldx, int K, const float* panel, float* y, 
     }
     for (int r = 0; r < R; r++, y += ldy) {
         if (e == GATE) {
-            store(y + n / 2, acc[r][0] / (1.f + exp(-acc[r][0])) * acc[r][1]);
+            store(y + n / 2, gate(acc[r][0], by) * acc[r][1]);
         } else if (e == ADD) {
             store(y + n, load(y + n) + acc[r][0]);
             store(y + n + W, load(y + n + W) + acc[r][1]);
@@ -49,18 +51,18 @@ static void tile(const float* x, long ldx, int K, const float* panel, float* y, 
     }
 }
 
-using Tile = void (*)(const float*, long, int, const float*, float*, long, int, Epilogue);
+using Tile = void (*)(const float*, long, int, const float*, float*, long, int, Epilogue, Gate);
 static constexpr Tile TILES[] = {nullptr,  tile<1>, tile<2>, tile<3>,  tile<4>,  tile<5>, tile<6>,
                                  tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>};
 
 // y[rows, N] = or += x[rows, K] times a weight packed in panels. Rows are shared evenly among tiles.
 static void product(const float* x, long ldx, int rows, int K, const float* w, int N, float* y, long ldy,
-                    Epilogue e) {
+                    Epilogue e, Gate by = {1, 0}) {
     const int tiles = (rows + TILE - 1) / TILE;
     for (int n = 0; n < N; n += P, w += (long)K * P)
         for (int t = 0; t < tiles; t++) {
             const int first = (long)rows * t / tiles, last = (long)rows * (t + 1) / tiles;
-            TILES[last - first](x + first * ldx, ldx, K, w, y + first * ldy, ldy, n, e);
+            TILES[last - first](x + first * ldx, ldx, K, w, y + first * ldy, ldy, n, e, by);
         }
 }
 
@@ -111,3 +113,8 @@ static void rotate(float* x, const float* cos, const float* sin, int half) {
     }
 }
 
+// A bias; where products are in bfloat16 it is rounded, and so is the sum.
+static void add_bias(float* row, const float* bias, int n, bool half) {
+    const auto near = [half](float x) { return half ? rounded(V{} + x)[0] : x; };
+    for (int i = 0; i < n; i++) row[i] = near(row[i] + near(bias[i]));
+}

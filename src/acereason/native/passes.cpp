@@ -9,29 +9,10 @@
 #include "vectors.h"
 #include "matrix.h"
 
-typedef uint16_t Half __attribute__((vector_size(W * 2), aligned(2), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(W * 2)));
-typedef uint32_t U __attribute__((vector_size(W * 4)));
-
-static inline V widen(const uint16_t* p) { return (V)(__builtin_convertvector((Halves)*(const Half*)p, U) << 16); }
-
-static inline void narrow(uint16_t* p, V v) {  // to the nearest, ties to even; a NaN stays one
-    const U bits = (U)v, near = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    *(Half*)p = __builtin_convertvector((U)(v == v ? (I)near : I{} + 0x7fc0), Halves);
-}
-
 static inline float total(V v) {
     float sum = 0;
     for (int k = 0; k < W; k++) sum += v[k];
     return sum;
-}
-
-// x σ(a x + b x³) and its slope: SiLU with a = 1, b = 0; GELU by tanh with a = 2 √(2/π), b = 0.044715 a.
-static inline V gate(V x, float a, float b, V* slope) {
-    const V square = x * x, z = x * (a + b * square);
-    const V s = 1.f / (1.f + exp(z < -87.f ? V{} + 87.f : -z));
-    if (slope) *slope = s + x * s * (1.f - s) * (a + 3.f * b * square);
-    return x * s;
 }
 
 // f(first, last) for each thread's part of n things, in steps of `step`.
@@ -92,9 +73,9 @@ void acereason_norm_back(const float* g, const float* x, const float* scale, con
 
 void acereason_gate(const uint16_t* x, float a, float b, int64_t n, int threads, uint16_t* y) {
     parts(threads, n, W, [&](int, int64_t i, int64_t last) {
-        for (; i + W <= last; i += W) narrow(y + i, gate(widen(x + i), a, b, nullptr));
+        for (; i + W <= last; i += W) narrow(y + i, gate(widen(x + i), {a, b}));
         uint16_t in[W] = {}, out[W];
-        for (; i < last; i++) in[0] = x[i], narrow(out, gate(widen(in), a, b, nullptr)), y[i] = out[0];
+        for (; i < last; i++) in[0] = x[i], narrow(out, gate(widen(in), {a, b})), y[i] = out[0];
     });
 }
 
@@ -102,11 +83,11 @@ void acereason_gate(const uint16_t* x, float a, float b, int64_t n, int threads,
 void acereason_gate_back(const uint16_t* g, const uint16_t* x, float a, float b, int64_t n, int threads, uint16_t* dx) {
     parts(threads, n, W, [&](int, int64_t i, int64_t last) {
         V slope;
-        for (; i + W <= last; i += W) gate(widen(x + i), a, b, &slope), narrow(dx + i, widen(g + i) * slope);
+        for (; i + W <= last; i += W) gate(widen(x + i), {a, b}, &slope), narrow(dx + i, widen(g + i) * slope);
         uint16_t in[W] = {}, by[W] = {}, out[W];
         for (; i < last; i++) {
             in[0] = x[i], by[0] = g[i];
-            gate(widen(in), a, b, &slope), narrow(out, widen(by) * slope), dx[i] = out[0];
+            gate(widen(in), {a, b}, &slope), narrow(out, widen(by) * slope), dx[i] = out[0];
         }
     });
 }

@@ -20,6 +20,9 @@ typedef float V __attribute__((vector_size(W * 4)));
 typedef int32_t I __attribute__((vector_size(W * 4)));
 typedef float Unaligned __attribute__((vector_size(W * 4), aligned(4), may_alias));
 typedef double Wide __attribute__((vector_size(W * 8)));
+typedef uint32_t U __attribute__((vector_size(W * 4)));
+typedef uint16_t Half __attribute__((vector_size(W * 2), aligned(2), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(W * 2)));
 
 static inline V load(const float* p) { return *(const Unaligned*)p; }
 static inline void store(float* p, V v) { *(Unaligned*)p = v; }
@@ -47,6 +50,27 @@ static inline V exp(V x) {
     p = p * (r * r) + r + 1.f;
     const I bits = (I)p + (__builtin_convertvector(n, I) << 23);
     return (V)(bits & ~(I)(x <= -87.f));  // a NaN stays one
+}
+
+// bfloat16 is the upper half of a float: to the nearest, ties to even; a NaN stays one.
+static inline U half_bits(V v) {
+    const U bits = (U)v, near = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return (U)(v == v ? (I)near : I{} + 0x7fc0);
+}
+
+static inline V widen(const uint16_t* p) { return (V)(__builtin_convertvector((Halves)*(const Half*)p, U) << 16); }
+static inline void narrow(uint16_t* p, V v) { *(Half*)p = __builtin_convertvector(half_bits(v), Halves); }
+static inline V rounded(V v) { return (V)(half_bits(v) << 16); }
+
+struct Gate {  // x σ(a x + b x³): SiLU with a = 1, b = 0; GELU by tanh with a = 2 √(2/π), b = 0.044715 a
+    float a, b;
+};
+
+static inline V gate(V x, Gate by, V* slope = nullptr) {
+    const V square = x * x, z = x * (by.a + by.b * square);
+    const V s = 1.f / (1.f + exp(z < -87.f ? V{} + 87.f : -z));
+    if (slope) *slope = s * (1.f + x * (1.f - s) * (by.a + 3.f * by.b * square));
+    return x * s;
 }
 
 static inline V maximum(V a, V b) { return a > b ? a : b; }

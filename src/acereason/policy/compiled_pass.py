@@ -32,7 +32,7 @@ from torch.distributed.tensor import DTensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy import llama as decoder
+from acereason.policy import decoder
 from acereason.policy import lora
 from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.marks import marks_of

@@ -26,7 +26,7 @@ from torch.nn.attention.bias import causal_lower_right
 
 from acereason.draws import uniforms
 from acereason.errors import SamplingError
-from acereason.policy.llama import DecoderShape, Rotation
+from acereason.policy.decoder import DecoderShape, Rotation
 from acereason.policy.output import Output, float_logits
 from acereason.sample.engines import cuda_kernels as kernels
 from acereason.sample.engines.slots import Ints, Slots

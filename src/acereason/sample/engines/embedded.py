@@ -4,9 +4,9 @@
 
 A slot holds one response. When it ends, the next request takes its place at once, so the rows of a
 step stay full however uneven the lengths are. Requests are pulled only when a slot is free. The
-steps themselves are computed by an engine: for Llama, Qwen2 and Qwen3 compiled C++ on CPU where a compiler is
-found and CUDA graphs in bfloat16 on a GPU where Triton is installed; else, for any decoder-only model,
-PyTorch with the layers of its own class.
+steps themselves are computed by an engine: on CPU, where a compiler is found, compiled C++ for Llama, Mistral,
+Qwen2, Qwen3 and Gemma 3; on a GPU where Triton is installed CUDA graphs in bfloat16 for the first four; else,
+for any decoder-only model, PyTorch with the layers of its own class.
 
 Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
 that on CUDA; of a layer that looks through a window the PyTorch engine keeps no more than that. On a
@@ -31,7 +31,7 @@ from torch import nn
 from acereason import machine
 from acereason.errors import SamplingError
 from acereason.policy.activations import work_device
-from acereason.policy.llama import DecoderShape, Rotation, read_shape
+from acereason.policy.decoder import DecoderShape, Rotation, read_shape
 from acereason.policy.marks import marks_of
 from acereason.sample.engines import room
 from acereason.sample.engines.native import NativeEngine, open_library
@@ -237,24 +237,26 @@ class EmbeddedSampler:
 def _engine(model: nn.Module, slots: int, threads: int | None, native: bool) -> Engine:
     device = work_device(model)
     half = marks_of(model).halved  # then the trainer's products are the sampler's
-    made = _faster(model, slots, threads, device) if native and not half else None
+    made = _faster(model, slots, threads, device, half) if native else None
     return made or TorchEngine(model.config, slots, device, half)
 
 
-def _faster(model: nn.Module, slots: int, threads: int | None, device: torch.device) -> Engine | None:
+def _faster(
+    model: nn.Module, slots: int, threads: int | None, device: torch.device, half: bool
+) -> Engine | None:
     """The engine for this architecture and machine that is not PyTorch's; None, and why in the log."""
     try:
         shape, rotation = read_shape(model.config), Rotation(model)
     except SamplingError as error:
         log.info("sampling goes by PyTorch: %s", error)
         return None
-    if device.type == "cuda" and find_spec("triton"):
+    if device.type == "cuda" and find_spec("triton") and shape.plain and not half:
         return _cuda(shape, rotation, slots, device)
     if device.type != "cpu":
         return None
     library, reason = open_library()
     if library is not None:
-        return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads())
+        return NativeEngine(library, shape, rotation, slots, threads or torch.get_num_threads(), half)
     log.warning("sampling falls back to PyTorch, several times slower: %s", reason)
     return None
 

@@ -14,6 +14,7 @@ import functools
 import math
 import mmap
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,28 +23,41 @@ from torch import Tensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy.llama import DecoderShape, Rotation, fill_panels, joined, panels, read_weights
+from acereason.policy.decoder import (
+    DecoderShape,
+    Rotation,
+    fill_half_panels,
+    fill_panels,
+    half_panel_shape,
+    joined,
+    panels,
+    read_weights,
+)
 from acereason.sample.engines.slots import Ints, Slots
 
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
 
 _pointer, _int = ctypes.c_void_p, ctypes.c_int32
-_LAYER = ("norm1", "qkv", "qkv_bias", "q_norm", "k_norm", "o", "norm2", "gate_up", "down")
+_NORMS = ("norm1", "qkv_bias", "q_norm", "k_norm", "post1", "norm2", "post2")
+_MATRICES = ("qkv", "o", "gate_up", "down")
 _NUMBERS = ("layers", "hidden", "heads", "kv_heads", "dim", "inter", "vocab", "length")
 
 
 class _Layer(ctypes.Structure):
-    _fields_ = [(name, _pointer) for name in _LAYER]
+    _fields_ = [
+        *((name, _pointer) for name in (*_NORMS, "cos", "sin", *_MATRICES)),
+        ("window", ctypes.c_int64),
+    ]
 
 
 class _Model(ctypes.Structure):
     _fields_ = [
         *((name, _int) for name in _NUMBERS),
         ("slots", ctypes.c_int64),
-        ("eps", ctypes.c_float),
-        ("threads", _int),
+        *((name, ctypes.c_float) for name in ("eps", "embed_scale", "query_scale", "gate_a", "gate_b")),
+        *((name, _int) for name in ("half", "threads")),
         ("layer", ctypes.POINTER(_Layer)),
-        *((name, _pointer) for name in ("embed", "norm", "head", "cos", "sin", "cache")),
+        *((name, _pointer) for name in ("embed", "norm", "head", "cache")),
     ]
 
 
@@ -94,28 +108,44 @@ def zeros(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
     return np.frombuffer(memory, np.float32).reshape(size)
 
 
+def side_by_side(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Zeros of int32 of several shapes, one behind the other in large pages, which are read a third faster."""
+    sizes = [-(-math.prod(shape) // 1024) * 1024 for shape in shapes.values()]
+    whole = torch.from_numpy(zeros((sum(sizes),))).view(torch.int32)
+    parts = zip(shapes.items(), whole.split(sizes), strict=True)
+    return {name: part[: math.prod(shape)].view(*shape) for (name, shape), part in parts}
+
+
 class NativeEngine:
-    """See `slots.Engine`. A response's bits depend neither on its company nor on `threads`."""
+    """See `slots.Engine`. A response's bits depend neither on its company nor on `threads`. `half`: products of
+    the layers in bfloat16, rounded where `policy.halves` rounds them."""
 
     name = "native"
 
     def __init__(
-        self, library: ctypes.CDLL, shape: DecoderShape, rotation: Rotation, slots: int, threads: int
+        self,
+        library: ctypes.CDLL,
+        shape: DecoderShape,
+        rotation: Rotation,
+        slots: int,
+        threads: int,
+        half: bool = False,
     ) -> None:
-        self._library, self._shape, self._rotation = library, shape, rotation
+        self._library, self._shape, self._rotation, self._half = library, shape, rotation, half
         self._lanes = library.acereason_lanes()
         self._pool = library.acereason_open(threads)
         self._buffers = self._make_buffers()
         self._layers = (_Layer * shape.layers)()
         for i, layer in enumerate(self._layers):
-            for name in _LAYER:
+            layer.window = shape.window_of(i) or 0
+            for name in (*_NORMS, *_MATRICES):
                 buffer = self._buffers.get(f"{i}.{name}")
                 setattr(layer, name, buffer.data_ptr() if buffer is not None else None)
-        head = self._buffers["head"].data_ptr()
-        numbers = (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim)
         self._model = _Model(
-            *(*numbers, shape.intermediate, shape.vocab, 0, slots + 1, shape.eps, threads),
-            self._layers, self._buffers["embed"].data_ptr(), self._buffers["norm"].data_ptr(), head,
+            *(shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim),
+            *(shape.intermediate, shape.vocab, 0, slots + 1),
+            *(shape.eps, shape.embed_scale, shape.query_scale, *shape.gate, half, threads),
+            self._layers, *(self._buffers[name].data_ptr() for name in ("embed", "norm", "head")),
         )  # fmt: skip
         self._ended = np.zeros(slots, np.int32)
         self._cache = np.zeros((shape.layers, slots + 1, shape.kv_heads, 0), np.float32)
@@ -125,48 +155,56 @@ class NativeEngine:
             self._library.acereason_close(self._pool)
 
     def _make_buffers(self) -> dict[str, Tensor]:
-        s, panel = self._shape, 2 * self._lanes
-        queries, joint = s.heads * s.head_dim, (s.heads + 2 * s.kv_heads) * s.head_dim
+        s = self._shape
         made = {
             "embed": torch.zeros(s.vocab, s.hidden),
             "norm": torch.zeros(s.hidden),
-            "head": panels(s.vocab, s.hidden, panel),
+            "head": panels(s.vocab, s.hidden, 2 * self._lanes),
         }
         for i in range(s.layers):
-            made[f"{i}.norm1"], made[f"{i}.norm2"] = torch.zeros(s.hidden), torch.zeros(s.hidden)
-            made[f"{i}.qkv"] = panels(joint, s.hidden, panel)
-            made[f"{i}.o"] = panels(s.hidden, queries, panel)
-            made[f"{i}.down"] = panels(s.hidden, s.intermediate, panel)
-            blocks = -(-s.intermediate // self._lanes)  # gate and up alternate in vectors
-            made[f"{i}.gate_up"] = torch.zeros(blocks, s.hidden, 2, self._lanes)
+            made |= {f"{i}.{name}": torch.zeros(s.hidden) for name in s.norm_names()}
             if s.qkv_bias:
-                made[f"{i}.qkv_bias"] = torch.zeros(joint)
+                made[f"{i}.qkv_bias"] = torch.zeros(s.query_width + 2 * s.kv_width)
             if s.qk_norm:
-                made[f"{i}.q_norm"] = torch.zeros(s.head_dim)
-                made[f"{i}.k_norm"] = torch.zeros(s.head_dim)
-        return made
+                made |= {f"{i}.{name}": torch.zeros(s.head_dim) for name in ("q_norm", "k_norm")}
+        return made | self._make_matrices()
 
+    def _make_matrices(self) -> dict[str, Tensor]:
+        s, side = self._shape, 16 if self._half else self._lanes
+        sizes = {
+            "qkv": (s.query_width + 2 * s.kv_width, s.hidden),
+            "o": (s.hidden, s.query_width),
+            "gate_up": (2 * side * -(-s.intermediate // side), s.hidden),  # they alternate in tiles, or vectors
+            "down": (s.hidden, s.intermediate),
+        }
+        every = {f"{i}.{name}": size for i in range(s.layers) for name, size in sizes.items()}
+        if self._half:
+            return side_by_side({name: half_panel_shape(*size) for name, size in every.items()})
+        made = {name: panels(*size, 2 * side) for name, size in every.items()}
+        return {n: t.unflatten(2, (2, side)) if "gate_up" in n else t for n, t in made.items()}
+
+    @torch.no_grad()
     def load(self, weights: object) -> None:
         """Pack the weights of a module or state dict into the engine's buffers."""
         s, out = self._shape, self._buffers
         given = read_weights(weights, s)
+        fill = fill_half_panels if self._half else fill_panels
         out["embed"].copy_(given["embed_tokens.weight"])
-        out["norm"].copy_(given["norm.weight"])
+        out["norm"].copy_(given["norm.weight"]).add_(s.one)
         fill_panels(given["head"], out["head"])
         for i in range(s.layers):
             at = f"layers.{i}."
-            out[f"{i}.norm1"].copy_(given[at + "input_layernorm.weight"])
-            out[f"{i}.norm2"].copy_(given[at + "post_attention_layernorm.weight"])
-            fill_panels(joined(given, i, "weight"), out[f"{i}.qkv"])
-            fill_panels(given[at + "self_attn.o_proj.weight"], out[f"{i}.o"])
-            fill_panels(given[at + "mlp.down_proj.weight"], out[f"{i}.down"])
-            fill_panels(given[at + "mlp.gate_proj.weight"], out[f"{i}.gate_up"][:, :, 0])
-            fill_panels(given[at + "mlp.up_proj.weight"], out[f"{i}.gate_up"][:, :, 1])
+            for name, long in s.norm_names().items():
+                out[f"{i}.{name}"].copy_(given[f"{at}{long}.weight"]).add_(s.one)
+            fill(joined(given, i, "weight"), out[f"{i}.qkv"])
+            fill(given[at + "self_attn.o_proj.weight"], out[f"{i}.o"])
+            fill(given[at + "mlp.down_proj.weight"], out[f"{i}.down"])
+            for part, name in enumerate(("gate", "up")):
+                fill(given[f"{at}mlp.{name}_proj.weight"], out[f"{i}.gate_up"][:, :, part])
             if s.qkv_bias:
                 out[f"{i}.qkv_bias"].copy_(joined(given, i, "bias"))
-            if s.qk_norm:
-                out[f"{i}.q_norm"].copy_(given[at + "self_attn.q_norm.weight"])
-                out[f"{i}.k_norm"].copy_(given[at + "self_attn.k_norm.weight"])
+            for name in ("q_norm", "k_norm") if s.qk_norm else ():
+                out[f"{i}.{name}"].copy_(given[f"{at}self_attn.{name}.weight"]).add_(s.one)
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""
@@ -179,10 +217,11 @@ class NativeEngine:
         if old:
             cache[..., : old * dim] = self._cache[..., : old * dim]
             cache[..., length * dim : length * dim + old * padded] = self._cache[..., old * dim :]
-        self._cos, self._sin = self._rotation.tables(length)
+        self._tables = {kind: self._rotation.tables(length, kind) for kind in set(self._shape.kinds)}
+        for kind, layer in zip(self._shape.kinds, self._layers, strict=True):
+            layer.cos, layer.sin = (table.data_ptr() for table in self._tables[kind])
         self._cache, model = cache, self._model
         model.length, model.cache = length, cache.ctypes.data
-        model.cos, model.sin = self._cos.data_ptr(), self._sin.data_ptr()
 
     def resize(self, slots: int) -> None:
         """Have so many slots from now on, with nothing cached."""

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from acereason.policy.llama import joined, read_weights
-from acereason.shape import Shape
+from acereason.policy.decoder import DecoderShape, joined, read_weights
 
 
 @dataclass(slots=True)
@@ -30,7 +29,7 @@ class Layer:
     down: Tensor
 
 
-def _parts(given: dict[str, Tensor], i: int, shape: Shape) -> dict[str, Tensor | None]:
+def _parts(given: dict[str, Tensor], i: int, shape: DecoderShape) -> dict[str, Tensor | None]:
     """The i-th layer's weights as `Layer` names them: q, k, v joined, gate and up joined."""
     at = f"layers.{i}."
     halves = [given[f"{at}mlp.{half}_proj.weight"] for half in ("gate", "up")]
@@ -50,7 +49,7 @@ def _parts(given: dict[str, Tensor], i: int, shape: Shape) -> dict[str, Tensor |
 class DecoderWeights:
     """Embedding, final norm, output matrix and layers; empty until the first `load`."""
 
-    def __init__(self, shape: Shape, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, shape: DecoderShape, dtype: torch.dtype, device: torch.device) -> None:
         self._shape, self._dtype, self._device = shape, dtype, device
         self.embed = self.norm = self.head = torch.empty(0)
         self.layers: list[Layer] = []
