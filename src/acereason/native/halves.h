@@ -144,10 +144,15 @@ static void to_tiles(const float* x, long ldx, int rows, int K, uint16_t* out) {
 
 // Sixteen columns of 2 rows, in pairs; n of the columns count, and rows past the end are 0.
 static inline void pairs(const float* x, long ldx, int rows, int n, uint32_t* out) {
-    alignas(64) float last[2][SIDE] = {};
-    for (int r = 0; r < std::min(rows, 2); r++) memcpy(last[r], x + r * ldx, n * sizeof(float));
+    alignas(64) float edge[2][SIDE] = {};
+    const float* from[2] = {x, x + ldx};
+    if (n < SIDE || rows < 2)
+        for (int r = 0; r < 2; r++) {
+            if (r < rows) memcpy(edge[r], from[r], n * sizeof(float));
+            from[r] = edge[r];
+        }
     for (int j = 0; j < SIDE; j += W) {
-        const U both = half_bits(load(last[0] + j)) | half_bits(load(last[1] + j)) << 16;
+        const U both = half_bits(load(from[0] + j)) | half_bits(load(from[1] + j)) << 16;
         memcpy(out + j, &both, sizeof both);
     }
 }

@@ -1,4 +1,5 @@
-// Forward and backward pass of a Llama-family transformer over packed responses, in float32.
+// Forward and backward pass of a Llama- or Gemma-like transformer over packed responses, in float32, or with the
+// layers' products in bfloat16 (see halves.h), where what a product makes is rounded as well.
 //
 // Prompts that several responses share are computed once: a *trunk* of prompt rows, and for each response a
 // *branch* of rows that attends to the trunk and to itself. Threads take whole trunks with their branches,
@@ -6,7 +7,7 @@
 // cheaply compute again is kept.
 //
 // Layouts (see decode.cpp for W and P): weights come as panels of their columns, for the forward pass
-// [N/P][K][P], and of their rows, for the backward pass [K/P][N][P]. ld(n) is the length of a row of n
+// [N/P][K][P], and of their rows, for the backward pass [K/P][N][P] (in bfloat16: of halves.h). ld(n) is the length of a row of n
 // numbers in any buffer. Rows: R of a thread; N, K as in y[R, N] = x[R, K] W[N, K]'.
 
 #include <atomic>
@@ -16,19 +17,24 @@
 
 #include "vectors.h"
 #include "matrix.h"
+#include "halves.h"
 #include "draw.h"
 
 struct Layer {  // panels forward (…), panels backward (…_t), offsets of the gradients (d_…)
-    const float *norm1, *qkv, *qkv_t, *qkv_bias, *q_norm, *k_norm, *o, *o_t, *norm2, *up, *up_t, *down, *down_t;
-    int64_t d_norm1, d_qkv, d_bias, d_q_norm, d_k_norm, d_o, d_norm2, d_up, d_down;
+    const float *norm1, *qkv_bias, *q_norm, *k_norm, *post1, *norm2, *post2, *cos, *sin;  // cos, sin: [positions][dim / 2]
+    const void *qkv, *qkv_t, *o, *o_t, *up, *up_t, *down, *down_t;
+    int64_t window;  // positions that are looked back to, the own one included; 0: all
+    int64_t d_norm1, d_bias, d_q_norm, d_k_norm, d_post1, d_norm2, d_post2, d_qkv, d_o, d_up, d_down;
 };
 
 struct Net {  // mirrored in policy/compiled_pass.py
     int32_t layers, hidden, heads, kv_heads, dim, inter, vocab, threads;
-    float eps;
+    float eps, embed_scale, query_scale;
+    Gate gate;
+    int32_t half;    // products of the layers in bfloat16
     int32_t frozen;  // layers, from below, whose weights (and the embedding's) need no gradient
     const Layer* layer;
-    const float *embed, *norm, *head, *head_t, *cos, *sin;  // cos, sin: [positions][dim / 2]
+    const float *embed, *norm, *head, *head_t;
     int64_t d_embed, d_norm, d_head, total;  // d_head -1: needs none; total: floats of one thread's gradients
 };
 
@@ -45,7 +51,11 @@ static int ld(int n) {  // not a large power of two, so that columns do not shar
     return r % 256 ? r : r + P;
 }
 
+static int gl(int n) { return round_up(n, P); }  // of a gradient: as the parameter lies, where that is even
+
 static constexpr int BLOCK = 96, QUERIES = 16;  // rows that stay in the second cache level; query positions
+
+static int block(const Net& n) { return n.half ? 1024 : BLOCK; }  // in bfloat16 weights are waited for, not rows
 
 struct Sizes {
     int H, Q, A, I, U, D, Dp, V, G;  // rows: hidden, qkv, attention, inter, gate and up, head, vocabulary
@@ -55,12 +65,14 @@ struct Sizes {
     }
 };
 
-struct Kept {  // of one layer: its input, q k v before norm and rotation, attention's output, MLP's input, gate|up
-    std::vector<float> x, qkv, mixed, middle, up;
+struct Kept {  // of one layer: its input, q k v before norm and rotation, attention's output, MLP's input, gate|up;
+    std::vector<float> x, qkv, mixed, middle, up, attended, fed;  // what the branches made before their norms
 };
 
 struct Scratch {
-    std::vector<float> normed, act, d, d_up, d_mixed, d_qkv, roped, k, v, kp, vp, kn, vn, q, s, ds, o, dk, dv, logits;
+    std::vector<float> normed, act, d, d_out, d_up, d_mixed, d_qkv, roped, k, v, kp, vp, kn, vn, q, s, ds, o, dk, dv;
+    std::vector<float> logits;
+    Tiles tiles;
 };
 
 struct Part {  // one thread's
@@ -78,80 +90,44 @@ static std::vector<Scratch>& scratch(int threads) {  // the caller sees to it th
     return all;
 }
 
-// ---- row operations and their gradients ----------------------------------------------------------------
+#include "rows.h"
 
-static void norm_rows(const float* x, const float* weight, int rows, int n, int width, float eps, float* y) {
-    for (int r = 0; r < rows; r++) rms_norm(x + (long)r * width, weight, n, eps, y + (long)r * width);
+// ---- products, in the model's own way ------------------------------------------------------------------
+
+static void multiply(const Net& n, Scratch& w, const float* x, long ldx, int rows, int K, const void* matrix, int N,
+                     float* y, long ldy, Epilogue e = STORE) {
+    if (n.half)
+        half_product(x, ldx, rows, K, (const uint16_t*)matrix, N, y, ldy, e, w.tiles);
+    else
+        product(x, ldx, rows, K, (const float*)matrix, N, y, ldy, e);
 }
 
-// y = weight x / rms(x): adds to dx unless `set`, and to d_weight.
-static void norm_back(const float* dy, const float* x, const float* weight, int n, float eps, float* dx,
-                      float* d_weight, bool set) {
-    const float r = 1.f / std::sqrt(sum_of_squares(x, n) / n + eps);
-    V sum = {};
-    int i = 0;
-    for (; i + W <= n; i += W) sum += load(dy + i) * load(weight + i) * load(x + i);
-    float dot = 0;
-    for (int k = 0; k < W; k++) dot += sum[k];
-    for (; i < n; i++) dot += dy[i] * weight[i] * x[i];
-    const float c = dot * r * r * r / n;
-    for (i = 0; i < n; i++) {
-        const float g = dy[i], v = x[i], d = r * weight[i] * g - c * v;
-        d_weight[i] += g * v * r;
-        dx[i] = set ? d : dx[i] + d;
-    }
+static void add_outer(const Net& n, Scratch& w, const float* a, long lda, int N, const float* b, long ldb, int K, int rows,
+                      float* c, long ldc) {
+    if (n.half)
+        half_outer(a, lda, N, b, ldb, K, rows, c, ldc, w.tiles);
+    else
+        outer(a, lda, N, b, ldb, K, rows, c, ldc);
 }
 
-static void unrotate(float* x, const float* cos, const float* sin, int half) {
-    for (int i = 0; i < half; i++) {
-        const float a = x[i], b = x[i + half];
-        x[i] = a * cos[i] + b * sin[i];
-        x[i + half] = b * cos[i] - a * sin[i];
-    }
+// x += what a matrix makes of `from`, normed before it is added where the model does so; then `raw` keeps it.
+static void branch(const Net& n, const Sizes& z, Scratch& w, const float* from, long ld, int rows, int K,
+                   const void* matrix, const float* post, float* raw, float* x) {
+    if (!post) return multiply(n, w, from, ld, rows, K, matrix, n.hidden, x, z.H, ADD);
+    multiply(n, w, from, ld, rows, K, matrix, n.hidden, raw, z.H);
+    float* y = grown(w.d_out, (size_t)block(n) * z.H);
+    norm_rows(raw, post, rows, n.hidden, z.H, n.eps, y);
+    for (long i = 0; i < (long)rows * z.H; i++) x[i] += y[i];
 }
 
-static void activate(const float* up, int rows, const Sizes& z, float* act) {
-    for (int r = 0; r < rows; r++, up += z.U, act += z.I)
-        for (int i = 0; i < z.I; i += W) {
-            const V g = load(up + i);
-            store(act + i, g / (1.f + exp(-g)) * load(up + z.I + i));
-        }
-}
-
-static void activate_back(const float* up, const float* d_act, int rows, const Sizes& z, float* d_up) {
-    for (int r = 0; r < rows; r++, up += z.U, d_act += z.I, d_up += z.U)
-        for (int i = 0; i < z.I; i += W) {
-            const V g = load(up + i), u = load(up + z.I + i), d = load(d_act + i), s = 1.f / (1.f + exp(-g));
-            store(d_up + i, d * u * s * (1.f + g * (1.f - s)));
-            store(d_up + z.I + i, d * g * s);
-        }
-}
-
-// q and k of a row normed and rotated, v as it is; queries carry 1 / sqrt(D).
-static void rope_row(const Net& n, const Layer& l, const float* raw, int t, float* y) {
-    const int D = n.dim, all = n.heads + n.kv_heads;
-    const float *cos = n.cos + (long)t * (D / 2), *sin = n.sin + (long)t * (D / 2), shrink = 1.f / std::sqrt((float)D);
-    memcpy(y, raw, (all + n.kv_heads) * D * sizeof(float));
-    for (int h = 0; h < all; h++, y += D) {
-        if (l.q_norm) rms_norm(y, h < n.heads ? l.q_norm : l.k_norm, D, n.eps, y);
-        rotate(y, cos, sin, D / 2);
-        if (h < n.heads)
-            for (int i = 0; i < D; i++) y[i] *= shrink;
-    }
-}
-
-static void rope_back(const Net& n, const Layer& l, const float* raw, int t, float* d, float* grad) {
-    const int D = n.dim, all = n.heads + n.kv_heads;
-    const float *cos = n.cos + (long)t * (D / 2), *sin = n.sin + (long)t * (D / 2), shrink = 1.f / std::sqrt((float)D);
-    for (int h = 0; h < all; h++, d += D, raw += D) {
-        if (h < n.heads)
-            for (int i = 0; i < D; i++) d[i] *= shrink;
-        unrotate(d, cos, sin, D / 2);
-        if (l.q_norm) {
-            const bool query = h < n.heads;
-            norm_back(d, raw, query ? l.q_norm : l.k_norm, D, n.eps, d, grad + (query ? l.d_q_norm : l.d_k_norm), true);
-        }
-    }
+// The gradient of what a branch's matrix made, from that of the residual stream.
+static const float* branch_back(const Net& n, const Sizes& z, Scratch& w, const float* dx, int rows, const float* post,
+                                const float* raw, float* d_post) {
+    if (!post) return dx;
+    float* d = grown(w.d_out, (size_t)block(n) * z.H);
+    for (int r = 0; r < rows; r++)
+        norm_back(dx + (long)r * z.H, raw + (long)r * z.H, post, n.hidden, n.eps, d + (long)r * z.H, d_post, true);
+    return d;
 }
 
 #include "segments.h"
@@ -173,8 +149,8 @@ static void each_segment(const Batch& b, const Range& e, F&& f) {
 }
 
 template <class F>
-static void each_block(int rows, F&& f) {
-    for (int a = 0; a < rows; a += BLOCK) f((long)a, std::min(BLOCK, rows - a));
+static void each_block(const Net& n, int rows, F&& f) {
+    for (int a = 0; a < rows; a += block(n)) f((long)a, std::min(block(n), rows - a));
 }
 
 static void rope_all(const Net& n, const Layer& l, const Sizes& z, const Batch& b, const Range& e, const float* raw,
@@ -185,34 +161,34 @@ static void rope_all(const Net& n, const Layer& l, const Sizes& z, const Batch& 
 static void forward(const Net& n, const Batch& b, const Range& e, Part& part, Scratch& w) {
     const Sizes z(n);
     const int joint = (n.heads + 2 * n.kv_heads) * n.dim;
-    float *x = grown(part.x, (size_t)e.rows * z.H), *normed = grown(w.normed, (size_t)BLOCK * z.H);
-    float *act = grown(w.act, (size_t)BLOCK * z.I), *roped = grown(w.roped, (size_t)e.rows * z.Q);
+    float *x = grown(part.x, (size_t)e.rows * z.H), *normed = grown(w.normed, (size_t)block(n) * z.H);
+    float *act = grown(w.act, (size_t)block(n) * z.I), *roped = grown(w.roped, (size_t)e.rows * z.Q);
     part.kept.resize(n.layers);
     for (int r = 0; r < e.rows; r++)
-        memcpy(x + (long)r * z.H, n.embed + (long)b.token[e.row + r] * n.hidden, n.hidden * 4);
+        for (int j = 0; j < n.hidden; j++)
+            x[(long)r * z.H + j] = n.embed[(long)b.token[e.row + r] * n.hidden + j] * n.embed_scale;
     for (int i = 0; i < n.layers; i++) {
         const Layer& l = n.layer[i];
         Kept& k = part.kept[i < n.frozen ? 0 : i];  // frozen layers keep nothing
-        float *input = grown(k.x, (size_t)e.rows * z.H), *qkv = grown(k.qkv, (size_t)e.rows * z.Q);
-        float *mixed = grown(k.mixed, (size_t)e.rows * z.A), *middle = grown(k.middle, (size_t)e.rows * z.H);
-        float* up = grown(k.up, (size_t)e.rows * z.U);
+        const auto room = [&](std::vector<float>& v, int width) { return grown(v, (size_t)e.rows * width); };
+        float *input = room(k.x, z.H), *qkv = room(k.qkv, z.Q), *mixed = room(k.mixed, z.A), *middle = room(k.middle, z.H);
+        float *up = room(k.up, z.U), *attended = room(k.attended, l.post1 ? z.H : 0), *fed = room(k.fed, l.post2 ? z.H : 0);
         memcpy(input, x, (size_t)e.rows * z.H * 4);
-        each_block(e.rows, [&](long a, int rows) {
+        each_block(n, e.rows, [&](long a, int rows) {
             norm_rows(x + a * z.H, l.norm1, rows, n.hidden, z.H, n.eps, normed);
-            product(normed, z.H, rows, n.hidden, l.qkv, joint, qkv + a * z.Q, z.Q, STORE);
-            if (l.qkv_bias)
-                for (int r = 0; r < rows; r++)
-                    for (int j = 0; j < joint; j++) qkv[(a + r) * z.Q + j] += l.qkv_bias[j];
+            multiply(n, w, normed, z.H, rows, n.hidden, l.qkv, joint, qkv + a * z.Q, z.Q);
+            for (int r = 0; r < rows && l.qkv_bias; r++) add_bias(qkv + (a + r) * z.Q, l.qkv_bias, joint, n.half);
         });
         rope_all(n, l, z, b, e, qkv, roped);
-        each_segment(b, e, [&](const Segment& g) { attend(n, z, g, roped, w, mixed); });
-        each_block(e.rows, [&](long a, int rows) {
-            product(mixed + a * z.A, z.A, rows, n.heads * n.dim, l.o, n.hidden, x + a * z.H, z.H, ADD);
-            memcpy(middle + a * z.H, x + a * z.H, (size_t)rows * z.H * 4);
-            norm_rows(x + a * z.H, l.norm2, rows, n.hidden, z.H, n.eps, normed);
-            product(normed, z.H, rows, n.hidden, l.up, z.U, up + a * z.U, z.U, STORE);
-            activate(up + a * z.U, rows, z, act);
-            product(act, z.I, rows, n.inter, l.down, n.hidden, x + a * z.H, z.H, ADD);
+        each_segment(b, e, [&](const Segment& g) { attend(n, l, z, g, roped, w, mixed); });
+        each_block(n, e.rows, [&](long a, int rows) {
+            float* here = x + a * z.H;
+            branch(n, z, w, mixed + a * z.A, z.A, rows, n.heads * n.dim, l.o, l.post1, attended + a * z.H, here);
+            memcpy(middle + a * z.H, here, (size_t)rows * z.H * 4);
+            norm_rows(here, l.norm2, rows, n.hidden, z.H, n.eps, normed);
+            multiply(n, w, normed, z.H, rows, n.hidden, l.up, z.U, up + a * z.U, z.U);
+            activate(n, up + a * z.U, rows, z, act);
+            branch(n, z, w, act, z.I, rows, n.inter, l.down, l.post2, fed + a * z.H, here);
         });
     }
 }
@@ -261,7 +237,7 @@ static void head_back(const Net& n, const Batch& b, const Range& e, const float*
             for (int j = 0; j < n.vocab; j++) y[j] *= scale;
             y[b.target[at + i]] += g;
         }
-        if (n.d_head >= 0) outer(dz, z.V, n.vocab, normed, z.H, n.hidden, m, grad + n.d_head, z.H);
+        if (n.d_head >= 0) outer(dz, z.V, n.vocab, normed, z.H, n.hidden, m, grad + n.d_head, gl(n.hidden));
         product(dz, z.V, m, n.vocab, n.head_t, n.hidden, d, z.H, STORE);
         for (int i = 0; i < m; i++)
             norm_back(d + (long)i * z.H, rows + (long)i * z.H, n.norm, n.hidden, n.eps,
@@ -269,17 +245,18 @@ static void head_back(const Net& n, const Batch& b, const Range& e, const float*
     });
 }
 
-static void mlp_back(const Net& n, const Layer& l, const Sizes& z, int rows, Scratch& w,
-                     const float* middle, const float* up, float* dx, float* grad) {
-    float *normed = grown(w.normed, (size_t)BLOCK * z.H), *act = grown(w.act, (size_t)BLOCK * z.I);
-    float *d = grown(w.d, (size_t)BLOCK * std::max(z.I, z.H)), *d_up = grown(w.d_up, (size_t)BLOCK * z.U);
-    activate(up, rows, z, act);
-    outer(dx, z.H, n.hidden, act, z.I, n.inter, rows, grad + l.d_down, z.I);
-    product(dx, z.H, rows, n.hidden, l.down_t, z.I, d, z.I, STORE);
-    activate_back(up, d, rows, z, d_up);
+static void mlp_back(const Net& n, const Layer& l, const Sizes& z, int rows, Scratch& w, const float* middle,
+                     const float* up, const float* fed, float* dx, float* grad) {
+    float *normed = grown(w.normed, (size_t)block(n) * z.H), *act = grown(w.act, (size_t)block(n) * z.I);
+    float *d = grown(w.d, (size_t)block(n) * std::max(z.I, z.H)), *d_up = grown(w.d_up, (size_t)block(n) * z.U);
+    const float* d_fed = branch_back(n, z, w, dx, rows, l.post2, fed, grad + l.d_post2);
+    activate(n, up, rows, z, act);
+    add_outer(n, w, d_fed, z.H, n.hidden, act, z.I, n.inter, rows, grad + l.d_down, gl(n.inter));
+    multiply(n, w, d_fed, z.H, rows, n.hidden, l.down_t, z.I, d, z.I);
+    activate_back(n, up, d, rows, z, d_up);
     norm_rows(middle, l.norm2, rows, n.hidden, z.H, n.eps, normed);
-    outer(d_up, z.U, z.U, normed, z.H, n.hidden, rows, grad + l.d_up, z.H);
-    product(d_up, z.U, rows, z.U, l.up_t, n.hidden, d, z.H, STORE);
+    add_outer(n, w, d_up, z.U, z.U, normed, z.H, n.hidden, rows, grad + l.d_up, gl(n.hidden));
+    multiply(n, w, d_up, z.U, rows, z.U, l.up_t, n.hidden, d, z.H);
     for (int r = 0; r < rows; r++)
         norm_back(d + (long)r * z.H, middle + (long)r * z.H, l.norm2, n.hidden, n.eps, dx + (long)r * z.H,
                   grad + l.d_norm2, false);
@@ -298,17 +275,19 @@ static void backward(const Net& n, const Batch& b, const Range& e, Part& part, S
         const Layer& l = n.layer[i];
         Kept& k = part.kept[i];
         const float *input = grown(k.x, 0), *qkv = grown(k.qkv, 0), *mixed = grown(k.mixed, 0);
-        const float *middle = grown(k.middle, 0), *up = grown(k.up, 0);
-        each_block(e.rows, [&](long a, int rows) {
-            mlp_back(n, l, z, rows, w, middle + a * z.H, up + a * z.U, dx + a * z.H, grad);
-            outer(dx + a * z.H, z.H, n.hidden, mixed + a * z.A, z.A, n.heads * n.dim, rows, grad + l.d_o, z.A);
-            product(dx + a * z.H, z.H, rows, n.hidden, l.o_t, n.heads * n.dim, d_mixed + a * z.A, z.A, STORE);
+        const float *middle = grown(k.middle, 0), *up = grown(k.up, 0), *attended = grown(k.attended, 0), *fed = grown(k.fed, 0);
+        each_block(n, e.rows, [&](long a, int rows) {
+            float* here = dx + a * z.H;
+            mlp_back(n, l, z, rows, w, middle + a * z.H, up + a * z.U, fed + a * z.H, here, grad);
+            const float* d = branch_back(n, z, w, here, rows, l.post1, attended + a * z.H, grad + l.d_post1);
+            add_outer(n, w, d, z.H, n.hidden, mixed + a * z.A, z.A, n.heads * n.dim, rows, grad + l.d_o, gl(n.heads * n.dim));
+            multiply(n, w, d, z.H, rows, n.hidden, l.o_t, n.heads * n.dim, d_mixed + a * z.A, z.A);
         });
         rope_all(n, l, z, b, e, qkv, roped);
         memset(d_qkv, 0, (size_t)e.rows * z.Q * 4);
-        each_segment(b, e, [&](const Segment& g) { attend_back(n, z, g, roped, d_mixed, w, d_qkv); });
-        float *normed = grown(w.normed, (size_t)BLOCK * z.H), *d = grown(w.d, (size_t)BLOCK * z.H);
-        each_block(e.rows, [&](long a, int rows) {
+        each_segment(b, e, [&](const Segment& g) { attend_back(n, l, z, g, roped, d_mixed, w, d_qkv); });
+        float *normed = grown(w.normed, (size_t)block(n) * z.H), *d = grown(w.d, (size_t)block(n) * z.H);
+        each_block(n, e.rows, [&](long a, int rows) {
             for (int r = 0; r < rows; r++) {
                 float* g = d_qkv + (a + r) * z.Q;
                 rope_back(n, l, qkv + (a + r) * z.Q, b.position[e.row + a + r], g, grad);
@@ -316,16 +295,16 @@ static void backward(const Net& n, const Batch& b, const Range& e, Part& part, S
                     for (int j = 0; j < joint; j++) grad[l.d_bias + j] += g[j];
             }
             norm_rows(input + a * z.H, l.norm1, rows, n.hidden, z.H, n.eps, normed);
-            outer(d_qkv + a * z.Q, z.Q, joint, normed, z.H, n.hidden, rows, grad + l.d_qkv, z.H);
-            product(d_qkv + a * z.Q, z.Q, rows, joint, l.qkv_t, n.hidden, d, z.H, STORE);
+            add_outer(n, w, d_qkv + a * z.Q, z.Q, joint, normed, z.H, n.hidden, rows, grad + l.d_qkv, gl(n.hidden));
+            multiply(n, w, d_qkv + a * z.Q, z.Q, rows, joint, l.qkv_t, n.hidden, d, z.H);
             for (int r = 0; r < rows; r++)
                 norm_back(d + (long)r * z.H, input + (a + r) * z.H, l.norm1, n.hidden, n.eps, dx + (a + r) * z.H,
                           grad + l.d_norm1, false);
         });
     }
     for (int r = 0; r < (n.frozen ? 0 : e.rows); r++) {
-        float* g = grad + n.d_embed + (long)b.token[e.row + r] * z.H;
-        for (int j = 0; j < n.hidden; j++) g[j] += dx[(long)r * z.H + j];
+        float* g = grad + n.d_embed + (long)b.token[e.row + r] * gl(n.hidden);
+        for (int j = 0; j < n.hidden; j++) g[j] += dx[(long)r * z.H + j] * n.embed_scale;
     }
 }
 
@@ -333,6 +312,7 @@ extern "C" {
 
 int acereason_lanes() { return W; }
 int acereason_width(int n) { return ld(n); }
+int acereason_gradient_width(int n) { return gl(n); }
 Tape* acereason_tape() { return new Tape; }
 void acereason_free(Tape* tape) { delete tape; }
 

@@ -38,18 +38,19 @@ static void each_query(const Segment& g, const Sizes& z, int h, int at, int n, l
 }
 
 // Probabilities of a block of queries over the keys they see: s [n * G, Tp].
-static void probabilities(const Segment& g, const Sizes& z, const float* roped, int h, int at, int n, const float* kp,
+static void probabilities(const Layer& l, const Segment& g, const Sizes& z, const float* roped, int h, int at, int n, const float* kp,
                           float* q, float* s) {
     const int seen = g.before + at + n, Tp = round_up(g.T, P);
     each_query(g, z, h, at, n, z.Q, [&](long r, long from, int) { memcpy(q + r * z.Dp, roped + from, z.D * 4); });
     product(q, z.Dp, n * z.G, z.D, kp, seen, s, Tp, STORE);
     each_query(g, z, h, at, n, 0, [&](long r, long, int T) {
+        if (l.window && l.window < T) std::fill(s + r * Tp, s + r * Tp + T - l.window, -INFINITY);
         const float scale = 1.f / soft(s + r * Tp, T, round_up(seen, P));
         for (int t = 0; t < round_up(seen, P); t += W) store(s + r * Tp + t, load(s + r * Tp + t) * scale);
     });
 }
 
-static void attend(const Net& n, const Sizes& z, const Segment& g, const float* roped, Scratch& w, float* mixed) {
+static void attend(const Net& n, const Layer& l, const Sizes& z, const Segment& g, const float* roped, Scratch& w, float* mixed) {
     const int Tp = round_up(g.T, P), D = z.D;
     float *k = grown(w.k, (size_t)g.T * D), *v = grown(w.v, (size_t)g.T * D), *kp = grown(w.kp, (size_t)Tp * D);
     float *vn = grown(w.vn, (size_t)g.T * z.Dp), *q = grown(w.q, (size_t)QUERIES * z.G * z.Dp);
@@ -61,7 +62,7 @@ static void attend(const Net& n, const Sizes& z, const Segment& g, const float* 
         panels_over_columns(v, D, g.T, D, vn);
         for (int at = 0; at < g.own; at += QUERIES) {
             const int m = std::min(QUERIES, g.own - at), seen = g.before + at + m;
-            probabilities(g, z, roped, h, at, m, kp, q, s);
+            probabilities(l, g, z, roped, h, at, m, kp, q, s);
             for (int d = 0; d < D; d += P)
                 product(s, Tp, m * z.G, seen, vn + (long)d * g.T, P, o + d, z.Dp, STORE);
             each_query(g, z, h, at, m, z.A, [&](long r, long to, int) { memcpy(mixed + to, o + r * z.Dp, D * 4); });
@@ -69,8 +70,8 @@ static void attend(const Net& n, const Sizes& z, const Segment& g, const float* 
     }
 }
 
-static void attend_back(const Net& n, const Sizes& z, const Segment& g, const float* roped, const float* d_mixed,
-                        Scratch& w, float* d_qkv) {
+static void attend_back(const Net& n, const Layer& l, const Sizes& z, const Segment& g, const float* roped,
+                        const float* d_mixed, Scratch& w, float* d_qkv) {
     const int Tp = round_up(g.T, P), D = z.D, most = QUERIES * z.G;
     float *k = grown(w.k, (size_t)g.T * D), *v = grown(w.v, (size_t)g.T * D), *kp = grown(w.kp, (size_t)Tp * D);
     float *vp = grown(w.vp, (size_t)Tp * D), *kn = grown(w.kn, (size_t)g.T * z.Dp);
@@ -87,7 +88,7 @@ static void attend_back(const Net& n, const Sizes& z, const Segment& g, const fl
         memset(dk, 0, (size_t)g.T * z.Dp * 4), memset(dv, 0, (size_t)g.T * z.Dp * 4);
         for (int at = 0; at < g.own; at += QUERIES) {
             const int m = std::min(QUERIES, g.own - at), rows = m * z.G, seen = g.before + at + m;
-            probabilities(g, z, roped, h, at, m, kp, q, s);
+            probabilities(l, g, z, roped, h, at, m, kp, q, s);
             each_query(g, z, h, at, m, z.A, [&](long r, long from, int) { memcpy(o + r * z.Dp, d_mixed + from, D * 4); });
             product(o, z.Dp, rows, D, vp, seen, ds, Tp, STORE);
             for (int r = 0; r < rows; r++) {  // ds = p (dp - sum p dp)

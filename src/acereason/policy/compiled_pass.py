@@ -1,5 +1,5 @@
-"""Log-probabilities of a pack and their gradient by compiled code (`native/learn.cpp`), in float32
-on CPU.
+"""Log-probabilities of a pack and their gradient by compiled code (`native/learn.cpp`), in float32 on CPU, or
+with the layers' products in bfloat16 (`policy.halves`).
 
     logprobs(model, pack, T) -> (log π_T [M], H_T [M])   as `policy.model.logprobs`, or None
 
@@ -7,8 +7,8 @@ The whole model is one autograd function: its forward pass is fused and keeps li
 pass gives every parameter's gradient. Prompts that several responses of a pack share are computed
 once, and the last token of a response, from which nothing is predicted, not at all; so put
 responses to one prompt into one pack (`packs_by_prompt`). None means that the caller has to take
-PyTorch: no compiler, ACEREASON_NATIVE=0, a model that is not Llama, Qwen2 or Qwen3, or not float32
-on the processor.
+PyTorch: no compiler, ACEREASON_NATIVE=0, a model of an architecture that `policy.decoder` does not know, or
+weights that are not float32 on the processor.
 
 Of a model with adapters the merged weights are given, through which the gradient reaches the factors. Of one
 with frozen layers the backward pass ends at the first that learns.
@@ -32,24 +32,23 @@ from torch.distributed.tensor import DTensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy import decoder
-from acereason.policy import lora
+from acereason.policy import decoder, lora
 from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.marks import marks_of
 from acereason.policy.packing import Pack
 
 _pointer, _int, _long = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
-_WEIGHTS = (
-    *("norm1", "qkv", "qkv_t", "qkv_bias", "q_norm", "k_norm", "o", "o_t"),
-    *("norm2", "up", "up_t", "down", "down_t"),
-)
-_GRADIENTS = ("norm1", "qkv", "qkv_bias", "q_norm", "k_norm", "o", "norm2", "up", "down")
+_VECTORS = ("norm1", "qkv_bias", "q_norm", "k_norm", "post1", "norm2", "post2")
+_MATRICES = ("qkv", "o", "up", "down")
+_WEIGHTS = (*_VECTORS, *(f"{name}{turned}" for name in _MATRICES for turned in ("", "_t")))
 
 
 class _Layer(ctypes.Structure):
     _fields_ = [
-        *((name, _pointer) for name in _WEIGHTS),
-        *((f"d_{name}", _long) for name in _GRADIENTS),
+        *((name, _pointer) for name in (*_VECTORS, "cos", "sin")),
+        *((name, _pointer) for name in _WEIGHTS[len(_VECTORS) :]),
+        ("window", _long),
+        *((f"d_{name}", _long) for name in (*_VECTORS, *_MATRICES)),
     ]
 
 
@@ -57,10 +56,10 @@ class _Net(ctypes.Structure):
     _fields_ = [
         *((n, _int) for n in ("layers", "hidden", "heads", "kv_heads", "dim", "inter", "vocab")),
         ("threads", _int),
-        ("eps", ctypes.c_float),
-        ("frozen", _int),
+        *((name, ctypes.c_float) for name in ("eps", "embed_scale", "query_scale", "gate_a", "gate_b")),
+        *((name, _int) for name in ("half", "frozen")),
         ("layer", ctypes.POINTER(_Layer)),
-        *((name, _pointer) for name in ("embed", "norm", "head", "head_t", "cos", "sin")),
+        *((name, _pointer) for name in ("embed", "norm", "head", "head_t")),
         *((name, _long) for name in ("d_embed", "d_norm", "d_head", "total")),
     ]
 
@@ -93,13 +92,15 @@ class CompiledPass:
         self.shape = decoder.read_shape(model.config)
         self.names = [name for name, _ in model.named_parameters() if not lora.is_factor(name)]
         self._library, self._rotation = library, decoder.Rotation(model)
-        self._frozen = marks_of(model).frozen
+        self._frozen, self.half = marks_of(model).frozen, marks_of(model).halved
         self._lock = threading.Lock()
         self._buffers: dict[str, Tensor] = {}
         self._layers = (_Layer * self.shape.layers)()
         self._net = self._make_net()
         self._tables(0)
         self._tapes: list[int] = []
+        self._base = 0  # where the gradients of the last pass lie
+        self._seen: tuple[int, list[tuple[int, int]]] | None = None
 
     def __del__(self) -> None:
         for tape in getattr(self, "_tapes", ()):
@@ -111,8 +112,9 @@ class CompiledPass:
     def _make_net(self) -> _Net:
         """The network's numbers and where each gradient lies; pointers come with the weights."""
         s, self._places = self.shape, dict[str, tuple[int, int, int]]()
-        hidden, queries = self._ld(s.hidden), self._ld(s.heads * s.head_dim)
-        inter, joint = self._ld(s.intermediate), (s.heads + 2 * s.kv_heads) * s.head_dim
+        width = self._library.acereason_gradient_width
+        hidden, queries, inter = width(s.hidden), width(s.query_width), width(s.intermediate)
+        joint = s.query_width + 2 * s.kv_width
         at = 0
 
         def place(name: str, rows: int, width: int) -> int:
@@ -122,16 +124,18 @@ class CompiledPass:
             return self._places[name][0]
 
         for i, layer in enumerate(self._layers):
+            layer.window = s.window_of(i) or 0
             sizes = {
-                "norm1": (1, hidden), "norm2": (1, hidden), "qkv": (joint, hidden),
+                "qkv": (joint, hidden), "o": (s.hidden, queries),
+                "up": (2 * self._ld(s.intermediate), hidden), "down": (s.hidden, inter),
                 "qkv_bias": (1, joint), "q_norm": (1, s.head_dim), "k_norm": (1, s.head_dim),
-                "o": (s.hidden, queries), "up": (2 * inter, hidden), "down": (s.hidden, inter),
             }  # fmt: skip
-            for name, size in sizes.items():
+            for name, size in (sizes | dict.fromkeys(s.norm_names(), (1, hidden))).items():
                 setattr(layer, f"d_{name}", place(f"{i}.{name}", *size))
         ends = (place("embed", s.vocab, hidden), place("norm", 1, hidden))
         numbers = (s.layers, s.hidden, s.heads, s.kv_heads, s.head_dim, s.intermediate, s.vocab)
-        net = _Net(*numbers, 1, s.eps, self._frozen, self._layers)
+        scales = (s.eps, s.embed_scale, s.query_scale, *s.gate)
+        net = _Net(*numbers, 1, *scales, self.half, self._frozen, self._layers)
         net.d_embed, net.d_norm = ends
         net.d_head = ends[0] if s.tied else place("head", s.vocab, hidden)
         if s.tied and self._frozen:
@@ -141,17 +145,22 @@ class CompiledPass:
 
     def _tables(self, length: int) -> None:
         self._length = max(256, 2 * length)
-        self._cos, self._sin = self._rotation.tables(self._length)
-        self._net.cos, self._net.sin = self._cos.data_ptr(), self._sin.data_ptr()
+        self._rotations = {kind: self._rotation.tables(self._length, kind) for kind in set(self.shape.kinds)}
+        for kind, layer in zip(self.shape.kinds, self._layers, strict=True):
+            layer.cos, layer.sin = (table.data_ptr() for table in self._rotations[kind])
 
-    def _renew(self, parameters: dict[str, Tensor]) -> None:
-        """Pack the weights. Every time: a fused optimiser leaves no mark on what it has written."""
-        s = self.shape
+    def _renew(self, parameters: dict[str, Tensor], moved: int) -> None:
+        """Pack the weights. Every time, since a fused optimiser leaves no mark on what it has written; but of
+        a halved model, whose optimiser tells (`halves.refresh`), when they have moved."""
+        s, now = self.shape, [(p.data_ptr(), p._version) for p in parameters.values()]
+        if self.half and self._seen == (moved, now):
+            return
+        self._seen = moved, now
         given = decoder.read_weights(parameters, s)
         for i in range(s.layers):
             at = f"layers.{i}."
-            self._vector(f"{i}.norm1", given[at + "input_layernorm.weight"])
-            self._vector(f"{i}.norm2", given[at + "post_attention_layernorm.weight"])
+            for name, long in s.norm_names().items():
+                self._vector(f"{i}.{name}", given[f"{at}{long}.weight"], s.one)
             self._matrix(f"{i}.qkv", decoder.joined(given, i, "weight"))
             self._matrix(f"{i}.o", given[at + "self_attn.o_proj.weight"])
             halves = [given[f"{at}mlp.{half}_proj.weight"] for half in ("gate", "up")]
@@ -162,26 +171,29 @@ class CompiledPass:
             self._matrix(f"{i}.down", down, torch.nn.functional.pad(down.t(), (0, 0, 0, fill)))
             if s.qkv_bias:
                 self._vector(f"{i}.qkv_bias", decoder.joined(given, i, "bias"))
-            if s.qk_norm:
-                self._vector(f"{i}.q_norm", given[at + "self_attn.q_norm.weight"])
-                self._vector(f"{i}.k_norm", given[at + "self_attn.k_norm.weight"])
+            for name in ("q_norm", "k_norm") if s.qk_norm else ():
+                self._vector(f"{i}.{name}", given[f"{at}self_attn.{name}.weight"], s.one)
         self._vector("embed", given["embed_tokens.weight"])
-        self._vector("norm", given["norm.weight"])
+        self._vector("norm", given["norm.weight"], s.one)
         self._matrix("head", given["head"])
         self._point()
 
-    def _vector(self, name: str, values: Tensor) -> None:
-        if name in self._buffers:
-            self._buffers[name].copy_(values)
-        else:
-            self._buffers[name] = values.detach().clone()
+    def _vector(self, name: str, values: Tensor, one: float = 0.0) -> None:
+        if name not in self._buffers:
+            self._buffers[name] = torch.empty_like(values)
+        torch.add(values.detach(), one, out=self._buffers[name])
 
     def _matrix(self, name: str, values: Tensor, turned: Tensor | None = None) -> None:
-        panel = 2 * self._library.acereason_lanes()
+        panel, half = 2 * self._library.acereason_lanes(), self.half and name != "head"
+        fill = decoder.fill_half_panels if half else decoder.fill_panels
         for key, matrix in ((name, values), (f"{name}_t", values.t() if turned is None else turned)):
             if key not in self._buffers:
-                self._buffers[key] = decoder.panels(matrix.shape[0], matrix.shape[1], panel)
-            decoder.fill_panels(matrix, self._buffers[key])
+                rows, columns = matrix.shape
+                shape = decoder.half_panel_shape(rows, columns)
+                self._buffers[key] = (
+                    torch.zeros(shape, dtype=torch.int32) if half else decoder.panels(rows, columns, panel)
+                )
+            fill(matrix.detach(), self._buffers[key])
 
     def _point(self) -> None:
         for i, layer in enumerate(self._layers):
@@ -191,10 +203,12 @@ class CompiledPass:
         for name in ("embed", "norm", "head", "head_t"):
             setattr(self._net, name, self._buffers[name].data_ptr())
 
-    def forward(self, parameters: dict[str, Tensor], layout: Layout) -> tuple[Tensor, Tensor, int]:
+    def forward(
+        self, parameters: dict[str, Tensor], layout: Layout, moved: int
+    ) -> tuple[Tensor, Tensor, int]:
         """log-probabilities and entropies [M] and the tape of the pass."""
         with self._lock:
-            self._renew(parameters)
+            self._renew(parameters, moved)
             if layout.longest > self._length:
                 self._tables(layout.longest)
             tape = self._tapes.pop() if self._tapes else self._library.acereason_tape()
@@ -203,74 +217,97 @@ class CompiledPass:
             self._call(self._library.acereason_forward, layout, tape, out[0], out[1])
         return out[0], out[1], tape
 
-    def backward(self, layout: Layout, tape: int, d_logprob: Tensor) -> dict[str, Tensor]:
-        """Gradients by parameter name."""
+    def backward(
+        self, layout: Layout, tape: int, d_logprob: Tensor, held: dict[str, Tensor | None]
+    ) -> dict[str, Tensor]:
+        """Gradients by parameter name; none where they were added to `held`, what the parameters have: when
+        that is what the last pass gave, and one thread goes through the pack."""
+        threads = len(layout.arrays["row_end"]) - 1
         with self._lock:
-            threads = len(layout.arrays["row_end"]) - 1
             self._net.threads = threads
-            grad = torch.zeros(threads, self._net.total)
-            self._call(self._library.acereason_backward, layout, tape, d_logprob, grad)
-        total = grad[0] if threads == 1 else grad.sum(0)
-        return self._gradients({n: self._part(total, n) for n in self._places})
+            base = self._base if threads == 1 and self._ours(held) else 0
+            grad = torch.zeros(0 if base else threads, self._net.total)
+            self._call(self._library.acereason_backward, layout, tape, d_logprob, base or grad)
+            if base:
+                return {}
+            total = grad[0] if threads == 1 else grad.sum(0)
+            self._base = total.data_ptr()
+        return self._gradients(total)
+
+    def _ours(self, held: dict[str, Tensor | None]) -> bool:
+        """Whether these gradients all lie where the last pass put its own."""
+        places = self._gradients(torch.empty(self._net.total, device="meta"))
+        return bool(self._base) and all(
+            grad is not None
+            and grad.untyped_storage().data_ptr() == self._base
+            and grad.storage_offset() == places[name].storage_offset()
+            and grad.stride() == places[name].stride()
+            for name, grad in held.items()
+        )
 
     def release(self, tape: int) -> None:
         """Take a tape back for the next pass. Without the lock: the garbage collector calls this."""
         self._tapes.append(tape)
 
-    def _call(self, function: Any, layout: Layout, tape: int, *out: Tensor) -> None:
+    def _call(self, function: Any, layout: Layout, tape: int, *out: Tensor | int) -> None:
         net, batch = (
             ctypes.addressof(self._net),
             _Batch(*(layout.arrays[name].ctypes.data for name in ARRAYS)),
         )
-        function(net, ctypes.addressof(batch), tape, *(tensor.data_ptr() for tensor in out))
+        places = (x.data_ptr() if isinstance(x, Tensor) else x for x in out)
+        function(net, ctypes.addressof(batch), tape, *places)
 
     def _part(self, total: Tensor, name: str) -> Tensor:
         at, rows, width = self._places[name]
         return total[at : at + rows * width].view(rows, width)
 
-    def _gradients(self, d: dict[str, Tensor]) -> dict[str, Tensor]:
-        s, gradients = self.shape, dict[str, Tensor]()
-        queries, keys = s.heads * s.head_dim, s.kv_heads * s.head_dim
-        gradients["model.embed_tokens.weight"] = d["embed"][:, : s.hidden]
-        gradients["model.norm.weight"] = d["norm"][0, : s.hidden]
+    def _gradients(self, total: Tensor) -> dict[str, Tensor]:
+        """A thread's gradients by parameter name: views of one tensor."""
+        s, d = self.shape, {n: self._part(total, n) for n in self._places}
+        gradients = {
+            "model.embed_tokens.weight": d["embed"][:, : s.hidden],
+            "model.norm.weight": d["norm"][0, : s.hidden],
+        }
         if not s.tied:
             gradients["lm_head.weight"] = d["head"][:, : s.hidden]
         for i in range(s.layers):
             at, inter = f"model.layers.{i}.", self._ld(s.intermediate)
-            gradients[at + "input_layernorm.weight"] = d[f"{i}.norm1"][0, : s.hidden]
-            gradients[at + "post_attention_layernorm.weight"] = d[f"{i}.norm2"][0, : s.hidden]
-            bounds = zip("qkv", (0, queries, queries + keys), (queries, keys, keys), strict=True)
-            for part, start, rows in bounds:
-                own = slice(start, start + rows)
-                name = f"{at}self_attn.{part}_proj."
-                gradients[name + "weight"] = d[f"{i}.qkv"][own, : s.hidden]
-                gradients[name + "bias"] = d[f"{i}.qkv_bias"][0, own]
+            for name, long in s.norm_names().items():
+                gradients[f"{at}{long}.weight"] = d[f"{i}.{name}"][0, : s.hidden]
+            rows = (s.query_width, s.kv_width, s.kv_width)
+            split = zip("qkv", d[f"{i}.qkv"].split(rows), d[f"{i}.qkv_bias"][0].split(rows), strict=True)
+            for part, weight, bias in split:
+                gradients[f"{at}self_attn.{part}_proj.weight"] = weight[:, : s.hidden]
+                gradients[f"{at}self_attn.{part}_proj.bias"] = bias
             gradients[at + "self_attn.q_norm.weight"] = d[f"{i}.q_norm"][0]
             gradients[at + "self_attn.k_norm.weight"] = d[f"{i}.k_norm"][0]
-            gradients[at + "self_attn.o_proj.weight"] = d[f"{i}.o"][:, :queries]
-            gradients[at + "mlp.gate_proj.weight"] = d[f"{i}.up"][: s.intermediate, : s.hidden]
-            up = d[f"{i}.up"][inter : inter + s.intermediate]
-            gradients[at + "mlp.up_proj.weight"] = up[:, : s.hidden]
+            gradients[at + "self_attn.o_proj.weight"] = d[f"{i}.o"][:, : s.query_width]
+            gate, up = (d[f"{i}.up"][start : start + s.intermediate, : s.hidden] for start in (0, inter))
+            gradients |= {at + "mlp.gate_proj.weight": gate, at + "mlp.up_proj.weight": up}
             gradients[at + "mlp.down_proj.weight"] = d[f"{i}.down"][:, : s.intermediate]
         return gradients
 
 
 class _Function(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, passes: CompiledPass, layout: Layout, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, passes: CompiledPass, layout: Layout, moved: int, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
         named = dict(zip(passes.names, parameters, strict=True))
-        logprob_M, entropy_M, tape = passes.forward(named, layout)
-        ctx.passes, ctx.layout, ctx.tape = passes, layout, tape
+        logprob_M, entropy_M, tape = passes.forward(named, layout, moved)
+        ctx.passes, ctx.layout, ctx.tape, ctx.parameters = passes, layout, tape, parameters
         ctx.finalizer = weakref.finalize(ctx, passes.release, tape)
         ctx.mark_non_differentiable(entropy_M)
         return logprob_M, entropy_M
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        d_logprob = gradients[0].contiguous()
-        d_weights = ctx.passes.backward(ctx.layout, ctx.tape, d_logprob)
-        asked = zip(ctx.passes.names, ctx.needs_input_grad[2:], strict=True)
-        return None, None, *(d_weights[name] if needed else None for name, needed in asked)
+        passes, d_logprob = ctx.passes, gradients[0].contiguous()
+        asked = zip(passes.names, ctx.parameters, ctx.needs_input_grad[3:], strict=True)
+        wanted = {name: parameter for name, parameter, needed in asked if needed}
+        held = {name: p.grad if p.is_leaf else None for name, p in wanted.items()}
+        found = passes.backward(ctx.layout, ctx.tape, d_logprob, held)
+        return None, None, None, *(found.get(name) if name in wanted else None for name in passes.names)
 
 
 _made: weakref.WeakKeyDictionary[Any, CompiledPass | None] = weakref.WeakKeyDictionary()
@@ -287,18 +324,21 @@ def logprobs(
     layout = lay_out(pack, T_M, threads or torch.get_num_threads())
     if layout is None:
         return None
-    numbers: tuple[Tensor, Tensor] = _Function.apply(passes, layout, *parameters)  # type: ignore[no-untyped-call]
+    numbers: tuple[Tensor, Tensor] = _Function.apply(  # type: ignore[no-untyped-call]
+        passes, layout, marks_of(model).moved, *parameters
+    )
     return numbers
 
 
 def available(model: Any) -> bool:
     """Whether compiled code can do this model's passes: not when its parameters are sharded over ranks."""
-    if marks_of(model).halved or any(
+    if any(
         p.dtype != torch.float32 or p.device.type != "cpu" or isinstance(p, DTensor)
         for p in model.parameters()
     ):
         return False
-    if model not in _made:
+    known = _made.get(model)
+    if model not in _made or (known is not None and known.half != marks_of(model).halved):
         library = open_library()
         try:
             _made[model] = CompiledPass(model, library) if library is not None else None

@@ -1,10 +1,10 @@
 """What compiled code needs to know of a Hugging Face model: shape, weights by name, rotations.
 
-Llama, Mistral, Qwen2 (biases on q, k, v), Qwen3 (RMS norms on every head of q and k), Gemma (norms' weights
-counted from one, a scaled embedding) and Gemma 3 (norms after the branches as well) decoders are understood, with tied or
-separate embeddings, grouped key-value heads, layers that look through a window and static rotary scaling.
-Mixtures of experts, output biases, soft caps and other activations than SiLU and GELU by tanh are refused by
-name.
+Llama, Mistral, Qwen2 (biases on q, k, v), Qwen3 (RMS norms on every head of q and k), Gemma (a scaled
+embedding, weights of norms counted from one) and Gemma 3 (norms after the branches as well) are understood,
+with tied or separate embeddings, grouped key-value heads, layers that look through a window and static rotary
+scaling. Mixtures of experts, output biases, soft caps and activations other than SiLU and GELU by tanh are
+refused by name.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _activation(config: Any) -> str:
 def _unsupported(config: Any) -> str | None:
     odd = set(getattr(config, "layer_types", None) or []) - {FULL, SLIDING}
     if odd:
-        return f"layers of the kind {sorted(odd)[0]!r}; {FULL} and {SLIDING} are expected"
+        return f"layers of the kind {min(odd)!r}; {FULL} and {SLIDING} are expected"
     if _activation(config) not in _ACTIVATIONS:
         return f"hidden_act {_activation(config)!r}; {' or '.join(map(repr, _ACTIVATIONS))} is expected"
     if getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False):
@@ -227,8 +227,8 @@ def fill_panels(matrix: Tensor, out: Tensor) -> None:
 
 
 def half_panel_shape(rows: int, columns: int) -> tuple[int, ...]:
-    """How a matrix [rows, columns] lies in bfloat16 for `native/halves.h`, two numbers in each int32: panels of
-    32 rows, blocks of 32 columns, two tiles, 16 pairs of columns, 16 rows."""
+    """How a matrix [rows, columns] lies in bfloat16 for `native/halves.h`, two numbers in each int32: panels
+    of 32 rows, blocks of 32 columns, two tiles, 16 pairs of columns, 16 rows."""
     return -(-rows // 32), -(-columns // 32), 2, 16, 16
 
 

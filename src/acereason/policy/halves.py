@@ -194,7 +194,9 @@ def _fuse(norm: Any) -> None:
 @torch.no_grad()
 def refresh(model: Any) -> None:
     """Copy the masters again: a fused optimiser moves weights without autograd knowing."""
-    if marks_of(model).halved:
+    marks = marks_of(model)
+    if marks.halved:
+        marks.moved += 1
         for module in model.base_model.modules():
             if isinstance(module, HalfLinear) and module.copied is not None and module.weight.requires_grad:
                 module.copied.copy_(module.weight)

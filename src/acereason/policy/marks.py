@@ -26,6 +26,7 @@ class Marks:
     frozen      how many layers, from below, keep their weights
     base        the checksum [1] of what does not learn
     halved      its products are in bfloat16, on a processor
+    moved       how often its optimiser has moved the weights of a halved model
     compute     the type of its passes where sharding casts the parameters to it
     works_on    where it computes, which is not where its parameters rest
     offload     what rests in the machine's memory (`placement.offload`)
@@ -37,6 +38,7 @@ class Marks:
     frozen: int = 0
     base: Tensor | None = None
     halved: bool = False
+    moved: int = 0
     compute: torch.dtype | None = None
     works_on: torch.device | None = None
     offload: tuple[str, ...] = ()

@@ -4,9 +4,9 @@
 
 A slot holds one response. When it ends, the next request takes its place at once, so the rows of a
 step stay full however uneven the lengths are. Requests are pulled only when a slot is free. The
-steps themselves are computed by an engine: on CPU, where a compiler is found, compiled C++ for Llama, Mistral,
-Qwen2, Qwen3 and Gemma 3; on a GPU where Triton is installed CUDA graphs in bfloat16 for the first four; else,
-for any decoder-only model, PyTorch with the layers of its own class.
+steps themselves are computed by an engine: on CPU, where a compiler is found, compiled C++ for Llama,
+Mistral, Qwen2, Qwen3, Gemma and Gemma 3; on a GPU where Triton is installed CUDA graphs in bfloat16 for the
+first four; else, for any decoder-only model, PyTorch with the layers of its own class.
 
 Memory: (slots + 1) × longest prompt + budget seen × layers × key-value heads × head_dim × 8 bytes, half of
 that on CUDA; of a layer that looks through a window the PyTorch engine keeps no more than that. On a

@@ -109,7 +109,7 @@ def zeros(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
 
 
 def side_by_side(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """Zeros of int32 of several shapes, one behind the other in large pages, which are read a third faster."""
+    """int32 zeros of several shapes, one behind the other in large pages, which are read a third faster."""
     sizes = [-(-math.prod(shape) // 1024) * 1024 for shape in shapes.values()]
     whole = torch.from_numpy(zeros((sum(sizes),))).view(torch.int32)
     parts = zip(shapes.items(), whole.split(sizes), strict=True)
@@ -117,8 +117,8 @@ def side_by_side(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
 
 
 class NativeEngine:
-    """See `slots.Engine`. A response's bits depend neither on its company nor on `threads`. `half`: products of
-    the layers in bfloat16, rounded where `policy.halves` rounds them."""
+    """See `slots.Engine`. A response's bits depend neither on its company nor on `threads`. `half`: products
+    of the layers in bfloat16, rounded where `policy.halves` rounds them."""
 
     name = "native"
 
@@ -174,7 +174,10 @@ class NativeEngine:
         sizes = {
             "qkv": (s.query_width + 2 * s.kv_width, s.hidden),
             "o": (s.hidden, s.query_width),
-            "gate_up": (2 * side * -(-s.intermediate // side), s.hidden),  # they alternate in tiles, or vectors
+            "gate_up": (
+                2 * side * -(-s.intermediate // side),
+                s.hidden,
+            ),  # they alternate in tiles, or vectors
             "down": (s.hidden, s.intermediate),
         }
         every = {f"{i}.{name}": size for i in range(s.layers) for name, size in sizes.items()}
