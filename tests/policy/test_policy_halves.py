@@ -82,11 +82,11 @@ def test_fused_norm_s_gradient() -> None:
             assert torch.allclose(a, b, atol=1e-5)  # inside it is float32
 
 
+@pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_sampler_and_trainer_share_the_products(kind: str) -> None:
+def test_sampler_and_trainer_share_the_products(kind: str, native: bool) -> None:
     _, copied = halved(kind)
-    made = EmbeddedSampler(copied, slots=4)
-    assert made.engine == "torch"
+    made = EmbeddedSampler(copied, slots=4, native=native)
     for completion in made.sample(group(temperature=0.8)):
         one = pack([Example(completion.request.prompt, completion.tokens.tolist(), 0)])
         learned, entropy = packed_logprobs(copied, one, 0.8)
@@ -98,9 +98,11 @@ def test_the_copies_follow_a_fused_optimiser() -> None:
     _, copied = halved("llama")
     steps = [torch.optim.AdamW(copied.parameters(), lr=0.05, fused=True)]
     before, _ = packed_logprobs(copied, packed(), 1.0)
+    logprobs(copied, packed(), 1.0)
     before.sum().backward()
     optimizers.step(copied, steps, 1.0)
     after, _ = packed_logprobs(copied, packed(), 1.0)
+    assert torch.allclose(after, logprobs(copied, packed(), 1.0)[0], atol=0.02)  # compiled code as well
     fresh = copy.deepcopy(copied)
     for module in fresh.modules():
         if isinstance(module, halves.HalfLinear):
@@ -117,7 +119,9 @@ def test_weights_read_from_a_checkpoint_reach_the_copies(tmp_path: Path) -> None
         for parameter in copied.parameters():
             parameter.mul_(1.5)
     packed_logprobs(copied, packed(), 1.0)
+    logprobs(copied, packed(), 1.0)
     checkpoint.load_weights(tmp_path, copied)
+    assert torch.allclose(wanted, logprobs(copied, packed(), 1.0)[0], atol=0.02)
     assert torch.equal(packed_logprobs(copied, packed(), 1.0)[0], wanted)
 
 

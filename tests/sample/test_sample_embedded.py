@@ -165,9 +165,9 @@ def test_requests_that_cannot_be_answered(engine: str, change: dict[str, Any], m
 
 
 def test_models_that_the_faster_engines_do_not_know_go_by_their_own_class() -> None:
-    sliding = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
+    dynamic = {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}}
     for kind, change in (
-        *(("qwen3", {"hidden_act": "gelu"}), ("llama", {"attention_bias": True}), ("qwen2", sliding)),
+        *(("qwen3", {"hidden_act": "gelu"}), ("llama", {"attention_bias": True}), ("llama", dynamic)),
     ):
         model = make(kind, **change)
         made = EmbeddedSampler(model)

@@ -71,7 +71,7 @@ def test_windowed_layers_keep_their_window_alone() -> None:
     model = make_family(
         "gemma3_text", num_hidden_layers=3, layer_types=["sliding_attention"] * 2 + ["full_attention"]
     )
-    made = EmbeddedSampler(model, slots=2, eos_ids=[])
+    made = EmbeddedSampler(model, slots=2, eos_ids=[], native=False)
     assert len(list(made.sample([Request([1, 2, 3], 100, 1.0, i) for i in range(3)]))) == 3
     cache: SlotCache = made._engine._cache  # type: ignore[attr-defined]
     assert [cache._keys[i].shape[2] for i in range(3)] == [6, 6, 128]

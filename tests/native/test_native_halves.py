@@ -1,0 +1,194 @@
+"""bfloat16 products by compiled code, on every kind of processor that this machine can pass for: against
+PyTorch's, and the laws of the compiled engine and pass."""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from acereason.native import build
+from acereason.policy import attention, compiled_pass, decoder, halves
+from acereason.policy.model import packed_logprobs
+from acereason.policy.packing import Example, Pack, pack
+from acereason.sample.engines import native
+from families import make_family, random_changes
+from sample_models import answers, assert_numbers, bytes_of, group, make, sampler
+
+KINDS = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"]
+NEEDS = {
+    "portable": set[str](),
+    "x86-64-v3": {"avx2", "fma"},
+    "cooperlake": {"avx512f", "avx512_bf16"},  # without tiles
+    "sapphirerapids": {"amx_bf16", "avx512_bf16"},
+}
+many = settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
+)
+
+
+@pytest.fixture(scope="module", params=NEEDS)
+def processor(request: pytest.FixtureRequest) -> Any:
+    """One architecture, for all that is compiled within."""
+    if build.find_compiler("c++") is None:
+        pytest.skip("no compiler")
+    if request.param != "portable" and not NEEDS[request.param] <= set(build.processor().split()):
+        pytest.skip(f"this processor does not run {request.param}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACEREASON_NATIVE_ARCH", request.param)
+        library, reason = native.open_library()
+        if library is None and "march" in reason:
+            pytest.skip("the compiler does not know this processor")
+        assert library is not None, reason
+        yield request.param
+
+
+def halved(kind: str, seed: int) -> Any:
+    """A model of a random shape, with windows, whose layers multiply in bfloat16."""
+    rng = random.Random(seed)
+    model = make_family(kind, seed % 7, tied=rng.random() < 0.5, **random_changes(kind, rng))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(0.4)  # rounding is not blown up
+    model.set_attn_implementation(attention.NAME)
+    halves.halve(model)
+    return model
+
+
+def some(seed: int) -> Pack:
+    """Ragged responses to two prompts."""
+    rng = random.Random(seed)
+    prompts = [[rng.randrange(61) for _ in range(rng.randint(1, 20))] for _ in range(2)]
+    lengths = [1, 2, 9, 17, 30]
+    return pack([Example(prompts[i % 2], rng.choices(range(61), k=n), i) for i, n in enumerate(lengths)])
+
+
+def gradient(model: Any, logprob: torch.Tensor, pull: torch.Tensor) -> torch.Tensor:
+    model.zero_grad()
+    (logprob * pull).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def compiled(model: Any, one: Pack, threads: int = 1) -> torch.Tensor:
+    found = compiled_pass.logprobs(model, one, 0.8, threads)
+    assert found is not None
+    return found[0]
+
+
+@many
+@given(st.sampled_from(KINDS), st.integers(0, 10**6))
+def test_learning_as_pytorch_does(processor: str, kind: str, seed: int) -> None:
+    model, one = halved(kind, seed), some(seed)
+    exact = copy.deepcopy(model)  # has no mark: its products are PyTorch's, in float32
+    for layer in exact.modules():
+        if isinstance(layer, halves.HalfLinear):
+            layer.__class__ = torch.nn.Linear  # type: ignore[assignment]
+    pull = torch.randn(len(one.targets), generator=torch.Generator().manual_seed(seed))
+    own, theirs, wanted = (
+        compiled(model, one, threads=1 + seed % 2),
+        packed_logprobs(model, one, 0.8)[0],
+        packed_logprobs(exact, one, 0.8)[0],
+    )
+    off = (theirs - wanted).abs().mean()
+    assert (own - theirs).abs().mean() < 0.5 * off + 1e-5  # they round alike
+    a, b, c = (gradient(m, x, pull) for m, x in ((model, own), (model, theirs), (exact, wanted)))
+    assert (a - c).norm() < 1.2 * (b - c).norm() + 1e-4 * c.norm()
+
+
+@many
+@given(st.sampled_from(KINDS), st.integers(0, 10**6))
+def test_sampler_and_trainer_share_the_products(processor: str, kind: str, seed: int) -> None:
+    model = halved(kind, seed)
+    for completion in sampler(model, "native").sample(group(prompts=3, each=2, budget=9, temperature=0.8)):
+        one = pack([Example(completion.request.prompt, completion.tokens.tolist(), 0)])
+        learned = compiled(model, one).detach().numpy()
+        assert np.abs(learned - completion.logprobs).mean() < 2e-3
+
+
+def test_bits_depend_neither_on_company_nor_on_threads(processor: str) -> None:
+    model, requests = halved("gemma3_text", 1), group(temperature=0.9)
+    together = answers(sampler(model, "native", slots=12, threads=1), requests)
+    for slots, threads in ((1, 1), (5, 3)):
+        for key, completion in answers(
+            sampler(model, "native", slots=slots, threads=threads), requests
+        ).items():
+            assert bytes_of(completion) == bytes_of(together[key])
+
+
+@many
+@given(st.integers(1, 90), st.integers(1, 90), st.booleans())
+def test_panels_hold_the_matrix(rows: int, columns: int, every_second: bool) -> None:
+    matrix = torch.randn(rows, columns).to(torch.bfloat16)
+    shape = decoder.half_panel_shape(2 * (-(-rows // 16) * 16) if every_second else rows, columns)
+    out = torch.zeros(shape, dtype=torch.int32)
+    decoder.fill_half_panels(matrix.float(), out[:, :, 1] if every_second else out)
+    halved = out.view(torch.bfloat16).view(*shape[:4], 16, 2)
+    for i in range(rows):
+        for j in (0, columns // 2, columns - 1):
+            panel, tile = (i // 16, 1) if every_second else (i // 32, i // 16 % 2)
+            assert halved[panel, j // 32, tile, j % 32 // 2, i % 16, j % 2] == matrix[i, j]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_gradients_add_up_over_packs(half: bool) -> None:
+    """In place where the parameters still hold what the last pass gave, and everywhere the same."""
+    model = make("qwen3")
+    model.set_attn_implementation(attention.NAME)
+    if half:
+        halves.halve(model)
+    one, other = some(1), some(2)
+    pulls = [torch.randn(len(p.targets)) for p in (one, other)]
+    alone = [gradient(model, compiled(model, p), w) for p, w in zip((one, other), pulls, strict=True)]
+
+    def added(threads: int, between: Any) -> torch.Tensor:
+        model.zero_grad()
+        (compiled(model, one) * pulls[0]).sum().backward()
+        between()
+        (compiled(model, other, threads) * pulls[1]).sum().backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    def replaced() -> None:
+        last = list(model.parameters())[-1]
+        last.grad = last.grad.clone()
+
+    wanted = alone[0] + alone[1]
+    for threads, between in ((1, lambda: None), (1, replaced), (2, lambda: None)):
+        # two threads may each take a prompt's row with some of its responses, and round its gradient
+        slack = 0.01 if half and threads == 2 else 1e-5
+        assert (added(threads, between) - wanted).norm() < slack * wanted.norm()
+    model.zero_grad(set_to_none=False)  # zeroed in place, so the next goes there
+    places = [p.grad.data_ptr() for p in model.parameters()]
+    torch.testing.assert_close(gradient_kept(model, one, pulls[0]), alone[0], rtol=1e-4, atol=1e-4)
+    assert places == [p.grad.data_ptr() for p in model.parameters()]
+
+
+def gradient_kept(model: Any, one: Pack, pull: torch.Tensor) -> torch.Tensor:
+    (compiled(model, one) * pull).sum().backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+
+def test_gates_far_from_zero() -> None:
+    """exp of what is beyond its range is not asked for: SiLU of -300 is 0, and no other number."""
+    model = make("llama")
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "gate_proj" in name:
+                parameter.mul_(1000)
+            if "up_proj" in name:
+                parameter.mul_(0.001)
+    for completion in sampler(model, "native").sample(group(temperature=0.9)):
+        assert_numbers(model, completion, slack=1e-4)
+
+
+def test_what_only_a_llama_does() -> None:
+    """The CUDA engine asks: windows, norms after branches and scaled embeddings are not its own."""
+    plain = {kind: decoder.read_shape(make_family(kind).config).plain for kind in KINDS}
+    assert plain == {**dict.fromkeys(KINDS, False), "llama": True}
+    assert decoder.read_shape(make("qwen3").config).plain
