@@ -1,19 +1,22 @@
-"""A pretrained base model on one core: sampling against `transformers.generate`, a step of RL against TRL.
+"""A pretrained base model on one core: sampling against `transformers.generate`, a step of RL against TRL,
+learning in bfloat16 against float32 and against PyTorch.
 
-    python benchmarks/base.py MODEL CUT [--rounds 3] [--trl .venv-bench/bin/python] [--only sample|step]
+    python benchmarks/base.py MODEL CUT [--rounds 3] [--trl .venv-bench/bin/python] [--only sample|step|learn]
 
 MODEL is the Hugging Face folder as published, CUT the same with the vocabulary that a run kept
 (runs/base-1/models/sft). Ours always runs the cut one, in bfloat16 products; peers run both, in bfloat16.
 16 prompts of 40 tokens, 8 responses each: in sampling of long-tailed lengths (mean 41, at most 112, ends
 forced), in the step of at most 41 tokens, about 5,200 together, with natural ends. TRL's best setting on a
-processor: gradient checkpointing off, micro-batches of 16, beta 0, loss "dapo", bfloat16 autocast. Seconds a
-response token are compared, in turns, on one core (see `common.py`).
+processor: gradient checkpointing off, micro-batches of 16, beta 0, loss "dapo", bfloat16 autocast. Learning
+alone is one pass forward and back over 8 groups of 8. Seconds a response token are compared, in turns, on one
+core (see `common.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +94,26 @@ def step_of_ours(folder: Path) -> Callable[[], dict[str, float]]:
     return stepping(policy, sampler, asked, BUDGET, Rl(micro_tokens=1024))
 
 
+def learn(folder: Path, half: bool = True) -> Callable[[], dict[str, float]]:
+    """Log-probabilities and gradients of 8 groups of 8, in micro-batches of 1,024 tokens."""
+    from acereason.policy import model as models_of
+    from acereason.policy.packing import Example, packs_by_prompt
+
+    model = halved(folder) if half else models_of.load_model(folder)
+    asked, state = prompts(8, model.config.vocab_size), np.random.default_rng(2)
+    lengths = models.long_tailed(64, MEAN, MOST)
+    rows = [state.integers(500, model.config.vocab_size, n).tolist() for n in lengths]
+    packs = packs_by_prompt([Example(asked[i // GROUP], row, i) for i, row in enumerate(rows)], 1024)
+
+    def step() -> dict[str, float]:
+        model.zero_grad()
+        for pack in packs:
+            models_of.logprobs(model, pack, 1.0)[0].sum().backward()
+        return {"tokens": sum(lengths)}
+
+    return step
+
+
 def trl(folder: Path) -> None:
     """Serve steps of GRPOTrainer; runs in TRL's environment."""
     from transformers import AutoConfig, AutoTokenizer
@@ -100,7 +123,13 @@ def trl(folder: Path) -> None:
     common.grpo(folder, Path.cwd() / "build" / "trl", texts, GROUP, PROMPTS, BUDGET, True, reward)
 
 
-WORKERS = {"sample": sample, "generate": generate, "step": step_of_ours}
+WORKERS: dict[str, Callable[[Path], Callable[[], dict[str, float]]]] = {
+    "sample": sample,
+    "generate": generate,
+    "step": step_of_ours,
+    "learn": learn,
+    "learn-float32": partial(learn, half=False),
+}
 
 
 def main() -> None:
@@ -109,7 +138,7 @@ def main() -> None:
     parser.add_argument("cut", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trl", type=Path, default=TRL, help="the Python that has TRL")
-    parser.add_argument("--only", choices=["sample", "step"])
+    parser.add_argument("--only", choices=["sample", "step", "learn"])
     parser.add_argument("--worker", choices=[*WORKERS, "trl"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker == "trl":
@@ -127,7 +156,7 @@ def report(options: argparse.Namespace) -> None:
         return common.Contender([__file__, str(folder), str(folder), "--worker", worker], **how)
 
     print(common.hardware())
-    if options.only != "step":
+    if options.only in (None, "sample"):
         table(
             {
                 "ours, cut": contender("sample", options.cut),
@@ -136,7 +165,16 @@ def report(options: argparse.Namespace) -> None:
             },
             options.rounds,
         )
-    if options.only != "sample":
+    if options.only in (None, "learn"):
+        table(
+            {
+                "bfloat16, compiled": contender("learn", options.cut),
+                "bfloat16, PyTorch": contender("learn", options.cut, environment={"ACEREASON_NATIVE": "0"}),
+                "float32, compiled": contender("learn-float32", options.cut),
+            },
+            options.rounds,
+        )
+    if options.only in (None, "step"):
         python = {"python": str(options.trl)}
         table(
             {
