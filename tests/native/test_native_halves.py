@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acereason.native import build
-from acereason.policy import attention, compiled_pass, decoder, halves
+from acereason.policy import attention, compiled_pass, decoder, halves, panels
 from acereason.policy.model import packed_logprobs
 from acereason.policy.packing import Example, Pack, pack
 from acereason.sample.engines import native
@@ -124,16 +124,30 @@ def test_bits_depend_neither_on_company_nor_on_threads(processor: str) -> None:
 
 @many
 @given(st.integers(1, 90), st.integers(1, 90), st.booleans())
-def test_panels_hold_the_matrix(rows: int, columns: int, every_second: bool) -> None:
-    matrix = torch.randn(rows, columns).to(torch.bfloat16)
-    shape = decoder.half_panel_shape(2 * (-(-rows // 16) * 16) if every_second else rows, columns)
-    out = torch.zeros(shape, dtype=torch.int32)
-    decoder.fill_half_panels(matrix.float(), out[:, :, 1] if every_second else out)
-    halved = out.view(torch.bfloat16).view(*shape[:4], 16, 2)
-    for i in range(rows):
-        for j in (0, columns // 2, columns - 1):
-            panel, tile = (i // 16, 1) if every_second else (i // 32, i // 16 % 2)
-            assert halved[panel, j // 32, tile, j % 32 // 2, i % 16, j % 2] == matrix[i, j]
+def test_panels_hold_the_matrix(processor: str, rows: int, columns: int, in_turns: bool) -> None:
+    library = compiled_pass.open_library()
+    assert library is not None
+    matrix, tiles = torch.randn(rows, columns), -(-rows // 16)
+    made = panels.half_panels({"out": (32 * tiles if in_turns else rows, columns), "turned": (columns, rows)})
+    out, turned = made["out"], made["turned"]
+    panels.pack_half(library, matrix, out, turned, first=int(in_turns), step=1 + in_turns)
+    wanted = torch.zeros(out.shape[0] * 32, out.shape[1] * 32)
+    for tile in range(tiles):
+        place = 2 * tile + 1 if in_turns else tile
+        part = matrix[16 * tile : 16 * tile + 16]
+        wanted[16 * place : 16 * place + len(part), :columns] = part
+    assert torch.equal(unpacked(out), wanted.to(torch.bfloat16))
+    across = torch.zeros(turned.shape[0] * 32, turned.shape[1] * 32)
+    across[:columns, :rows] = matrix.t()
+    assert torch.equal(unpacked(turned), across.to(torch.bfloat16))
+
+
+def unpacked(out: torch.Tensor) -> torch.Tensor:
+    """The matrix of half panels, what lies behind it included."""
+    halved = (
+        out.contiguous().view(torch.bfloat16).view(*out.shape, 2)
+    )  # panel, block, tile, pair, row, of two
+    return halved.permute(0, 2, 4, 1, 3, 5).reshape(out.shape[0] * 32, out.shape[1] * 32)
 
 
 @pytest.mark.parametrize("half", [False, True])

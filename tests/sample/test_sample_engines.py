@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acereason.draws import uniform, uniforms
-from acereason.policy.decoder import fill_panels, panels
+from acereason.policy.panels import fill_panels, panels
 from acereason.sample.engines.draw import nucleus
 from acereason.sample.protocol import Request
 from sample_models import (

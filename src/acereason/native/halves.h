@@ -178,6 +178,29 @@ static void columns_to(const float* x, long ldx, int rows, int K, bool turned, u
         }
 }
 
+// A matrix [N, K] to panels, of which every `step`th tile from `first` on is its own, and the transpose to others.
+extern "C" void acereason_pack(const float* w, int N, int K, int first, int step, uint16_t* out, uint16_t* turned) {
+    const int depth = up(K, DEPTH);
+    alignas(64) uint32_t tile[SIDE][SIDE];
+    for (int b = 0; b < up(N, SIDE); b++)
+        for (int d = 0; d < depth; d++) {
+            const long at = (long)b * SIDE * K + d * DEPTH;
+            memset(tile, 0, sizeof tile);
+            for (int r = 0; r < std::min(SIDE, N - b * SIDE); r++) {
+                alignas(64) float edge[DEPTH] = {};
+                const int n = std::min(DEPTH, K - d * DEPTH);
+                if (n < DEPTH) memcpy(edge, w + at + (long)r * K, n * sizeof(float));
+                const float* x = n < DEPTH ? edge : w + at + (long)r * K;
+                for (int j = 0; j < DEPTH; j += W) narrow((uint16_t*)tile[r] + j, load(x + j));
+            }
+            const int place = first + b * step;
+            uint32_t* to = (uint32_t*)(out + (((long)(place / 2) * depth + d) * 2 + place % 2) * ONE);
+            for (int p = 0; p < SIDE; p++)
+                for (int r = 0; r < SIDE; r++) *to++ = tile[r][p];
+        }
+    if (turned) columns_to(w, K, N, K, false, turned);
+}
+
 // ---- products ------------------------------------------------------------------------------------------
 
 // Rows of c, each number rounded as a bfloat16 product's is, to y from column n on; y has `end` columns.

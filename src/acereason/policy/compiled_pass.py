@@ -32,7 +32,7 @@ from torch.distributed.tensor import DTensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy import decoder, lora
+from acereason.policy import decoder, lora, panels
 from acereason.policy.layout import ARRAYS, Layout, lay_out
 from acereason.policy.marks import marks_of
 from acereason.policy.packing import Pack
@@ -80,6 +80,7 @@ def _open(architecture: str) -> ctypes.CDLL | None:
     if library is not None:
         library.acereason_tape.restype = _pointer
         library.acereason_free.argtypes = [_pointer]
+        panels.declare(library)
         library.acereason_forward.argtypes = [_pointer] * 5
         library.acereason_backward.argtypes = [_pointer] * 5
     return library
@@ -98,6 +99,7 @@ class CompiledPass:
         self._layers = (_Layer * self.shape.layers)()
         self._net = self._make_net()
         self._tables(0)
+        self._panel = 2 * library.acereason_lanes()
         self._tapes: list[int] = []
         self._base = 0  # where the gradients of the last pass lie
         self._seen: tuple[int, list[tuple[int, int]]] | None = None
@@ -184,16 +186,16 @@ class CompiledPass:
         torch.add(values.detach(), one, out=self._buffers[name])
 
     def _matrix(self, name: str, values: Tensor, turned: Tensor | None = None) -> None:
-        panel, half = 2 * self._library.acereason_lanes(), self.half and name != "head"
-        fill = decoder.fill_half_panels if half else decoder.fill_panels
-        for key, matrix in ((name, values), (f"{name}_t", values.t() if turned is None else turned)):
+        turned = values.t() if turned is None else turned
+        if self.half and name != "head":
+            sizes = {name: values.shape, f"{name}_t": turned.shape}  # of which the last rows may stay 0
+            self._buffers |= {} if name in self._buffers else panels.half_panels(sizes)
+            panels.pack_half(self._library, values, self._buffers[name], self._buffers[f"{name}_t"])
+            return
+        for key, matrix in ((name, values), (f"{name}_t", turned)):
             if key not in self._buffers:
-                rows, columns = matrix.shape
-                shape = decoder.half_panel_shape(rows, columns)
-                self._buffers[key] = (
-                    torch.zeros(shape, dtype=torch.int32) if half else decoder.panels(rows, columns, panel)
-                )
-            fill(matrix.detach(), self._buffers[key])
+                self._buffers[key] = panels.panels(len(matrix), matrix.shape[1], self._panel)
+            panels.fill_panels(matrix, self._buffers[key])
 
     def _point(self) -> None:
         for i, layer in enumerate(self._layers):
@@ -226,7 +228,7 @@ class CompiledPass:
         with self._lock:
             self._net.threads = threads
             base = self._base if threads == 1 and self._ours(held) else 0
-            grad = torch.zeros(0 if base else threads, self._net.total)
+            grad = torch.from_numpy(panels.zeros((0 if base else threads, self._net.total)))
             self._call(self._library.acereason_backward, layout, tape, d_logprob, base or grad)
             if base:
                 return {}

@@ -210,36 +210,3 @@ def joined(weights: Mapping[str, Tensor], layer: int, what: str) -> Tensor:
     """q, k and v ("weight" or "bias") of a layer, one under the other."""
     names = (f"layers.{layer}.self_attn.{part}_proj.{what}" for part in "qkv")
     return torch.cat([weights[name] for name in names])
-
-
-def panels(rows: int, columns: int, width: int) -> Tensor:
-    """Zeros [ceil(rows / width), columns, width] for a matrix [rows, columns]."""
-    return torch.zeros(-(-rows // width), columns, width)
-
-
-def fill_panels(matrix: Tensor, out: Tensor) -> None:
-    """Put a matrix [N, K] into panels [ceil(N / w), K, w]; lanes past N stay as they are."""
-    width, whole = out.shape[2], matrix.shape[0] // out.shape[2]
-    full = matrix[: whole * width].reshape(whole, width, matrix.shape[1])
-    out[:whole].copy_(full.transpose(1, 2))
-    if rest := matrix.shape[0] - whole * width:
-        out[whole, :, :rest].copy_(matrix[whole * width :].t())
-
-
-def half_panel_shape(rows: int, columns: int) -> tuple[int, ...]:
-    """How a matrix [rows, columns] lies in bfloat16 for `native/halves.h`, two numbers in each int32: panels
-    of 32 rows, blocks of 32 columns, two tiles, 16 pairs of columns, 16 rows."""
-    return -(-rows // 32), -(-columns // 32), 2, 16, 16
-
-
-def fill_half_panels(matrix: Tensor, out: Tensor) -> None:
-    """Put a matrix [N, K] into half panels, or, of panels' halves [ceil(N / 16), ceil(K / 32), 16, 16], into
-    every second tile; what lies behind stays as it is."""
-    out = out if out.ndim == 5 else out.unsqueeze(2)
-    tiles = out.shape[2]
-    N, K = out.shape[0] * tiles * 16, out.shape[1] * 32
-    half = matrix.to(torch.bfloat16)
-    if matrix.shape != (N, K):
-        half = nn.functional.pad(half, (0, K - matrix.shape[1], 0, N - matrix.shape[0]))
-    pairs = half.contiguous().view(torch.int32).view(out.shape[0], tiles, 16, out.shape[1], 16)
-    out.copy_(pairs.permute(0, 3, 1, 4, 2))

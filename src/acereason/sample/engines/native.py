@@ -8,31 +8,18 @@ into the panels that the matrix tiles read; a call releases the interpreter lock
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
-import math
-import mmap
 import os
-from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from acereason.errors import SamplingError
 from acereason.native.build import architecture, build_native, load
-from acereason.policy.decoder import (
-    DecoderShape,
-    Rotation,
-    fill_half_panels,
-    fill_panels,
-    half_panel_shape,
-    joined,
-    panels,
-    read_weights,
-)
+from acereason.policy.decoder import DecoderShape, Rotation, joined, read_weights
+from acereason.policy.panels import declare, fill_panels, half_panels, pack_half, panels, zeros
 from acereason.sample.engines.slots import Ints, Slots
 
 STEPS_A_CALL = 32  # so that an interrupt is heard within a while
@@ -95,25 +82,9 @@ def _open(architecture: str) -> tuple[ctypes.CDLL | None, str]:
     library.acereason_close.argtypes = [_pointer]
     library.acereason_prefill.argtypes = [_pointer, _pointer, _pointer, _int, _int, _int]
     library.acereason_copy.argtypes = [_pointer, _int, _int, _int]
+    declare(library)
     library.acereason_decode.argtypes = [*[_pointer] * 4, _int, _int, _pointer]
     return library, built.reason
-
-
-def zeros(size: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """Zeros in large pages where the system has them; memory is taken as it is first written."""
-    memory = mmap.mmap(-1, 4 * math.prod(size))
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.float32).reshape(size)
-
-
-def side_by_side(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
-    """int32 zeros of several shapes, one behind the other in large pages, which are read a third faster."""
-    sizes = [-(-math.prod(shape) // 1024) * 1024 for shape in shapes.values()]
-    whole = torch.from_numpy(zeros((sum(sizes),))).view(torch.int32)
-    parts = zip(shapes.items(), whole.split(sizes), strict=True)
-    return {name: part[: math.prod(shape)].view(*shape) for (name, shape), part in parts}
 
 
 class NativeEngine:
@@ -182,7 +153,7 @@ class NativeEngine:
         }
         every = {f"{i}.{name}": size for i in range(s.layers) for name, size in sizes.items()}
         if self._half:
-            return side_by_side({name: half_panel_shape(*size) for name, size in every.items()})
+            return half_panels(every)
         made = {name: panels(*size, 2 * side) for name, size in every.items()}
         return {n: t.unflatten(2, (2, side)) if "gate_up" in n else t for n, t in made.items()}
 
@@ -191,7 +162,6 @@ class NativeEngine:
         """Pack the weights of a module or state dict into the engine's buffers."""
         s, out = self._shape, self._buffers
         given = read_weights(weights, s)
-        fill = fill_half_panels if self._half else fill_panels
         out["embed"].copy_(given["embed_tokens.weight"])
         out["norm"].copy_(given["norm.weight"]).add_(s.one)
         fill_panels(given["head"], out["head"])
@@ -199,15 +169,22 @@ class NativeEngine:
             at = f"layers.{i}."
             for name, long in s.norm_names().items():
                 out[f"{i}.{name}"].copy_(given[f"{at}{long}.weight"]).add_(s.one)
-            fill(joined(given, i, "weight"), out[f"{i}.qkv"])
-            fill(given[at + "self_attn.o_proj.weight"], out[f"{i}.o"])
-            fill(given[at + "mlp.down_proj.weight"], out[f"{i}.down"])
+            self._fill(joined(given, i, "weight"), out[f"{i}.qkv"])
+            self._fill(given[at + "self_attn.o_proj.weight"], out[f"{i}.o"])
+            self._fill(given[at + "mlp.down_proj.weight"], out[f"{i}.down"])
             for part, name in enumerate(("gate", "up")):
-                fill(given[f"{at}mlp.{name}_proj.weight"], out[f"{i}.gate_up"][:, :, part])
+                self._fill(given[f"{at}mlp.{name}_proj.weight"], out[f"{i}.gate_up"], part)
             if s.qkv_bias:
                 out[f"{i}.qkv_bias"].copy_(joined(given, i, "bias"))
             for name in ("q_norm", "k_norm") if s.qk_norm else ():
                 out[f"{i}.{name}"].copy_(given[f"{at}self_attn.{name}.weight"]).add_(s.one)
+
+    def _fill(self, matrix: Tensor, out: Tensor, part: int | None = None) -> None:
+        """Pack a matrix; `part` of two that lie in turns."""
+        if self._half:
+            pack_half(self._library, matrix, out, first=part or 0, step=1 if part is None else 2)
+        else:
+            fill_panels(matrix, out if part is None else out[:, :, part])
 
     def reserve(self, length: int) -> None:
         """Make room for `length` positions in every slot; what is cached stays."""
