@@ -16,7 +16,7 @@ from acereason.native import build as compiled
 from acereason.sample.engines import native as native_engine
 from acereason.sample.engines.embedded import EmbeddedSampler
 from acereason.sample.protocol import Request
-from sample_models import ENGINES, assert_numbers, bytes_of, group, make, sampler
+from sample_models import ENGINES, answers, assert_numbers, bytes_of, group, make, sampler
 
 engines = pytest.mark.parametrize("engine", ENGINES)
 
@@ -176,6 +176,20 @@ def test_models_that_the_faster_engines_do_not_know_go_by_their_own_class() -> N
             assert_numbers(model, completion)
     with pytest.raises(SamplingError, match="slots is 0"):
         EmbeddedSampler(make("qwen3"), slots=0)
+
+
+@engines
+def test_the_cache_is_held_only_while_somebody_asks(engine: str) -> None:
+    """A trainer learns in between; the next call has its room at once, and draws the same."""
+    made, requests = sampler(make("qwen3"), engine), group(prompts=2, each=4)
+    first = answers(made, requests)
+    inner: Any = made._engine
+    assert inner._cache.nbytes == 0 if engine == "native" else inner._cache.length == 0
+    for key, completion in answers(made, requests).items():
+        assert bytes_of(completion) == bytes_of(first[key])
+    held = made.sample(requests)
+    next(held)
+    assert made._length == made._longest >= max(len(r.prompt) + r.budget for r in requests)
 
 
 @engines

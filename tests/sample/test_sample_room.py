@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,13 @@ def test_a_little_longer_finds_the_length_that_was_spared(
     model = make("qwen3")
     made = EmbeddedSampler(model, slots=6, eos_ids=[], native=False)
     monkeypatch.setattr(machine, "available", lambda: int(3.5 * made._row.row(448) / room.SHARE))
-    assert len(list(made.sample([Request([1] * 370, 5, 1.0, i) for i in range(3)]))) == 3
-    monkeypatch.setattr(machine, "available", lambda: 0)
-    lengths = [400, 443, 380]
-    assert len(list(made.sample([Request([2] * n, 5, 1.0, i) for i, n in enumerate(lengths)]))) == 3
+
+    def asked() -> Iterator[Request]:
+        yield from [Request([1] * 370, 5, 1.0, i) for i in range(3)]
+        monkeypatch.setattr(machine, "available", lambda: 0)
+        yield from [Request([2] * n, 5, 1.0, i) for i, n in enumerate([400, 443, 380])]
+
+    assert len(list(made.sample(asked()))) == 6
     assert made.slots == 2 and len(caplog.messages) == 1
 
 
@@ -72,9 +76,11 @@ def test_windowed_layers_keep_their_window_alone() -> None:
         "gemma3_text", num_hidden_layers=3, layer_types=["sliding_attention"] * 2 + ["full_attention"]
     )
     made = EmbeddedSampler(model, slots=2, eos_ids=[], native=False)
-    assert len(list(made.sample([Request([1, 2, 3], 100, 1.0, i) for i in range(3)]))) == 3
+    held = made.sample([Request([1, 2, 3], 100, 1.0, i) for i in range(3)])
+    next(held)  # the cache is given back when all have ended
     cache: SlotCache = made._engine._cache  # type: ignore[attr-defined]
     assert [cache._keys[i].shape[2] for i in range(3)] == [6, 6, 128]
+    assert len(list(held)) == 2
     held = sum(4 * x.numel() for part in (cache._keys, cache._values) for x in part.values())
     assert held == 3 * RowSize.of(model.config, True).row(128)
 

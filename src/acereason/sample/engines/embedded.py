@@ -82,7 +82,7 @@ class EmbeddedSampler:
             raise SamplingError(f"slots is {slots}; at least 1 was expected")
         self.limits = Bounds.of(model.config)
         eos = np.array(_end_tokens(model, eos_ids), np.int32)
-        self._slots, self._length = Slots(slots, eos), 0
+        self._slots, self._length, self._longest = Slots(slots, eos), 0, 0
         self._engine = _engine(model, slots, threads, native)
         self._row = RowSize.of(model.config, windowed=self._engine.name == "torch")
         self._on_processor = work_device(model).type == "cpu"
@@ -144,6 +144,7 @@ class EmbeddedSampler:
                 self._admit(request, free[-1])
                 flying[free.pop()], held = request, None
             if not flying:
+                self._rest()
                 return
             active = np.fromiter(flying, np.int32, len(flying))
             for slot in self._engine.decode(self._slots, active, pace and pace()).tolist():
@@ -152,6 +153,12 @@ class EmbeddedSampler:
                 self._check_run(run)
             if watch is not None:
                 self._watch(watch, flying)
+
+    def _rest(self) -> None:
+        """Give the cache's memory back until somebody asks again: a trainer may need it meanwhile."""
+        if self._on_processor:
+            self._engine.resize(self._slots.number)
+            self._length, self._prompt = 0, None
 
     def _watch(self, watch: Watch, flying: dict[int, Request]) -> None:
         for slot, request in flying.items():
@@ -174,7 +181,7 @@ class EmbeddedSampler:
         """Whether every slot can hold the request, by the memory that is free. SamplingError: it cannot be
         answered as it stands."""
         check(request, self.limits)
-        length = _rounded(len(request.prompt) + request.budget)
+        length = max(_rounded(len(request.prompt) + request.budget), self._longest)
         if length <= self._length or not self._on_processor:
             return True
         return room.rows(self._row.row(length)) > self._slots.number
@@ -183,7 +190,7 @@ class EmbeddedSampler:
         """Lay the cache out anew for as many slots as there is room for, and reserve some length to spare, so
         that this does not happen again soon. Nothing is in flight. SamplingError: there is room for none."""
         before, length = self._slots.number, _rounded(len(request.prompt) + request.budget)
-        self._length, self._prompt = 0, None
+        self._length, self._longest, self._prompt = 0, 0, None
         self._engine.resize(before)  # what was cached takes no memory any more
         if room.rows(self._row.row(length)) < 2:
             raise SamplingError(
@@ -217,7 +224,7 @@ class EmbeddedSampler:
 
     def _reserve(self, length: int, budget: int) -> None:
         if length > self._length:
-            self._length = _rounded(length)
+            self._length = self._longest = max(_rounded(length), self._longest)
             self._engine.reserve(self._length)
         self._slots.widen(_rounded(budget))
 
