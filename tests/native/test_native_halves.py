@@ -154,8 +154,8 @@ def unpacked(out: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("half", [False, True])
 def test_gradients_add_up_over_packs(half: bool, even: bool) -> None:
     """In place where parameters still hold what the last pass gave (even shapes), everywhere the same."""
-    shape = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4} if even else {}
-    model = make("qwen3", **shape)
+    shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4}
+    model = make("qwen3", **shape if even else {})
     model.set_attn_implementation(attention.NAME)
     if half:
         halves.halve(model)

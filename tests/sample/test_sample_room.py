@@ -76,13 +76,13 @@ def test_windowed_layers_keep_their_window_alone() -> None:
         "gemma3_text", num_hidden_layers=3, layer_types=["sliding_attention"] * 2 + ["full_attention"]
     )
     made = EmbeddedSampler(model, slots=2, eos_ids=[], native=False)
-    held = made.sample([Request([1, 2, 3], 100, 1.0, i) for i in range(3)])
-    next(held)  # the cache is given back when all have ended
+    asking = made.sample([Request([1, 2, 3], 100, 1.0, i) for i in range(3)])
+    next(asking)  # the cache is given back when all have ended
     cache: SlotCache = made._engine._cache  # type: ignore[attr-defined]
     assert [cache._keys[i].shape[2] for i in range(3)] == [6, 6, 128]
-    assert len(list(held)) == 2
     held = sum(4 * x.numel() for part in (cache._keys, cache._values) for x in part.values())
     assert held == 3 * RowSize.of(model.config, True).row(128)
+    assert len(list(asking)) == 2
 
 
 @pytest.mark.parametrize("window", [1, 4, 7, 64, None])
