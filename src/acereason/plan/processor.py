@@ -5,9 +5,10 @@ Memory of a rank, P weights of which L learn:
 
     weights      4 P in float32, and what learns is learned in it
     gradients    4 L while a step is learned; moments 8 L, or about 2 in 8 bits
-    products     2 P: bfloat16 copies, with placement.compute = "bfloat16"
+    products     4 P with placement.compute = "bfloat16": the matrices as both passes read them
     sampler      a copy of its own, in the type of the products
-    cache        (slots + 1) rows of the longest prompt and response, float32
+    cache        (slots + 1) rows of the longest prompt and response, float32, so far as it is more than the
+                 gradients: while one is held the other is not
     activations  of a micro-batch: per token and layer 4 (9 E + 3 Q + 3 K + 4 I) bytes in float32, about two
                  thirds of it with bfloat16 products (E hidden, Q and K query and key-value width, I
                  intermediate)
@@ -17,7 +18,7 @@ Memory of a rank, P weights of which L learn:
 Time: a matrix product of a core takes `flops`; learning and sampling reach a share of it. A decoding step
 also costs `call` seconds whatever its rows, and reads the weights once. The optimiser moves 56 bytes a weight
 that learns, and adding gradients up over ranks 16 more. Models under about 50M parameters take longer than
-this says, or, through compiled code, less.
+this says by PyTorch, and those that compiled code does not know three times as long.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ class Rates:
     bandwidth: float
     learn: float
     sample: float
-    call: float = 8e-3
+    call: float = 1e-3
     prompt: float = 64.0
     fill: float = 0.35
     learned: float = 0.7
 
 
-SHARES = {"bfloat16": (0.18, 0.10), "float32": (0.55, 0.50)}  # learn, sample
+SHARES = {"bfloat16": (0.30, 0.25), "float32": (0.55, 0.50)}  # learn, sample
 SOURCES = {
     "flops": "operations/s of a core",
     "bandwidth": "bytes/s of a core, reading and writing",
-    "learn": "share of it in learning: measured (270M in bfloat16 on AMX; 135M in float32, compiled)",
+    "learn": "share of it in learning: measured (270M in bfloat16 on AMX, 135M in float32; compiled)",
     "sample": "share of it in decoding: measured likewise",
     "call": "seconds of a decoding step besides: assumed",
     "prompt": "tokens of a prompt: assumed",
@@ -114,14 +115,15 @@ def memory(recipe: Recipe, shape: Shape, means: Means) -> dict[str, float]:
     learned = gpus.weights_learned(shape, means)
     longest = max((s.budget for s in recipe.stage), default=0)
     room = recipe.model.context or 4 * longest
+    cache = (recipe.sampling.slots + 1) * 2.0 * shape.kv_bytes * min(room, 2 * longest)
     micro = max(recipe.rl.micro, recipe.sft.micro if recipe.sft else 0)
     return {
         "weights": 4.0 * (shape.parameters + (learned if means.rank else 0)),
         "gradients": 4.0 * learned,
         "moments": means.moment_bytes * learned,
-        "products": 2.0 * shape.layers * shape.matrices if half else 0.0,
+        "products": 4.0 * shape.layers * shape.matrices if half else 0.0,
         "sampler": (2.0 if half else 4.0) * shape.layers * shape.matrices + 4.0 * shape.root,
-        "cache": (recipe.sampling.slots + 1) * 2.0 * shape.kv_bytes * min(room, 2 * longest),
+        "cache": max(0.0, cache - 4.0 * learned),
         "activations": micro * activation(shape, half) * (shape.layers - means.frozen),
         "head": 3 * 4.0 * min(ROWS, micro) * shape.vocab,
         "other": OTHER,
