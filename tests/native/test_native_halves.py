@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,20 @@ def test_gradients_add_up_over_packs(half: bool, even: bool) -> None:
     added(1, lambda: None)
     places = {p.grad.untyped_storage().data_ptr() for p in model.parameters()}
     assert (len(places) == 1) == even
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what memory is")
+def test_memory_is_the_process_s_own() -> None:
+    """Shared memory has no large pages, and counts against another limit."""
+
+    def shared() -> int:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("Pss_Shmem"))
+
+    before = shared()
+    held = panels.zeros((1 << 22,))
+    held.fill(1)
+    assert shared() < before + 1024
 
 
 def test_gates_far_from_zero() -> None:

@@ -23,7 +23,8 @@ from torch import Tensor
 
 def zeros(size: Sequence[int]) -> npt.NDArray[np.float32]:
     """float32 zeros in large pages where the system has them; memory is taken as it is first written."""
-    memory = mmap.mmap(-1, 4 * max(1, math.prod(size)))
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, 4 * max(1, math.prod(size)), **private)  # shared memory has no large pages
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
