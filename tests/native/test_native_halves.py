@@ -201,6 +201,21 @@ def test_memory_is_the_process_s_own() -> None:
     assert shared() < before + 1024
 
 
+def test_a_block_serves_by_turns() -> None:
+    """One spare, never while somebody still reads it, and with zeros."""
+    size = panels.LARGE // 4
+    first = panels.zeros((2, size))
+    first.fill(7)
+    place, view = first.ctypes.data, torch.from_numpy(first)[1]
+    del first
+    assert panels.zeros((2, size)).ctypes.data != place  # the view reads it still
+    assert bool((view == 7).all())
+    del view
+    again = panels.zeros((2 * size - 100,))
+    assert again.ctypes.data == place and not again.any()
+    assert panels.zeros((2, size)).ctypes.data != place
+
+
 def test_gates_far_from_zero() -> None:
     """exp of what is beyond its range is not asked for: SiLU of -300 is 0, and no other number."""
     model = make("llama")

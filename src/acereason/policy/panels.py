@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import math
 import mmap
+import weakref
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -20,15 +21,46 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+LARGE = 1 << 24  # bytes from which on a block is kept for the next that wants one
+_spare: mmap.mmap | None = None
+
 
 def zeros(size: Sequence[int]) -> npt.NDArray[np.float32]:
-    """float32 zeros in large pages where the system has them; memory is taken as it is first written."""
+    """float32 zeros in large pages where the system has them; memory is taken as it is first written.
+
+    The last large block that nobody needs any more is kept and given again: a sampler's cache and a trainer's
+    gradients are wanted by turns, and fresh pages cost more than what is done with them."""
+    count = math.prod(size)
+    memory = _taken(4 * count) or _mapped(4 * count)
+    array = np.frombuffer(memory, np.float32, count)
+    weakref.finalize(array, _keep, memory)
+    return array.reshape(size)
+
+
+def _mapped(size: int) -> mmap.mmap:
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    memory = mmap.mmap(-1, 4 * max(1, math.prod(size)), **private)  # shared memory has no large pages
+    memory = mmap.mmap(-1, max(1, size), **private)  # shared memory has no large pages
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.float32, math.prod(size)).reshape(size)
+    return memory
+
+
+def _taken(size: int) -> mmap.mmap | None:
+    """The spare block, with zeros, if it is large enough and not much too large."""
+    global _spare
+    memory = _spare
+    if memory is None or not size <= len(memory) <= 2 * size:
+        return None
+    _spare = None
+    np.frombuffer(memory, np.uint8, size).fill(0)
+    return memory
+
+
+def _keep(memory: mmap.mmap) -> None:
+    global _spare
+    if len(memory) >= max(LARGE, 0 if _spare is None else len(_spare)):
+        _spare = memory
 
 
 def panels(rows: int, columns: int, width: int) -> Tensor:
