@@ -14,8 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from acereason.config import Lora
 from acereason.native import build
-from acereason.policy import attention, compiled_pass, decoder, halves, panels
+from acereason.policy import attention, compiled_pass, decoder, halves, lora, panels
 from acereason.policy.model import packed_logprobs
 from acereason.policy.packing import Example, Pack, pack
 from acereason.sample.engines import native
@@ -187,6 +188,51 @@ def test_gradients_add_up_over_packs(half: bool, even: bool) -> None:
     assert (len(places) == 1) == even
 
 
+def test_factors_of_adapters_that_were_read_are_seen() -> None:
+    """Merged weights are made anew for every pass, at places that others had: only the factors tell."""
+    model = make("qwen3", hidden_size=256, intermediate_size=512)
+    model.set_attn_implementation(attention.NAME)
+    halves.halve(model)
+    lora.adapt(model, Lora(4, 8.0))
+    one = some(3)
+    for seed in range(6):
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if lora.is_factor(name):
+                    parameter.copy_(
+                        torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)) / 16
+                    )
+        wanted = packed_logprobs(model, one, 0.8)[0]
+        assert (compiled(model, one) - wanted).abs().mean() < 0.1
+
+
+def test_a_pack_that_was_interrupted_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, one = halved("llama", 1), some(1)
+    same = copy.deepcopy(model)
+    halves.halve(same)  # a copy has none of the marks
+    wanted = compiled(same, one)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "joined", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compiled(model, one)
+    assert torch.equal(compiled(model, one), wanted)
+
+
+def test_a_gradient_that_is_not_asked_for_does_not_grow() -> None:
+    model = make("qwen3", hidden_size=64, intermediate_size=96, num_attention_heads=4)
+    model.set_attn_implementation(attention.NAME)
+    compiled(model, some(1)).sum().backward()
+    still = model.model.layers[0].mlp.up_proj.weight
+    before, own = still.grad.clone(), model.model.norm.weight.grad.clone()
+    still.requires_grad_(False)
+    compiled(model, some(2)).sum().backward()
+    assert torch.equal(still.grad, before) and not torch.equal(model.model.norm.weight.grad, own)
+
+
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what memory is")
 def test_memory_is_the_process_s_own() -> None:
     """Shared memory has no large pages, and counts against another limit."""
@@ -226,6 +272,14 @@ def test_gates_far_from_zero() -> None:
             if "up_proj" in name:
                 parameter.mul_(0.001)
     for completion in sampler(model, "native").sample(group(temperature=0.9)):
+        assert_numbers(model, completion, slack=1e-4)
+
+
+def test_a_window_that_its_architecture_does_not_heed() -> None:
+    """Other keys of a configuration are kept by transformers, and mean nothing to a Llama."""
+    model = make_family("llama", sliding_window=4)
+    assert decoder.read_shape(model.config).plain
+    for completion in sampler(model, "native").sample(group(prompts=2, each=1)):
         assert_numbers(model, completion, slack=1e-4)
 
 

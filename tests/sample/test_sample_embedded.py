@@ -193,6 +193,21 @@ def test_the_cache_is_held_only_while_somebody_asks(engine: str) -> None:
 
 
 @engines
+def test_room_that_was_not_to_be_had_is_asked_for_again(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, requests = sampler(make("qwen3"), engine), group(prompts=2)
+    before = [bytes_of(c) for c in made.sample(requests)]
+
+    def refuse(length: int) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made._engine, "reserve", refuse)
+        with pytest.raises(MemoryError):
+            list(made.sample(requests))
+    assert [bytes_of(c) for c in made.sample(requests)] == before
+
+
+@engines
 def test_weights_of_another_shape(engine: str) -> None:
     made = sampler(make("qwen3"), engine)
     with pytest.raises(SamplingError, match=r"\(90, 48\); \(70, 48\) was expected"):

@@ -20,6 +20,8 @@ struct Tiles {  // buffers of one thread
     std::vector<uint16_t> left, right;
 };
 
+typedef uint32_t Pair __attribute__((may_alias));  // two numbers of a tile
+
 static inline int up(int n, int by) { return (n + by - 1) / by; }
 
 // ---- R tiles of rows times a panel: c[16 R][32] ----------------------------------------------------------
@@ -38,6 +40,7 @@ struct Configured {  // tiles of 16 rows of 64 bytes for this thread; oneDNN loo
             uint8_t rows[16] = {};
         } wanted;
         for (int i = 0; i < 8; i++) wanted.bytes[i] = 64, wanted.rows[i] = 16;
+        __asm__ volatile("" : : "r"(&wanted) : "memory");  // older compilers think that 8 bytes of it are read
         if (allowed()) _tile_loadconfig(&wanted);
     }
     ~Configured() {
@@ -46,6 +49,7 @@ struct Configured {  // tiles of 16 rows of 64 bytes for this thread; oneDNN loo
 };
 
 static void amx(int R, const uint16_t* a, long next, const uint16_t* w, int depth, float* c, const uint16_t* ahead) {
+    __asm__ volatile("" : : : "memory");  // what the tiles read is written
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -169,7 +173,7 @@ static void columns_to(const float* x, long ldx, int rows, int K, bool turned, u
                 pairs(x + r * ldx + c * SIDE, ldx, rows - r, n, tile[p]);
             }
             if (turned) {
-                uint32_t* to = (uint32_t*)(out + ((long)c * depth + d) * ONE);
+                Pair* to = (Pair*)(out + ((long)c * depth + d) * ONE);
                 for (int j = 0; j < SIDE; j++)
                     for (int p = 0; p < SIDE; p++) *to++ = tile[p][j];
             } else {
@@ -194,7 +198,7 @@ extern "C" void acereason_pack(const float* w, int N, int K, int first, int step
                 for (int j = 0; j < DEPTH; j += W) narrow((uint16_t*)tile[r] + j, load(x + j));
             }
             const int place = first + b * step;
-            uint32_t* to = (uint32_t*)(out + (((long)(place / 2) * depth + d) * 2 + place % 2) * ONE);
+            Pair* to = (Pair*)(out + (((long)(place / 2) * depth + d) * 2 + place % 2) * ONE);
             for (int p = 0; p < SIDE; p++)
                 for (int r = 0; r < SIDE; r++) *to++ = tile[r][p];
         }

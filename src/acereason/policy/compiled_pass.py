@@ -86,6 +86,14 @@ def _open(architecture: str) -> ctypes.CDLL | None:
     return library
 
 
+Moved = tuple[int, tuple[tuple[int, int], ...]]  # what changes when a model's weights do
+
+
+def _moved(model: Any) -> Moved:
+    """How often its optimiser told, and its parameters' places and versions, adapters' factors included."""
+    return marks_of(model).moved, tuple((p.data_ptr(), p._version) for p in model.parameters())
+
+
 class CompiledPass:
     """The compiled passes of one model, with its weights as panels."""
 
@@ -102,7 +110,7 @@ class CompiledPass:
         self._panel = 2 * library.acereason_lanes()
         self._tapes: list[int] = []
         self._base = 0  # where the gradients of the last pass lie
-        self._seen: tuple[int, list[tuple[int, int]]] | None = None
+        self._seen: Moved | None = None
 
     def __del__(self) -> None:
         for tape in getattr(self, "_tapes", ()):
@@ -151,13 +159,12 @@ class CompiledPass:
         for kind, layer in zip(self.shape.kinds, self._layers, strict=True):
             layer.cos, layer.sin = (table.data_ptr() for table in self._rotations[kind])
 
-    def _renew(self, parameters: dict[str, Tensor], moved: int) -> None:
+    def _renew(self, parameters: dict[str, Tensor], moved: Moved) -> None:
         """Pack the weights. Every time, since a fused optimiser leaves no mark on what it has written; but of
         a halved model, whose optimiser tells (`halves.refresh`), when they have moved."""
-        s, now = self.shape, [(p.data_ptr(), p._version) for p in parameters.values()]
-        if self.half and self._seen == (moved, now):
+        if self.half and self._seen == moved:
             return
-        self._seen = moved, now
+        s, self._seen = self.shape, None
         given = decoder.read_weights(parameters, s)
         for i in range(s.layers):
             at = f"layers.{i}."
@@ -179,10 +186,11 @@ class CompiledPass:
         self._vector("norm", given["norm.weight"], s.one)
         self._matrix("head", given["head"])
         self._point()
+        self._seen = moved
 
     def _vector(self, name: str, values: Tensor, one: float = 0.0) -> None:
         if name not in self._buffers:
-            self._buffers[name] = torch.empty_like(values)
+            self._buffers[name] = torch.empty(values.shape)
         torch.add(values.detach(), one, out=self._buffers[name])
 
     def _matrix(self, name: str, values: Tensor, turned: Tensor | None = None) -> None:
@@ -206,7 +214,7 @@ class CompiledPass:
             setattr(self._net, name, self._buffers[name].data_ptr())
 
     def forward(
-        self, parameters: dict[str, Tensor], layout: Layout, moved: int
+        self, parameters: dict[str, Tensor], layout: Layout, moved: Moved
     ) -> tuple[Tensor, Tensor, int]:
         """log-probabilities and entropies [M] and the tape of the pass."""
         with self._lock:
@@ -242,6 +250,7 @@ class CompiledPass:
         return bool(self._base) and all(
             grad is not None
             and grad.untyped_storage().data_ptr() == self._base
+            and grad.untyped_storage().nbytes() >= 4 * self._net.total
             and grad.storage_offset() == places[name].storage_offset()
             and grad.stride() == places[name].stride()
             for name, grad in held.items()
@@ -293,11 +302,12 @@ class CompiledPass:
 class _Function(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, passes: CompiledPass, layout: Layout, moved: int, *parameters: Tensor
+        ctx: Any, passes: CompiledPass, layout: Layout, moved: Moved, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         named = dict(zip(passes.names, parameters, strict=True))
         logprob_M, entropy_M, tape = passes.forward(named, layout, moved)
-        ctx.passes, ctx.layout, ctx.tape, ctx.parameters = passes, layout, tape, parameters
+        ctx.passes, ctx.layout, ctx.tape = passes, layout, tape
+        ctx.leaves = [p if p.is_leaf else None for p in parameters]
         ctx.finalizer = weakref.finalize(ctx, passes.release, tape)
         ctx.mark_non_differentiable(entropy_M)
         return logprob_M, entropy_M
@@ -305,9 +315,12 @@ class _Function(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         passes, d_logprob = ctx.passes, gradients[0].contiguous()
-        asked = zip(passes.names, ctx.parameters, ctx.needs_input_grad[3:], strict=True)
-        wanted = {name: parameter for name, parameter, needed in asked if needed}
-        held = {name: p.grad if p.is_leaf else None for name, p in wanted.items()}
+        asked = zip(passes.names, ctx.leaves, ctx.needs_input_grad[3:], strict=True)
+        wanted = {name: leaf for name, leaf, needed in asked if needed}
+        held = {name: None if leaf is None else leaf.grad for name, leaf in wanted.items()}
+        others = (leaf for name, leaf in zip(passes.names, ctx.leaves, strict=True) if name not in wanted)
+        if any(leaf is not None and leaf.grad is not None for leaf in others):
+            held = dict.fromkeys(held)  # among them lies a gradient that is not to grow
         found = passes.backward(ctx.layout, ctx.tape, d_logprob, held)
         return None, None, None, *(found.get(name) if name in wanted else None for name in passes.names)
 
@@ -327,7 +340,7 @@ def logprobs(
     if layout is None:
         return None
     numbers: tuple[Tensor, Tensor] = _Function.apply(  # type: ignore[no-untyped-call]
-        passes, layout, marks_of(model).moved, *parameters
+        passes, layout, _moved(model), *parameters
     )
     return numbers
 

@@ -93,7 +93,8 @@ def _arithmetic(config: Any) -> dict[str, Any]:
     """The fields of a DecoderShape in which architectures differ."""
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
-    if kinds is None:
+    if kinds is None:  # only a Mistral then has windows; others carry the key without heeding it
+        window = window if config.model_type == "mistral" else None
         kinds = [FULL if window is None else SLIDING] * config.num_hidden_layers
     gemma = config.model_type.startswith("gemma")
     scaled = getattr(config, "query_pre_attn_scalar", heads_of(config)[2])

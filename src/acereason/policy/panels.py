@@ -39,7 +39,10 @@ def zeros(size: Sequence[int]) -> npt.NDArray[np.float32]:
 
 def _mapped(size: int) -> mmap.mmap:
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    memory = mmap.mmap(-1, max(1, size), **private)  # shared memory has no large pages
+    try:
+        memory = mmap.mmap(-1, max(1, size), **private)  # shared memory has no large pages
+    except OSError as error:  # as every other allocation says it
+        raise MemoryError(f"no memory for {size:,} bytes: {error}") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):
             memory.madvise(mmap.MADV_HUGEPAGE)

@@ -38,6 +38,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, Hu
 from acereason import ranks, stopping
 from acereason.errors import CheckpointError
 from acereason.files import file_hash, sync, sync_tree, write_atomic
+from acereason.policy import halves
 from acereason.policy.frozen import base_of
 from acereason.runs import Run, disk_errors
 from acereason.sample.diversity import Anchor
@@ -313,6 +314,7 @@ def load_weights(folder: Path, model: Any) -> None:
     if own.keys() != weights or any(own[name].shape != stored[name][0] for name in weights):
         raise CheckpointError(f"{folder} holds the weights of another model than the recipe describes")
     _read(folder, own)
+    halves.refresh(model)
     base = base_of(model)
     if base is not None and not torch.equal(own[BASE], base):
         raise CheckpointError(

@@ -143,6 +143,7 @@ class EmbeddedSampler:
                     free = self._free()
                 self._admit(request, free[-1])
                 flying[free.pop()], held = request, None
+            self._check_run(run)
             if not flying:
                 self._rest()
                 return
@@ -181,8 +182,8 @@ class EmbeddedSampler:
         """Whether every slot can hold the request, by the memory that is free. SamplingError: it cannot be
         answered as it stands."""
         check(request, self.limits)
-        length = max(_rounded(len(request.prompt) + request.budget), self._longest)
-        if length <= self._length or not self._on_processor:
+        length = _rounded(len(request.prompt) + request.budget)
+        if length <= self._longest or not self._on_processor:  # what was granted once stays so
             return True
         return room.rows(self._row.row(length)) > self._slots.number
 
@@ -224,8 +225,9 @@ class EmbeddedSampler:
 
     def _reserve(self, length: int, budget: int) -> None:
         if length > self._length:
-            self._length = self._longest = max(_rounded(length), self._longest)
-            self._engine.reserve(self._length)
+            longest = max(_rounded(length), self._longest)
+            self._engine.reserve(longest)  # may fail, and then nothing is there
+            self._length = self._longest = longest
         self._slots.widen(_rounded(budget))
 
     def _completion(self, request: Request, slot: int) -> Completion:
