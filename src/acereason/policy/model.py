@@ -191,7 +191,7 @@ def save_ends(folder: Path, end_ids: Sequence[int]) -> None:
 def logprobs(model: Model, pack: Pack, temperature: float | Tensor = 1.0) -> tuple[Tensor, Tensor]:
     """log π_T of every predicted token of the pack [M] with gradient, and H_T in nats [M] without, on CPU.
 
-    By compiled code where that is possible (small float32 models on CPU), else by PyTorch."""
+    By compiled code where that is possible (`policy.compiled_pass`), else by PyTorch."""
     compiled = compiled_pass.logprobs(model, pack, temperature)
     if compiled is not None:
         return compiled
