@@ -9,8 +9,8 @@ products of both passes; a weight's gradient is a bfloat16 product that is added
 else is float32: residual stream, norms, rotation, attention and head. Sampler and trainer use the same
 products, so they differ by the order of sums alone. oneDNN finds what the processor can do at run time.
 
-Where compiled code knows the architecture (`policy.compiled_pass`, `sample.engines.native`) these layers are not
-run: it takes the same weights, and rounds where they round.
+Where compiled code knows the architecture (`policy.compiled_pass`, `sample.engines.native`) these layers are
+not run: it takes the same weights, and rounds where they round.
 """
 
 from __future__ import annotations
