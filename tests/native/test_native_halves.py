@@ -15,39 +15,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acereason.config import Lora
-from acereason.native import build
 from acereason.policy import attention, compiled_pass, decoder, halves, lora, panels
 from acereason.policy.model import packed_logprobs
 from acereason.policy.packing import Example, Pack, pack
-from acereason.sample.engines import native
 from families import make_family, random_changes
+from processors import compiled_for
 from sample_models import answers, assert_numbers, bytes_of, group, make, sampler
 
+PROCESSORS = ["portable", "x86-64-v3", "cooperlake", "sapphirerapids"]
 KINDS = ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text"]
-NEEDS = {
-    "portable": set[str](),
-    "x86-64-v3": {"avx2", "fma"},
-    "cooperlake": {"avx512f", "avx512_bf16"},  # without tiles
-    "sapphirerapids": {"amx_bf16", "avx512_bf16"},
-}
 many = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]
 )
 
 
-@pytest.fixture(scope="module", params=NEEDS)
+@pytest.fixture(scope="module", params=PROCESSORS)
 def processor(request: pytest.FixtureRequest) -> Any:
     """One architecture, for all that is compiled within."""
-    if build.find_compiler("c++") is None:
-        pytest.skip("no compiler")
-    if request.param != "portable" and not NEEDS[request.param] <= set(build.processor().split()):
-        pytest.skip(f"this processor does not run {request.param}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACEREASON_NATIVE_ARCH", request.param)
-        library, reason = native.open_library()
-        if library is None and "march" in reason:
-            pytest.skip("the compiler does not know this processor")
-        assert library is not None, reason
+    with compiled_for(request.param):
         yield request.param
 
 

@@ -14,14 +14,9 @@ from hypothesis import strategies as st
 from acereason.native import build
 from acereason.policy import compiled_pass
 from acereason.policy.packing import Example, pack
-from acereason.sample.engines import native
+from processors import compiled_for
 from sample_models import assert_numbers, group, make, sampler
 
-NEEDS = {
-    "portable": set[str](),
-    "x86-64-v3": {"avx2", "fma"},
-    "x86-64-v4": {"avx512f", "avx512bw", "avx512vl"},
-}
 LANES = {"portable": 4, "x86-64-v3": 8, "x86-64-v4": 16}
 SHAPES = st.fixed_dictionaries(
     {
@@ -35,17 +30,10 @@ SHAPES = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture(scope="module", params=NEEDS)
+@pytest.fixture(scope="module", params=LANES)
 def width(request: pytest.FixtureRequest) -> Any:
     """One architecture, for all that is compiled within."""
-    if build.find_compiler("c++") is None:
-        pytest.skip("no compiler")
-    if request.param != "portable" and not NEEDS[request.param] <= set(build.processor().split()):
-        pytest.skip(f"this processor does not run {request.param}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ACEREASON_NATIVE_ARCH", request.param)
-        library, reason = native.open_library()
-        assert library is not None, reason
+    with compiled_for(request.param) as library:
         if build.processor().startswith("x86"):
             assert library.acereason_lanes() == LANES[request.param]
         yield request.param

@@ -176,8 +176,7 @@ class CompiledPass:
             fill = self._ld(s.intermediate) - s.intermediate
             padded = [torch.nn.functional.pad(half, (0, 0, 0, fill)) for half in halves]
             self._matrix(f"{i}.up", torch.cat(padded))
-            down = given[at + "mlp.down_proj.weight"]
-            self._matrix(f"{i}.down", down, torch.nn.functional.pad(down.t(), (0, 0, 0, fill)))
+            self._matrix(f"{i}.down", given[at + "mlp.down_proj.weight"], fill)
             if s.qkv_bias:
                 self._vector(f"{i}.qkv_bias", decoder.joined(given, i, "bias"))
             for name in ("q_norm", "k_norm") if s.qk_norm else ():
@@ -193,16 +192,17 @@ class CompiledPass:
             self._buffers[name] = torch.empty(values.shape)
         torch.add(values.detach(), one, out=self._buffers[name])
 
-    def _matrix(self, name: str, values: Tensor, turned: Tensor | None = None) -> None:
-        turned = values.t() if turned is None else turned
+    def _matrix(self, name: str, values: Tensor, fill: int = 0) -> None:
+        """A matrix and its transpose, behind which lie `fill` rows of zeros."""
+        rows, columns = values.shape
         if self.half and name != "head":
-            sizes = {name: values.shape, f"{name}_t": turned.shape}  # of which the last rows may stay 0
+            sizes = {name: (rows, columns), f"{name}_t": (columns + fill, rows)}
             self._buffers |= {} if name in self._buffers else panels.half_panels(sizes)
             panels.pack_half(self._library, values, self._buffers[name], self._buffers[f"{name}_t"])
             return
-        for key, matrix in ((name, values), (f"{name}_t", turned)):
+        for key, matrix, more in ((name, values, 0), (f"{name}_t", values.t(), fill)):
             if key not in self._buffers:
-                self._buffers[key] = panels.panels(len(matrix), matrix.shape[1], self._panel)
+                self._buffers[key] = panels.panels(len(matrix) + more, matrix.shape[1], self._panel)
             panels.fill_panels(matrix, self._buffers[key])
 
     def _point(self) -> None:
