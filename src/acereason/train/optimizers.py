@@ -14,6 +14,7 @@ from acereason.config import Rl, Sft
 from acereason.policy import halves
 from acereason.policy.activations import offloaded
 from acereason.train.eight_bit import AdamW8bit
+from acereason.train.muon import Muon
 from acereason.train.offload import Resting
 
 Optimizers = list[torch.optim.Optimizer]
@@ -29,7 +30,7 @@ def for_sft(model: Any, settings: Sft) -> Optimizers:
     rest = [p for p in learned(model) if id(p) not in chosen]
     if not matrices:  # all layers are frozen
         return _resting(model, [_adamw(rest, settings.learning_rate, settings)])
-    muon = torch.optim.Muon(
+    muon = Muon(
         matrices,
         lr=settings.matrix_learning_rate,
         weight_decay=settings.weight_decay,
