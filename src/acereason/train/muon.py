@@ -24,7 +24,7 @@ class Muon(torch.optim.Muon):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step for every parameter that has a gradient; returns what `closure` does."""
         if any(map(_left_to_torch, self.param_groups)):
-            return super().step(closure)
+            return super().step(closure)  # type: ignore[no-untyped-call]
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -39,10 +39,12 @@ class Muon(torch.optim.Muon):
         momentum, rate = group["momentum"], float(group["lr"])
         updates = []
         for p in matrices:
+            gradient = p.grad
+            assert gradient is not None  # `step` chose those that have one
             if "momentum_buffer" not in self.state[p]:
-                self.state[p]["momentum_buffer"] = torch.zeros_like(p.grad)
-            buffer = self.state[p]["momentum_buffer"].lerp_(p.grad, 1 - momentum)
-            updates.append(p.grad.lerp(buffer, momentum) if group["nesterov"] else buffer)
+                self.state[p]["momentum_buffer"] = torch.zeros_like(gradient)
+            buffer = self.state[p]["momentum_buffer"].lerp_(gradient, 1 - momentum)
+            updates.append(gradient.lerp(buffer, momentum) if group["nesterov"] else buffer)
         ready = orthogonal(torch.stack(updates), group["ns_coefficients"], group["ns_steps"], group["eps"])
         rows, columns = matrices[0].shape
         step = rate * math.sqrt(max(1, rows / columns))
