@@ -47,21 +47,30 @@ static inline Sums exponentials(const float* x, int n, float top, float T, float
 }
 
 // Keeps the fewest likeliest tokens that hold `share` of the mass (ties: the lower id first), zeroes the
-// rest, returns the mass kept.
+// rest, returns the mass kept. The unlikely ones are looked at only where the others do not hold the share.
 static inline double nucleus(float* e, int n, double share) {
-    std::vector<int32_t> order(n);
-    for (int i = 0; i < n; i++) order[i] = i;
+    thread_local std::vector<int32_t> order;
+    thread_local std::vector<float> kept;
     const auto later = [e](int32_t a, int32_t b) { return e[a] < e[b] || (e[a] == e[b] && a > b); };
-    std::make_heap(order.begin(), order.end(), later);
     auto end = order.end();
-    for (double sum = 0; sum < share && end != order.begin();) {
-        std::pop_heap(order.begin(), end, later);
-        sum += e[*--end];
+    double sum = 0;
+    for (const float least : {1e-4f, -1.f}) {  // of the likeliest token's, which is 1
+        order.clear();
+        for (int i = 0; i < n; i++)
+            if (e[i] > least) order.push_back(i);
+        std::make_heap(order.begin(), order.end(), later);
+        for (sum = 0, end = order.end(); sum < share && end != order.begin();) {
+            std::pop_heap(order.begin(), end, later);
+            sum += e[*--end];
+        }
+        if (sum >= share) break;
     }
-    for (auto it = order.begin(); it != end; ++it) e[*it] = 0;
-    double kept = 0;
-    for (int i = 0; i < n; i++) kept += e[i];
-    return kept;
+    kept.assign(n, 0.f);
+    for (auto it = end; it != order.end(); ++it) kept[*it] = e[*it];
+    std::copy(kept.begin(), kept.end(), e);
+    double mass = 0;
+    for (int i = 0; i < n; i++) mass += e[i];
+    return mass;
 }
 
 // First index whose running sum exceeds the target.
