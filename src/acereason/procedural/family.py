@@ -21,6 +21,7 @@ from acereason.chat import END_THINK
 from acereason.problems import Problem, Test
 
 Domain = Literal["math", "code", "reasoning-gym"]
+SECONDS = 1.0  # of the processor, a test: right programs take thousandths, learners write many without an end
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def new_problem(
         answer=None if answer is None else str(answer),
         tests=tuple(tests),
         function="f" if tests else None,
+        time_limit=SECONDS if tests else None,
         source="procedural",
         meta={"family": family, "level": level, **parameters},
     )
