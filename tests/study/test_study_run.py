@@ -87,7 +87,10 @@ def test_every_arm_is_run_once_and_kept_small(done: tuple[Path, list[str]]) -> N
     assert set(record.outcomes) == {"math"} and set(record.outcomes["math"]) == {"math", "code"}
     verdicts = findings.write([study], ground, results, path / "docs")
     assert verdicts[0].verdict in ("supported", "contradicted", "undecided")
-    assert "A small claim" in (path / "docs" / "findings.md").read_text()
+    text = (path / "docs" / "findings.md").read_text()
+    hours = sum(results.get(a).seconds for a in kept) / 3600  # type: ignore[union-attr]
+    assert "A small claim" in text
+    assert f"8 of 8 arms; {hours:.1f} processor hours" in text
     assert json.loads((path / "docs" / "findings.json").read_text())[0]["stated"] == spec.digest(study)
     assert "<svg" in (path / "docs" / "findings" / "mini.svg").read_text()
 

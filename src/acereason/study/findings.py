@@ -54,16 +54,23 @@ def write(studies: Sequence[Study], ground: Ground, results: Results, folder: Pa
     data = msgspec.json.format(msgspec.json.encode(verdicts), indent=1)
     write_atomic(folder / "findings.json", data + b"\n")
     head = HEAD.format(model=comparison.where(ground))
-    text = markdown(head, verdicts, drawn, _lab(planned, results))
+    text = markdown(head, verdicts, drawn, spent(planned, results), _lab(planned, results))
     own = comparison.pages(studies, planned, ground, results)
     for name, content in {"findings.md": text, **own}.items():
         write_atomic(folder / name, content.encode())
     return verdicts
 
 
-def markdown(head: str, verdicts: Sequence[Verdict], drawn: Mapping[str, str], lab: str) -> str:
+def spent(planned: Plan, results: Results) -> str:
+    """How many of the arms are there and what they took, each counted once, whichever studies use it."""
+    records = [record for address in planned.jobs if (record := results.get(address))]
+    hours = sum(record.seconds for record in records) / 3600
+    return f"{len(records)} of {len(planned.jobs)} arms; {hours:.1f} processor hours, each arm counted once"
+
+
+def markdown(head: str, verdicts: Sequence[Verdict], drawn: Mapping[str, str], told: str, lab: str) -> str:
     """The whole document."""
-    parts = [head, _summary(verdicts), table(verdicts), lab]
+    parts = [head, _summary(verdicts, told), table(verdicts), lab]
     parts += [_section(v, drawn.get(v.study)) for v in verdicts]
     return "\n".join(part for part in parts if part)
 
@@ -90,15 +97,14 @@ def number(effect: Told) -> str:
     return f"{text} {effect.unit}".strip()
 
 
-def _summary(verdicts: Sequence[Verdict]) -> str:
+def _summary(verdicts: Sequence[Verdict], spent: str) -> str:
     counts = Counter(v.verdict for v in verdicts)
     told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
-    hours = sum(v.seconds for v in verdicts) / 3600
     where = f"size {verdicts[0].size}, {verdicts[0].split} questions" if verdicts else ""
     failed = sum(len(v.failed) for v in verdicts)
     trouble = f" **{failed} arms failed; they are named below.**" if failed else ""
     return (
-        f"{told} ({where}; {hours:.1f} processor hours, arms that studies share counted in each).{trouble}\n"
+        f"{told} ({where}; {spent}).{trouble}\n"
         "Holm: whether a verdict stands at 5 % when all decided claims are taken together.\n"
     )
 
