@@ -25,7 +25,7 @@ def _two(shapes: list[tuple[int, int]], seed: int, **how: object) -> tuple[list[
     ends = []
     for kind in (torch.optim.Muon, Muon):
         parameters = [torch.nn.Parameter(p.clone()) for p in start]
-        optimizer = kind(parameters, lr=0.02, **how)  # type: ignore[arg-type]
+        optimizer = kind(parameters, lr=1.0, **how)  # type: ignore[arg-type]
         for number, gradients in enumerate(steps):
             for at, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
                 p.grad = None if (at + number) % 4 == 3 else g
@@ -50,7 +50,7 @@ def test_it_steps_as_torch_does(
         shapes, seed, nesterov=nesterov, weight_decay=decay, ns_steps=steps, adjust_lr_fn=rate
     )
     for a, b in zip(theirs, ours, strict=True):
-        assert torch.allclose(a, b, atol=4e-3)  # sums of a batch may be taken in another order
+        assert torch.allclose(a, b, atol=0.05)  # a step moves a number by up to 1; sums may differ in order
 
 
 def test_a_batch_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,15 +77,16 @@ def test_singular_values_come_near_one() -> None:
 
 
 def test_a_run_goes_on_with_the_state_of_torchs_own() -> None:
-    start, gradient = torch.randn(8, 6), torch.randn(8, 6)
+    start, gradients = torch.randn(8, 6), torch.randn(2, 8, 6)
     ends = []
     for kind in (torch.optim.Muon, Muon):
         p = torch.nn.Parameter(start.clone())
-        p.grad = gradient
-        first = torch.optim.Muon([p], lr=0.02)
+        p.grad = gradients[0]
+        first = torch.optim.Muon([p], lr=1.0)
         first.step()
-        second = kind([p], lr=0.02)
+        second = kind([p], lr=1.0)
         second.load_state_dict(first.state_dict())
+        p.grad = gradients[1]
         second.step()
         ends.append(p.detach())
-    assert torch.allclose(ends[0], ends[1], atol=4e-3)
+    assert torch.allclose(ends[0], ends[1], atol=0.05)

@@ -50,7 +50,6 @@ static inline Sums exponentials(const float* x, int n, float top, float T, float
 // rest, returns the mass kept. The unlikely ones are looked at only where the others do not hold the share.
 static inline double nucleus(float* e, int n, double share) {
     thread_local std::vector<int32_t> order;
-    thread_local std::vector<float> kept;
     const auto later = [e](int32_t a, int32_t b) { return e[a] < e[b] || (e[a] == e[b] && a > b); };
     auto end = order.end();
     double sum = 0;
@@ -65,12 +64,13 @@ static inline double nucleus(float* e, int n, double share) {
         }
         if (sum >= share) break;
     }
-    kept.assign(n, 0.f);
-    for (auto it = end; it != order.end(); ++it) kept[*it] = e[*it];
-    std::copy(kept.begin(), kept.end(), e);
-    double mass = 0;
-    for (int i = 0; i < n; i++) mass += e[i];
-    return mass;
+    const int32_t last = *end;  // the likeliest is always kept: the share is above 0
+    double kept = 0;
+    for (int i = 0; i < n; i++) {
+        if (later(i, last)) e[i] = 0;
+        kept += e[i];
+    }
+    return kept;
 }
 
 // First index whose running sum exceeds the target.

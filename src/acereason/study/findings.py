@@ -68,9 +68,9 @@ def spent(planned: Plan, results: Results) -> str:
     return f"{len(records)} of {len(planned.jobs)} arms; {hours:.1f} processor hours, each arm counted once"
 
 
-def markdown(head: str, verdicts: Sequence[Verdict], drawn: Mapping[str, str], told: str, lab: str) -> str:
+def markdown(head: str, verdicts: Sequence[Verdict], drawn: Mapping[str, str], cost: str, lab: str) -> str:
     """The whole document."""
-    parts = [head, _summary(verdicts, told), table(verdicts), lab]
+    parts = [head, _summary(verdicts, cost), table(verdicts), lab]
     parts += [_section(v, drawn.get(v.study)) for v in verdicts]
     return "\n".join(part for part in parts if part)
 
@@ -97,14 +97,14 @@ def number(effect: Told) -> str:
     return f"{text} {effect.unit}".strip()
 
 
-def _summary(verdicts: Sequence[Verdict], spent: str) -> str:
+def _summary(verdicts: Sequence[Verdict], cost: str) -> str:
     counts = Counter(v.verdict for v in verdicts)
     told = ", ".join(f"{count} {word}" for word, count in sorted(counts.items()))
     where = f"size {verdicts[0].size}, {verdicts[0].split} questions" if verdicts else ""
     failed = sum(len(v.failed) for v in verdicts)
     trouble = f" **{failed} arms failed; they are named below.**" if failed else ""
     return (
-        f"{told} ({where}; {spent}).{trouble}\n"
+        f"{told} ({where}; {cost}).{trouble}\n"
         "Holm: whether a verdict stands at 5 % when all decided claims are taken together.\n"
     )
 
