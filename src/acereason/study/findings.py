@@ -105,7 +105,8 @@ def _summary(verdicts: Sequence[Verdict], cost: str) -> str:
     trouble = f" **{failed} arms failed; they are named below.**" if failed else ""
     return (
         f"{told} ({where}; {cost}).{trouble}\n"
-        "Holm: whether a verdict stands at 5 % when all decided claims are taken together.\n"
+        "Holm: whether a verdict stands at 5 % when all claims that were run, the undecided too, "
+        "are taken together.\n"
     )
 
 
