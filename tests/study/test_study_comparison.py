@@ -111,7 +111,8 @@ def test_the_report_writes_it(ground: plan.Ground, tmp_path: Path) -> None:
     duel, planned, _ = kept(ground, tmp_path / "arms")
     findings.write([duel], ground, Results(tmp_path / "arms"), tmp_path / "docs")
     written = (tmp_path / "docs" / "duel.md").read_text()
-    assert written == comparison.page(duel, planned, ground, Results(tmp_path / "arms"))
+    page = comparison.page(duel, planned, ground, Results(tmp_path / "arms"))
+    assert written == findings.linked(page, tmp_path / "docs", ())
     findings.write([spec.load("F2")], ground, Results(tmp_path / "arms"), tmp_path / "other")
     assert not (tmp_path / "other" / "duel.md").exists()
 

@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from acereason.cli import app
 from acereason.errors import RunError
 from acereason.files import lock
 from acereason.study import findings, plan, runner, spec
@@ -200,3 +202,17 @@ def test_an_arm_whose_process_is_killed_is_told_and_tried_again(tmp_path: Path) 
     assert "status -9" in str(Results(tmp_path / "results").failure(wanted[0].address))
     assert runner.run(runner.missing(jobs, folders)[:1], folders, 1, lambda _: None) == {}
     assert Results(tmp_path / "results").failure(wanted[0].address) is None
+
+
+def test_a_file_that_is_not_there_is_said_before_anything_is_run(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "rl.jsonl").write_text("{}\n")
+    lost = tmp_path / "r1.jsonl"
+    files = ["--data", f"rl={lost}", "--data", f"held_out={lost}"]
+    done = CliRunner().invoke(
+        app, ["study", "run", "F6", "-m", str(model), *files, "-o", str(tmp_path / "runs")]
+    )
+    assert str(done.exception).startswith(f"--data rl: expected a file, {lost} is nothing; near: ")
+    assert str(tmp_path / "rl.jsonl") in str(done.exception) and not (tmp_path / "runs").exists()

@@ -10,7 +10,7 @@ import pytest
 from acereason import config
 from acereason.errors import ConfigError
 from acereason.study import spec
-from acereason.study.plan import Ground, Own, plan
+from acereason.study.plan import Ground, Own, Plan, plan
 from acereason.study.records import parsed
 from acereason.study.spec import Effect, Study
 
@@ -80,8 +80,34 @@ def test_an_address_does_not_know_paths_or_defaults() -> None:
     assert first != plan([spec.load("F2")], ground("small")).arms["F2"]["e5", 101]
 
 
-def test_ones_own_model_takes_the_place_of_the_labs() -> None:
-    files = {"rl": "rl.jsonl", "held_out": "held.jsonl"}
+def written(folder: Path, *kinds: str) -> dict[str, str]:
+    """A file of each kind."""
+    folder.mkdir(exist_ok=True)
+    for kind in kinds:
+        (folder / f"{kind}.jsonl").write_text(f"rows of {kind}\n")
+    return {kind: str(folder / f"{kind}.jsonl") for kind in kinds}
+
+
+def test_an_address_knows_what_files_hold_and_not_where_they_lie(tmp_path: Path) -> None:
+    def planned(folder: str) -> Plan:
+        files = {kind: str(tmp_path / folder / f"{kind}.jsonl") for kind in ("rl", "held_out")}
+        return plan([spec.load("F6")], ground("small", Own(Path(f"/{folder}/model"), "abc", files)))
+
+    for folder in ("here", "there"):
+        written(tmp_path / folder, "rl", "held_out")
+    here, there = planned("here"), planned("there")
+    assert here.arms == there.arms and str(tmp_path) not in repr([job.recipe for job in here.jobs.values()])
+    for kind in ("rl", "held_out"):
+        (tmp_path / "there" / f"{kind}.jsonl").write_text("other rows\n")
+        assert not {*planned("there").jobs} & {*here.jobs}
+        written(tmp_path / "there", kind)
+    job = planned("there").jobs[here.arms["F6"]["mask80", 101]]
+    recipe = parsed(job, Path("/m"))
+    assert recipe.curate.files is not None and recipe.curate.files.rl == str(tmp_path / "there" / "rl.jsonl")
+
+
+def test_ones_own_model_takes_the_place_of_the_labs(tmp_path: Path) -> None:
+    files = written(tmp_path, "rl", "held_out")
     settings = ("stage.math.budget=512", "stage.math.learning_rate=1e-5", "sft.epochs=1")
     own = Own(Path("/m"), "abc", files, settings)
     planned = plan([spec.load("F6")], ground("small", own))
@@ -97,8 +123,8 @@ def test_ones_own_model_takes_the_place_of_the_labs() -> None:
         plan([spec.load("F3")], ground("small", own))
 
 
-def test_ones_own_traces_are_shared_out() -> None:
-    files = {name: f"{name}.jsonl" for name in ("rl", "held_out", "sft", "traces")}
+def test_ones_own_traces_are_shared_out(tmp_path: Path) -> None:
+    files = written(tmp_path, "rl", "held_out", "sft", "traces")
     planned = plan([spec.load("F1")], ground("full", Own(Path("/m"), "abc", files)))
     job = planned.jobs[planned.arms["F1"]["p125-r4", 101]]
     recipe = parsed(job, Path("/m"))

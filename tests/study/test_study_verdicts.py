@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from xml.etree import ElementTree
 
 import msgspec
 import pytest
 
 from acereason.study import figures, verdicts
+from acereason.study.findings import linked
 from acereason.study.spec import Effect, Figure, Line, Study
 from acereason.study.verdicts import Told, Verdict, with_holm
 from study_records import drawn
@@ -57,6 +59,19 @@ def test_holm_takes_all_claims_together() -> None:
     assert with_holm([]) == []
     unrun = msgspec.structs.replace(many[2], verdict="not run yet")
     assert [v.holm for v in with_holm([many[0], unrun, unrun])] == [True, None, None]
+
+
+def test_links_go_where_the_documents_are(tmp_path: Path) -> None:
+    text = "[`lab`](../studies/lab.toml), [how](studies.md), [all](findings.md), ![F](findings/F.svg)"
+    docs, below, far = tmp_path / "docs", tmp_path / "docs" / "base", tmp_path / "other" / "runs" / "x"
+    for folder in (tmp_path / "studies", below, far):
+        folder.mkdir(parents=True)
+    (tmp_path / "studies" / "lab.toml").touch()
+    (docs / "studies.md").touch()
+    assert linked(text, docs, {"findings.md"}) == text
+    there = "[`lab`](../../studies/lab.toml), [how](../studies.md), [all](findings.md), ![F](findings/F.svg)"
+    assert linked(text, below, {"findings.md"}) == there
+    assert linked(text, far, {"findings.md"}) == "`lab`, how, [all](findings.md), ![F](findings/F.svg)"
 
 
 def test_a_figure_is_a_picture_of_finite_numbers() -> None:

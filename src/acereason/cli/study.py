@@ -9,7 +9,7 @@ import typer
 
 from acereason.cli.common import err, goes_on_with, out
 from acereason.errors import ConfigError, RunError
-from acereason.kinds import said
+from acereason.kinds import near, said
 from acereason.runs import disk_errors
 from acereason.study import findings, plan, runner, spec
 from acereason.study.records import Results
@@ -140,7 +140,12 @@ def _own(model: Path | None, data: list[str] | None, settings: list[str] | None)
     address = fingerprint(str(model))
     if not address:
         raise ConfigError(f"{model} holds no *.safetensors: it is {said(model)}; give a Hugging Face folder")
-    absolute = {kind: str(Path(file).absolute()) for kind, file in files.items()}
+    absolute = {kind: str(Path(file).expanduser().absolute()) for kind, file in files.items()}
+    for kind, file in absolute.items():
+        if not Path(file).is_file():
+            raise ConfigError(
+                f"--data {kind}: expected a file, {file} is {said(Path(file))}{near(Path(file))}"
+            )
     return plan.Own(model.absolute(), address, absolute, tuple(settings or ()))
 
 

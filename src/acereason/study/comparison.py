@@ -34,7 +34,7 @@ interval stands for itself: with {others} differences, one in twenty misses 0 by
 of the whole arm, evaluation included; wall time is that of the training steps, beside whatever else ran.
 """
 LAB = "The model has 0.8M parameters and the problems are procedural"
-OWN = "The model is `{}` and its problems are those that were given with it"
+OWN = "The model is `{}` (weights `{}`) and its problems are those that were given with it"
 
 
 def pages(studies: Sequence[Study], planned: Plan, ground: Ground, results: Results) -> dict[str, str]:
@@ -65,7 +65,7 @@ def _head(study: Study, ground: Ground, taken: Sequence[int], others: int) -> st
 
 def where(ground: Ground) -> str:
     """Which model and problems it is that everything was tried on."""
-    return OWN.format(ground.own.model) if ground.own else LAB
+    return OWN.format(ground.own.model.name, ground.own.address) if ground.own else LAB
 
 
 def _missing(there: dict[str, list[Record]], seeds_: int) -> str:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ over seeds and in each seed over questions, paired where questions are shared. {
 claim *on this model*, not about the paper's. Points are percent; how to run it again, on a model of one's own
 too: [studies.md](studies.md).
 """
+LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)\s#:]+)\)")
 
 
 def decide(studies: Sequence[Study], ground: Ground, results: Results) -> tuple[Plan, list[Verdict]]:
@@ -57,8 +59,22 @@ def write(studies: Sequence[Study], ground: Ground, results: Results, folder: Pa
     text = markdown(head, verdicts, drawn, spent(planned, results), _lab(planned, results))
     own = comparison.pages(studies, planned, ground, results)
     for name, content in {"findings.md": text, **own}.items():
-        write_atomic(folder / name, content.encode())
+        write_atomic(folder / name, linked(content, folder, {"findings.md", *own}).encode())
     return verdicts
+
+
+def linked(text: str, folder: Path, made: Collection[str]) -> str:
+    """Links as they go from this folder, where the project's documents lie beside it or a level above; else
+    their text. `made` are pages that will lie beside it."""
+
+    def seen(link: re.Match[str]) -> str:
+        label, target = link.groups()
+        places = (
+            up + target for up in ("", "../") if up + target in made or (folder / up / target).is_file()
+        )
+        return next((f"[{label}]({place})" for place in places), label)
+
+    return LINK.sub(seen, text)
 
 
 def spent(planned: Plan, results: Results) -> str:

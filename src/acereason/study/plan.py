@@ -1,20 +1,22 @@
 """From studies to the runs they need: every arm × seed once, whoever asks for it.
 
-An arm's address is a hash of what it was made from (its recipe as written, its start's address, the seed),
-and not of resolved defaults or paths; so equal arms of two studies are one run, and what was computed
-elsewhere, or before the program had a new setting, is found again.
+An arm's address is a hash of what it was made from (its recipe as written, its start's address, the seed,
+what one's own files hold), and not of resolved defaults or paths; so equal arms of two studies are one run,
+and what was computed elsewhere, or before the program had a new setting, is found again.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from acereason import keys
 from acereason.errors import ConfigError
+from acereason.files import file_hash
 from acereason.study.spec import ArmRow, Lab, Scale, Size, Study, expand, fingerprint
 
 
@@ -30,6 +32,11 @@ class Own:
     files: Mapping[str, str]
     settings: tuple[str, ...] = ()
 
+    @cached_property
+    def contents(self) -> dict[str, str]:
+        """A hash of each file: what stands in a recipe in place of where the file lies."""
+        return {kind: file_hash(Path(file))[:16] for kind, file in self.files.items()}
+
     def replaces(self, row: ArmRow) -> bool:
         """Whether it takes the place of an arm."""
         return row.phase.split("-")[0] == ("base" if "traces" in self.files else "sft")
@@ -44,8 +51,8 @@ class Own:
         return ArmRow(row.name, "evaluate")
 
     def set(self, data: dict[str, Any]) -> None:
-        """Put the files and the settings that fit into a recipe."""
-        data["curate"] = {"files": dict(self.files)}
+        """Put the files' hashes and the settings that fit into a recipe."""
+        data["curate"] = {"files": dict(self.contents)}
         for setting in self.settings:
             section = setting.partition(".")[0]
             if section not in ("stage", "sft") or section in data:
@@ -69,7 +76,7 @@ class Ground:
 @dataclass(frozen=True)
 class Job:
     """One arm at one seed. `recipe` is plain data without model.path, which `start`, a job's address or one's
-    own model's, gives when the job is run."""
+    own model's, gives when the job is run, and with hashes of one's own `files` in place of their paths."""
 
     address: str
     name: str
@@ -78,6 +85,7 @@ class Job:
     phase: str
     recipe: dict[str, Any]
     start: str | None
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,8 @@ def _job(
     recipe = _recipe(row, seed, ground)
     address = fingerprint([recipe, start])
     recipe["name"] = f"{study.name}-{name}"
-    jobs.setdefault(address, Job(address, name, study.name, seed, row.phase, recipe, start))
+    files = {} if own is None else own.files
+    jobs.setdefault(address, Job(address, name, study.name, seed, row.phase, recipe, start, files))
     return address
 
 

@@ -117,8 +117,10 @@ def model_of(work: Path, address: str) -> Path | None:
 
 
 def parsed(job: Job, start: Path | None) -> config.Recipe:
-    """A job's recipe, its start put in."""
-    model = dict(job.recipe["model"])
+    """A job's recipe, its start and its files put in."""
+    model, curate = dict(job.recipe["model"]), dict(job.recipe["curate"])
     if start is not None:
         model = {**{k: v for k, v in model.items() if k != "new"}, "path": str(start)}
-    return config.parse({**job.recipe, "model": model}, f"{job.study}, arm {job.name}")
+    if job.files:
+        curate["files"] = {**curate["files"], **job.files}
+    return config.parse({**job.recipe, "model": model, "curate": curate}, f"{job.study}, arm {job.name}")
