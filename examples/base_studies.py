@@ -80,11 +80,11 @@ def cut(made: dict[str, Path], target: Path) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/base-studies")
-    made = files(folder)
-    cut(made, folder / "base")
+    made, model = files(folder), folder / "gemma-3-270m"
+    cut(made, model)
     data = [part for kind, path in made.items() for part in ("--data", f"{kind}={path}")]
     settings = [part for setting in SETTINGS for part in ("--set", setting)]
-    ours = ["--size", "small", "--split", "test", "--model", str(folder / "base"), "-o", str(folder / "runs")]
+    ours = ["--size", "small", "--split", "test", "--model", str(model), "-o", str(folder / "runs")]
     words = ["acereason", "study", '"$@"', *map(shlex.quote, [*ours, *data, *settings])]
     (folder / "study.sh").write_text(" ".join(words) + " --findings docs/base-findings\n")
     print(f"sh {folder / 'study.sh'} run F3 F5")
