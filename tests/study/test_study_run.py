@@ -97,6 +97,15 @@ def test_every_arm_is_run_once_and_kept_small(done: tuple[Path, list[str]]) -> N
     assert "<svg" in (path / "docs" / "findings" / "mini.svg").read_text()
 
 
+def test_a_record_says_which_copy_of_its_start_it_began_from(done: tuple[Path, list[str]]) -> None:
+    _, jobs, _ = planned(done[0])
+    results = Results(done[0] / "results")
+    records = [record for address in jobs.jobs if (record := results.get(address))]
+    left = {record.address: record.weights for record in records}
+    assert all(left.values()) and len(set(left.values())) == len(records)
+    assert all(record.began == left.get(str(record.start), "") for record in records)
+
+
 def test_another_machine_goes_on_from_the_records(done: tuple[Path, list[str]], tmp_path: Path) -> None:
     path, _ = done
     _, jobs, _ = planned(path)

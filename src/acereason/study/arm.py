@@ -29,11 +29,12 @@ mkl.enable()  # before torch is imported
 from acereason import program, runs  # noqa: E402
 from acereason.errors import AceReasonError, RunError  # noqa: E402
 from acereason.evaluate import summary  # noqa: E402
+from acereason.evaluate.benchmarks.job import fingerprint as weights_of  # noqa: E402
 from acereason.files import lock  # noqa: E402
 from acereason.progress import Quiet  # noqa: E402
 from acereason.runs import Run, read_metrics  # noqa: E402
 from acereason.study.plan import Job  # noqa: E402
-from acereason.study.records import Outcome, Record, Results, Training, parsed  # noqa: E402
+from acereason.study.records import Outcome, Record, Results, Training, model_of, parsed  # noqa: E402
 from acereason.study.spec import fingerprint  # noqa: E402
 
 POINTS = 30  # of a training curve
@@ -70,7 +71,7 @@ def _run(job: Job, start: Path | None, work: Path, results: Results, keep: bool)
     run, resumed = _opened(job, work / job.address, start)
     with run:
         program.run_all(run, Quiet())
-        record = of_run(run, job, _processor() - begun, resumed)
+        record = of_run(run, job, _processor() - begun, resumed, start)
     if results.get(job.address) is None:  # else only its model was wanted
         results.put(record)
     if not keep:
@@ -107,8 +108,9 @@ def _end_with(runner: Connection) -> None:
     os._exit(3)
 
 
-def of_run(run: Run, job: Job, seconds: float, resumed: bool) -> Record:
+def of_run(run: Run, job: Job, seconds: float, resumed: bool, start: Path | None = None) -> Record:
     """The record of a finished run."""
+    left = model_of(run.path.parent, run.path.name)
     rows = list(read_metrics(run.path))
     sft = [r for r in rows if r["kind"] == "sft"]
     return Record(
@@ -128,6 +130,8 @@ def of_run(run: Run, job: Job, seconds: float, resumed: bool) -> Record:
         version=_version(run),
         recipe=job.recipe,
         wall=round(sum(r["seconds"]["total"] for r in rows if r["kind"] == "rl"), 1),
+        weights=weights_of(str(left)) if left else "",
+        began=weights_of(str(start)) if start else "",
     )
 
 

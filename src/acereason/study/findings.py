@@ -31,6 +31,10 @@ over seeds and in each seed over questions, paired where questions are shared. {
 claim *on this model*, not about the paper's. Points are percent; how to run it again, on a model of one's own
 too: [studies.md](studies.md).
 """
+MIXED = (
+    "**Copies of a start**: it was made again on another machine, and is not the same model there to the "
+    "last digit. Differences between these arms hold the copies' too, as noise between seeds: {}."
+)
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)\s#:]+)\)")
 
 
@@ -143,6 +147,8 @@ def _section(v: Verdict, figure: str | None) -> str:
         lines.append(f"If the estimates stay where they are, {more} seeds would decide.")
     lines += [f"**Failed**: {name}: {why}" for name, why in v.failed.items()]
     lines += [text for text in (v.note, f"Not there yet: {v.needs}." if v.needs else "") if text]
+    if v.mixed:
+        lines.append(MIXED.format("; ".join(v.mixed)))
     if figure:
         lines.append(f"\n![{v.title}]({figure})")
     lines.append(f"\nSeeds {', '.join(map(str, v.seeds))}; stated beforehand: `{v.stated}`.\n")

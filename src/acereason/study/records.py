@@ -38,7 +38,9 @@ class Training(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True):
     """An arm that ended. `seconds` are of the processor; `resumed` says that some were lost to a kill.
-    `wall`: seconds of the RL steps on the clock, None in records from before it was kept."""
+    `wall`: seconds of the RL steps on the clock, None in records from before it was kept. `weights` and
+    `began` tell the model that it left, and the copy of its start that it began from, from others; "" where
+    there is none, or from before they were kept."""
 
     address: str
     name: str
@@ -56,6 +58,8 @@ class Record(msgspec.Struct, frozen=True):
     version: str
     recipe: dict[str, Any]
     wall: float | None = None
+    weights: str = ""
+    began: str = ""
 
 
 class Results:

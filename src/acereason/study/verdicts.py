@@ -16,6 +16,7 @@ import msgspec
 
 from acereason.errors import DataError
 from acereason.study import spec
+from acereason.study.copies import mixed
 from acereason.study.effects import Estimate, estimate
 from acereason.study.plan import Ground, Plan, seeds
 from acereason.study.records import Record, Results
@@ -42,7 +43,8 @@ class Told(msgspec.Struct, frozen=True):
 
 class Verdict(msgspec.Struct, frozen=True):
     """A study's result, as JSON and on the page. `stated` is the hash of the study's file; `holm` says
-    whether the verdict stands when all claims of the report are taken together (Holm, 5 %)."""
+    whether the verdict stands when all claims of the report are taken together (Holm, 5 %); `mixed`, which
+    arms of a seed began from different copies of their start (`study.copies`)."""
 
     study: str
     title: str
@@ -63,6 +65,7 @@ class Verdict(msgspec.Struct, frozen=True):
     why: str = ""
     note: str = ""
     needs: str = ""
+    mixed: tuple[str, ...] = ()
 
 
 def arms_of(study: str, plan: Plan, results: Results) -> dict[tuple[str, int], Record]:
@@ -95,6 +98,7 @@ def verdict(study: Study, plan: Plan, ground: Ground, results: Results) -> Verdi
         why=why,
         note=study.note,
         needs=study.needs,
+        mixed=mixed(arms, plan.jobs),
     )
 
 

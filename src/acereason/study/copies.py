@@ -1,0 +1,47 @@
+"""Whether the arms that a study compares began from one model.
+
+A start that is needed again on another machine is run again, and is then not the same model to the last
+digit: sums in another order, and training makes much of little. Arms that began from different copies of a
+start still differ by what the study asks about, but by their copies, too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Mapping, Sequence
+
+from acereason.study.records import Record
+
+SHOWN = 4  # names of a group
+
+
+def mixed(arms: Mapping[tuple[str, int], Record], made_here: Container[str]) -> tuple[str, ...]:
+    """What is to be said of each seed and start (its address among `made_here`) of which there is more than
+    one copy. A start that is an arm itself counts with its own model.
+
+    Copies are told apart by their weights; where a record is from before these were kept, by torch and the
+    processor."""
+    groups: dict[tuple[int, str], list[tuple[str, str, Record]]] = defaultdict(list)
+    for (name, seed), record in arms.items():
+        if record.start is not None and record.start in made_here:
+            groups[seed, record.start].append((name, record.began, record))
+    for (name, seed), record in arms.items():
+        if (seed, record.address) in groups:
+            groups[seed, record.address].append((name, record.weights, record))
+    told = (_told(seed, members) for (seed, _), members in sorted(groups.items()))
+    return tuple(text for text in told if text)
+
+
+def _told(seed: int, members: Sequence[tuple[str, str, Record]]) -> str:
+    known = all(weights for _, weights, _ in members)
+    copies: dict[str, list[str]] = defaultdict(list)
+    for name, weights, record in members:
+        copies[weights if known else record.version.partition("torch ")[2]].append(name)
+    if len(copies) < 2:
+        return ""
+    return f"seed {seed}: " + " | ".join(_names(names) for names in copies.values())
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,45 @@
+"""Arms of one start began from one copy of it, or it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from acereason.study.copies import mixed
+from acereason.study.records import Record
+from study_records import outcome, record
+
+HERE, THERE = "acereason 0.1 (ab), torch 2.13, one", "acereason 0.1 (cd), torch 2.13, other"
+
+
+def arm(name: str, seed: int = 1, **changes: object) -> Record:
+    made = record(name, seed, {"math": outcome([1])})
+    return msgspec.structs.replace(made, **{"version": HERE, "start": "sft-1", **changes})
+
+
+def arms(*records: Record) -> Mapping[tuple[str, int], Record]:
+    return {(r.name, r.seed): r for r in records}
+
+
+def test_copies_are_told_apart_by_their_weights() -> None:
+    start = arm("sft", start=None, weights="w")
+    children = [arm(f"a{n}", began="w", version=THERE) for n in range(2)]
+    assert mixed(arms(start, *children), {"sft-1"}) == ()
+    other = arm("b", began="x")
+    assert mixed(arms(start, *children, other), {"sft-1"}) == ("seed 1: a0, a1, sft | b",)
+    assert mixed(arms(*children), {"sft-1"}) == ()  # all from a copy that is not the start's record
+    assert mixed(arms(start, other), {"elsewhere"}) == ()  # a model of one's own is one
+
+
+def test_records_of_before_go_by_their_machine() -> None:
+    start, child, again = arm("sft", start=None), arm("a"), arm("b", version=THERE, began="w")
+    assert mixed(arms(start, child), {"sft-1"}) == ()
+    assert mixed(arms(start, child, again), {"sft-1"}) == ("seed 1: a, sft | b",)
+    other = arm("c", seed=2, start="sft-2", version=THERE)
+    assert mixed(arms(start, child, other), {"sft-1", "sft-2"}) == ()  # each seed has its own
+
+
+def test_many_names_are_counted() -> None:
+    many = [arm(f"a{n}", began="w") for n in range(7)]
+    assert mixed(arms(*many, arm("b", began="x")), {"sft-1"}) == ("seed 1: a0, a1, a2, a3 and 3 more | b",)
