@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
 
-from acereason.study.copies import mixed
-from acereason.study.records import Record
+from acereason.study.copies import matched, mixed
+from acereason.study.records import Record, Results
 from study_records import outcome, record
 
 HERE, THERE = "acereason 0.1 (ab), torch 2.13, one", "acereason 0.1 (cd), torch 2.13, other"
@@ -43,3 +44,32 @@ def test_records_of_before_go_by_their_machine() -> None:
 def test_many_names_are_counted() -> None:
     many = [arm(f"a{n}", began="w") for n in range(7)]
     assert mixed(arms(*many, arm("b", began="x")), {"sft-1"}) == ("seed 1: a0, a1, a2, a3 and 3 more | b",)
+
+
+def test_an_arm_is_compared_with_the_copy_that_it_began_from() -> None:
+    first, again = arm("sft", start=None, weights="w"), arm("sft", start=None, weights="x")
+    kept = {("sft-1", "w"): first, ("sft-1", "x"): again}
+
+    def taken(*children: Record) -> Record:
+        return matched(arms(first, *children), lambda *key: kept.get(key))["sft", 1]
+
+    assert taken() is first and taken(arm("a", began="w")) is first
+    assert taken(arm("a", began="x"), arm("b", began="x")) is again
+    assert taken(arm("a", began="w"), arm("b", began="x")) is first  # there is no one copy
+    assert taken(arm("a", began="y")) is first  # nothing is kept of it
+    assert taken(arm("a", began="")) is first  # from before it was kept
+    children = [arm("a", began="x"), arm("b", began="x")]
+    assert mixed(matched(arms(first, *children), lambda *key: kept.get(key)), {"sft-1"}) == ()
+
+
+def test_what_is_run_again_is_kept_beside_the_first(tmp_path: Path) -> None:
+    first, again = arm("sft", start=None, weights="w"), arm("sft", start=None, weights="x")
+    Results(tmp_path).put(first)
+    before = (tmp_path / "sft-1.json").read_bytes()
+    results = Results(tmp_path)
+    for put, files in ((first, 1), (again, 2), (first, 2)):
+        results.put(put)
+        assert len(list(tmp_path.iterdir())) == files and results.last("sft-1") == put
+    assert results.get("sft-1") == first and (tmp_path / "sft-1.json").read_bytes() == before
+    assert results.copy("sft-1", "x") == again and results.copy("sft-1", "w") == first
+    assert results.copy("sft-1", "y") is None and results.last("other") is None

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -118,12 +119,20 @@ def test_another_machine_goes_on_from_the_records(done: tuple[Path, list[str]], 
     for record in (path / "results").iterdir():
         if record.stem != arm:
             (other / record.name).write_bytes(record.read_bytes())
+    start = str(jobs.jobs[arm].start)
+    elsewhere = Results(other).get(start)
+    assert elsewhere is not None
+    (other / f"{start}.json").unlink()
+    Results(other).put(msgspec.structs.replace(elsewhere, weights="ab"))  # another machine's digits
     folders = runner.Folders(tmp_path / "empty", other)
     again = runner.missing(jobs, folders)
     assert [job.name for job in again] == ["base", "sft", "after24"]  # only for the model that it starts from
     assert runner.run(again, folders, 1, lambda _: None) == {}
     same = [json.loads(data)["outcomes"] for data in (first, (other / f"{arm}.json").read_bytes())]
     assert same[0] == same[1]
+    kept = Results(other).copy(start, elsewhere.weights)
+    assert kept is not None and kept.outcomes == elsewhere.outcomes
+    assert getattr(Results(other).get(start), "weights", "") == "ab"
 
 
 def test_a_failed_arm_is_told_and_the_others_are_run(tmp_path: Path) -> None:

@@ -71,9 +71,7 @@ def _run(job: Job, start: Path | None, work: Path, results: Results, keep: bool)
     run, resumed = _opened(job, work / job.address, start)
     with run:
         program.run_all(run, Quiet())
-        record = of_run(run, job, _processor() - begun, resumed, start)
-    if results.get(job.address) is None:  # else only its model was wanted
-        results.put(record)
+        results.put(of_run(run, job, _processor() - begun, resumed, start))
     if not keep:
         for name in ("checkpoints", "responses", "data", "tokens"):
             shutil.rmtree(run.path / name, ignore_errors=True)

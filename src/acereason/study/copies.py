@@ -8,11 +8,28 @@ start still differ by what the study asks about, but by their copies, too.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from acereason.study.records import Record
 
 SHOWN = 4  # names of a group
+
+
+def matched(
+    arms: Mapping[tuple[str, int], Record], copy: Callable[[str, str], Record | None]
+) -> dict[tuple[str, int], Record]:
+    """The arms, each start among them as the copy that the others of its seed began from, where that is one
+    and `copy` (by address and weights) knows it."""
+    began: dict[str, set[str]] = defaultdict(set)
+    for record in arms.values():
+        if record.start is not None:
+            began[record.start].add(record.began)
+
+    def of(record: Record) -> Record:
+        weights = began[record.address]
+        return (copy(record.address, *weights) or record) if len(weights) == 1 else record
+
+    return {key: of(record) for key, record in arms.items()}
 
 
 def mixed(arms: Mapping[tuple[str, int], Record], made_here: Container[str]) -> tuple[str, ...]:

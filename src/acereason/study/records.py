@@ -1,6 +1,7 @@
 """What is kept of an arm: per question how many samples were right, and how training went. A few kilobytes.
 
 ADDRESS.json in the results' folder: committed, so that another machine goes on from it
+ADDRESS.WEIGHTS.json: of a start that was run again and became another model (see `study.copies`)
 """
 
 from __future__ import annotations
@@ -71,18 +72,36 @@ class Results:
 
     def get(self, address: str) -> Record | None:
         """The record of that address; a file that cannot be read is as if it were not there."""
-        if address not in self._known:
-            try:
-                data = (self.folder / f"{address}.json").read_bytes()
-                self._known[address] = msgspec.json.decode(data, type=Record)
-            except (OSError, msgspec.DecodeError):
-                return None
-        return self._known[address]
+        return self._read(address)
+
+    def copy(self, address: str, weights: str) -> Record | None:
+        """The record of the copy with these weights, the first or one that was run again."""
+        first = self.get(address)
+        return first if first is None or first.weights == weights else self._read(f"{address}.{weights}")
+
+    def last(self, address: str) -> Record | None:
+        """The record that was put last, of whichever copy."""
+        files = [p for p in self.folder.glob(f"{address}.*json") if p != self._failed(address)]
+        return self._read(max(files, key=lambda p: p.stat().st_mtime_ns).stem) if files else None
 
     def put(self, record: Record) -> None:
-        """Keep a record."""
+        """Keep a record; beside the first where that is of other weights. The first stays as it is."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.folder / f"{record.address}.json", _encoded(record))
+        first = self.get(record.address)
+        if first is not None and first.weights == record.weights:
+            (self.folder / f"{record.address}.json").touch()
+        else:
+            name = record.address if first is None else f"{record.address}.{record.weights}"
+            write_atomic(self.folder / f"{name}.json", _encoded(record))
+
+    def _read(self, name: str) -> Record | None:
+        if name not in self._known:
+            try:
+                data = (self.folder / f"{name}.json").read_bytes()
+                self._known[name] = msgspec.json.decode(data, type=Record)
+            except (OSError, msgspec.DecodeError):
+                return None
+        return self._known[name]
 
     def fail(self, job: Job, error: str) -> None:
         """Keep why an arm failed."""

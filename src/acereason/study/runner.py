@@ -112,7 +112,7 @@ class Crew:
 
     def _told(self, job: Job, status: int | None, seconds: float) -> str:
         if status == 0:
-            return f"{seconds:.0f} s{_scores(self._results.get(job.address))}; {self._left()}"
+            return f"{seconds:.0f} s{_scores(self._results.last(job.address))}; {self._left()}"
         if self._results.failure(job.address) is None:  # it could not say so itself
             self._results.fail(job, f"its process ended with status {status}")
         self.failed[job.address] = str(self._results.failure(job.address))

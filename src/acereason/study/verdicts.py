@@ -16,7 +16,7 @@ import msgspec
 
 from acereason.errors import DataError
 from acereason.study import spec
-from acereason.study.copies import mixed
+from acereason.study.copies import matched, mixed
 from acereason.study.effects import Estimate, estimate
 from acereason.study.plan import Ground, Plan, seeds
 from acereason.study.records import Record, Results
@@ -71,7 +71,8 @@ class Verdict(msgspec.Struct, frozen=True):
 def arms_of(study: str, plan: Plan, results: Results) -> dict[tuple[str, int], Record]:
     """The records of a study's arms that there are."""
     records = {key: results.get(address) for key, address in plan.arms[study].items()}
-    return {key: record for key, record in records.items() if record is not None}
+    there = {key: record for key, record in records.items() if record is not None}
+    return matched(there, results.copy)
 
 
 def verdict(study: Study, plan: Plan, ground: Ground, results: Results) -> Verdict:
