@@ -72,17 +72,23 @@ class Results:
 
     def get(self, address: str) -> Record | None:
         """The record of that address; a file that cannot be read is as if it were not there."""
-        return self._read(address)
+        if address not in self._known:
+            try:
+                data = (self.folder / f"{address}.json").read_bytes()
+                self._known[address] = msgspec.json.decode(data, type=Record)
+            except (OSError, msgspec.DecodeError):
+                return None
+        return self._known[address]
 
     def copy(self, address: str, weights: str) -> Record | None:
         """The record of the copy with these weights, the first or one that was run again."""
         first = self.get(address)
-        return first if first is None or first.weights == weights else self._read(f"{address}.{weights}")
+        return first if first is None or first.weights == weights else self.get(f"{address}.{weights}")
 
     def last(self, address: str) -> Record | None:
         """The record that was put last, of whichever copy."""
         files = [p for p in self.folder.glob(f"{address}.*json") if p != self._failed(address)]
-        return self._read(max(files, key=lambda p: p.stat().st_mtime_ns).stem) if files else None
+        return self.get(max(files, key=lambda p: p.stat().st_mtime_ns).stem) if files else None
 
     def put(self, record: Record) -> None:
         """Keep a record; beside the first where that is of other weights. The first stays as it is."""
@@ -93,15 +99,6 @@ class Results:
         else:
             name = record.address if first is None else f"{record.address}.{record.weights}"
             write_atomic(self.folder / f"{name}.json", _encoded(record))
-
-    def _read(self, name: str) -> Record | None:
-        if name not in self._known:
-            try:
-                data = (self.folder / f"{name}.json").read_bytes()
-                self._known[name] = msgspec.json.decode(data, type=Record)
-            except (OSError, msgspec.DecodeError):
-                return None
-        return self._known[name]
 
     def fail(self, job: Job, error: str) -> None:
         """Keep why an arm failed."""
