@@ -21,6 +21,7 @@ from acereason.manifest import check_data, stamp
 from acereason.policy import four_bit, frozen, lora, saved, shards, vocabulary
 from acereason.policy import model as models
 from acereason.policy.activations import work_device
+from acereason.policy.marks import marks_of
 from acereason.policy.policy import Policy
 from acereason.policy.tokenizer import train_tokenizer
 from acereason.problems import Problem
@@ -198,8 +199,8 @@ def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
     if recipe.rl.max_k3 is not None or recipe.rl.updates > 1:
         return recipe
     cpu = work_device(policy.model).type == "cpu" and not sampler.remote
-    exact = cpu and models.compute_dtype(policy.model) == torch.float32
-    rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if exact else K3_HALF)
+    half = marks_of(policy.model).halved or models.compute_dtype(policy.model) != torch.float32
+    rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if cpu and not half else K3_HALF)
     return msgspec.structs.replace(recipe, rl=rl)
 
 

@@ -15,6 +15,7 @@ import tiny_run
 from acereason import config, prepare, program, runs
 from acereason.config import Rl
 from acereason.errors import TrainingError
+from acereason.policy import halves
 from acereason.policy.model import new_model
 from acereason.policy.policy import Policy
 from acereason.progress import Quiet
@@ -40,6 +41,14 @@ def test_the_limit_is_what_rounding_cannot_reach(
     policy = Policy(MODEL.to(dtype), None, "plain")
     sampler: Any = SimpleNamespace(remote=remote)
     assert prepare.guarded(recipe, policy, sampler).rl.max_k3 == limit
+
+
+def test_products_in_bfloat16_over_float32_weights_are_halves() -> None:
+    model = new_model("qwen3", 1, vocab_size=61, hidden_size=8, num_hidden_layers=1, intermediate_size=8)
+    halves.halve(model)
+    sampler: Any = SimpleNamespace(remote=False)
+    recipe = config.parse(tiny_run.RECIPE)
+    assert prepare.guarded(recipe, Policy(model, None, "plain"), sampler).rl.max_k3 == prepare.K3_HALF
 
 
 def test_a_run_with_another_sampler_stops_with_the_numbers(

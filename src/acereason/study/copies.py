@@ -32,12 +32,15 @@ def matched(
     return {key: of(record) for key, record in arms.items()}
 
 
-def mixed(arms: Mapping[tuple[str, int], Record], made_here: Container[str]) -> tuple[str, ...]:
+def mixed(
+    arms: Mapping[tuple[str, int], Record], made_here: Container[str], again: Callable[[str, str], bool]
+) -> tuple[str, ...]:
     """What is to be said of each seed and start (its address among `made_here`) of which there is more than
     one copy. A start that is an arm itself counts with its own model.
 
-    Copies are told apart by their weights; where a record is from before these were kept, by torch and the
-    processor."""
+    Copies are told apart by their weights. Where a record is from before these were kept, the copies that are
+    known (`again`, by address and weights) to have been made after the first still are; the others are told
+    apart by torch and the processor."""
     groups: dict[tuple[int, str], list[tuple[str, str, Record]]] = defaultdict(list)
     for (name, seed), record in arms.items():
         if record.start is not None and record.start in made_here:
@@ -45,15 +48,21 @@ def mixed(arms: Mapping[tuple[str, int], Record], made_here: Container[str]) -> 
     for (name, seed), record in arms.items():
         if (seed, record.address) in groups:
             groups[seed, record.address].append((name, record.weights, record))
-    told = (_told(seed, members) for (seed, _), members in sorted(groups.items()))
+    told = (_told(seed, start, members, again) for (seed, start), members in sorted(groups.items()))
     return tuple(text for text in told if text)
 
 
-def _told(seed: int, members: Sequence[tuple[str, str, Record]]) -> str:
+def _told(
+    seed: int,
+    start: str,
+    members: Sequence[tuple[str, str, Record]],
+    again: Callable[[str, str], bool],
+) -> str:
     known = all(weights for _, weights, _ in members)
     copies: dict[str, list[str]] = defaultdict(list)
     for name, weights, record in members:
-        copies[weights if known else record.version.partition("torch ")[2]].append(name)
+        sure = known or again(start, weights)
+        copies[weights if sure else record.version.partition("torch ")[2]].append(name)
     if len(copies) < 2:
         return ""
     return f"seed {seed}: " + " | ".join(_names(names) for names in copies.values())

@@ -85,6 +85,10 @@ class Results:
         first = self.get(address)
         return first if first is None or first.weights == weights else self.get(f"{address}.{weights}")
 
+    def again(self, address: str, weights: str) -> bool:
+        """Whether these are the weights of a copy that was made after the first."""
+        return self.get(f"{address}.{weights}") is not None
+
     def last(self, address: str) -> Record | None:
         """The record that was put last, of whichever copy."""
         files = [p for p in self.folder.glob(f"{address}.*json") if p != self._failed(address)]
