@@ -48,10 +48,12 @@ def test_records_of_before_go_by_their_machine() -> None:
 
 def test_a_copy_made_again_is_another_on_the_same_kind_of_machine() -> None:
     start, before = arm("sft", start=None), arm("a")
-    made, of_first = arm("b", began="w"), arm("c", began="v")
-    records = arms(start, before, made, of_first)
-    assert mixed(records, {"sft-1"}, never) == ()  # perhaps of one copy, whose weights were kept later
-    assert mixed(records, {"sft-1"}, lambda *key: key == ("sft-1", "w")) == ("seed 1: a, c, sft | b",)
+    later = arms(start, before, arm("b", began="w"))
+    assert mixed(later, {"sft-1"}, never) == ()  # of one copy, whose weights were kept from then on
+    assert mixed(later, {"sft-1"}, lambda *key: key == ("sft-1", "w")) == ("seed 1: a, sft | b",)
+    both = {**later, **arms(arm("c", began="v"))}
+    assert mixed(both, {"sft-1"}, lambda *key: key == ("sft-1", "w")) == ("seed 1: a, c, sft | b",)
+    assert len(mixed(both, {"sft-1"}, never)) == 1  # other weights are another copy
 
 
 def test_many_names_are_counted() -> None:

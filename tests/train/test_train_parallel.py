@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from acereason import config, runs
 from acereason.errors import CheckpointError, ConfigError
+from acereason.policy import halves, shards
 from acereason.policy import model as models
-from acereason.policy import shards
-from acereason.policy.packing import Example
+from acereason.policy.marks import marks_of
+from acereason.policy.packing import Example, pack
 from acereason.train import checkpoint, level, optimizers, parallel, sft
 from acereason.train.checkpoint import Position
 from commands import torchrun
@@ -245,3 +246,16 @@ def test_liger_puts_in_what_it_knows_of_an_architecture(monkeypatch: pytest.Monk
     for name in ("gemma3_text", "granite", "unknown"):
         parallel.fuse(SimpleNamespace(config=SimpleNamespace(model_type=name)))
     assert met == [{"heads": False, "gate": True}] * 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_bfloat16_products_are_of_float32_weights(dtype: torch.dtype) -> None:
+    """Weights that are themselves halves compute in halves; nothing is put over them."""
+    model: Any = models.new_model("qwen3", 1, dtype, vocab_size=61, hidden_size=64, num_hidden_layers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(halves, "available", lambda device: True)
+        parallel.prepare(model, config.Placement(compute="bfloat16"))
+    assert marks_of(model).halved == (dtype == torch.float32)
+    logprob, _ = models.logprobs(model, pack([Example([3, 9, 4], [11, 5, 7], 0)]))
+    logprob.sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

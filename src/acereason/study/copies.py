@@ -38,9 +38,9 @@ def mixed(
     """What is to be said of each seed and start (its address among `made_here`) of which there is more than
     one copy. A start that is an arm itself counts with its own model.
 
-    Copies are told apart by their weights. Where a record is from before these were kept, the copies that are
-    known (`again`, by address and weights) to have been made after the first still are; the others are told
-    apart by torch and the processor."""
+    Copies are told apart by their weights. A record from before these were kept is taken for one of the same
+    torch and processor, unless that is of a copy that was made after the first (`again`, by address and
+    weights)."""
     groups: dict[tuple[int, str], list[tuple[str, str, Record]]] = defaultdict(list)
     for (name, seed), record in arms.items():
         if record.start is not None and record.start in made_here:
@@ -58,14 +58,17 @@ def _told(
     members: Sequence[tuple[str, str, Record]],
     again: Callable[[str, str], bool],
 ) -> str:
-    known = all(weights for _, weights, _ in members)
+    alike = {_machine(r): weights for _, weights, r in members if weights and not again(start, weights)}
     copies: dict[str, list[str]] = defaultdict(list)
     for name, weights, record in members:
-        sure = known or again(start, weights)
-        copies[weights if sure else record.version.partition("torch ")[2]].append(name)
+        copies[weights or alike.get(_machine(record), _machine(record))].append(name)
     if len(copies) < 2:
         return ""
     return f"seed {seed}: " + " | ".join(_names(names) for names in copies.values())
+
+
+def _machine(record: Record) -> str:
+    return record.version.partition("torch ")[2]
 
 
 def _names(names: Sequence[str]) -> str:

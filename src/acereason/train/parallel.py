@@ -158,7 +158,7 @@ def leads(model: Any) -> bool:
 
 def prepare(model: Any, placement: Placement) -> None:
     """What is done to a model before it is sharded: fused kernels, activation checkpointing, compilation; and
-    where it is not, bfloat16 products on the processor.
+    where it is not, bfloat16 products over weights of float32.
 
     ConfigError: a whole model on each of several CUDA ranks."""
     marks_of(model).offload = placement.offload
@@ -178,7 +178,7 @@ def prepare(model: Any, placement: Placement) -> None:
                 'placement.parallel = "replicate" is for processors; use "shard" on CUDA devices'
             )
         marks_of(model).replicated = getattr(torch, placement.reduce)
-    if placement.compute == "bfloat16" and not wanted(placement):
+    if placement.compute == "bfloat16" and not wanted(placement) and model.dtype == torch.float32:
         if halves.available(device(placement)):
             halves.halve(model)
         else:
