@@ -193,12 +193,12 @@ def _new(recipe: Recipe, data: Data) -> Policy:
     return Policy(model, tokenizer, prompt)
 
 
-def guarded(recipe: Recipe, policy: Policy, sampler: Sampler) -> Recipe:
+def guarded(recipe: Recipe, policy: Policy) -> Recipe:
     """The recipe with an `rl.max_k3`, where it names none, that no rounding reaches: a sampler and a trainer
     that are not the same model stop the run. Updates off the policy differ by design and are left alone."""
     if recipe.rl.max_k3 is not None or recipe.rl.updates > 1:
         return recipe
-    cpu = work_device(policy.model).type == "cpu" and not sampler.remote
+    cpu = work_device(policy.model).type == "cpu" and recipe.sampling.servers is None
     half = marks_of(policy.model).halved or models.compute_dtype(policy.model) != torch.float32
     rl = msgspec.structs.replace(recipe.rl, max_k3=K3_FLOAT32 if cpu and not half else K3_HALF)
     return msgspec.structs.replace(recipe, rl=rl)

@@ -90,7 +90,7 @@ def _run_all(
         stack.callback(sampler.close)
         judge = stack.enter_context(Judge(recipe.rl.judges, every_test=recipe.rl.reward == "tests"))
         writer = stack.enter_context(checkpoint.Writer(run, lambda: workshop.lowered(recipe, sampler)))
-        guarded = workshop.guarded(recipe, policy, sampler)
+        guarded = workshop.guarded(recipe, policy)
         settled = micro.settled(guarded, policy, data, position, run, progress)
         shop = Workshop(run, settled, policy, sampler, judge, progress, _health(run))
         optimizer = _optimizer(shop, position)

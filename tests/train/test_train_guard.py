@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 import tiny_run
 from acereason import config, prepare, program, runs
-from acereason.config import Rl
+from acereason.config import Rl, Sampling, Servers
 from acereason.errors import TrainingError
 from acereason.policy import halves
 from acereason.policy.model import new_model
@@ -25,30 +25,28 @@ MODEL = new_model("qwen3", 1, vocab_size=61, hidden_size=8, num_hidden_layers=1,
 
 
 @pytest.mark.parametrize(
-    ("rl", "remote", "dtype", "limit"),
+    ("rl", "servers", "dtype", "limit"),
     [
-        (Rl(), False, torch.float32, prepare.K3_FLOAT32),
-        (Rl(), True, torch.float32, prepare.K3_HALF),
-        (Rl(), False, torch.bfloat16, prepare.K3_HALF),
-        (Rl(max_k3=0.3), False, torch.float32, 0.3),
-        (Rl(updates=2), False, torch.float32, None),
+        (Rl(), {}, torch.float32, prepare.K3_FLOAT32),
+        (Rl(), {"servers": Servers(("http://one",))}, torch.float32, prepare.K3_HALF),
+        (Rl(), {"servers": Servers(("http://one",), colocated=True)}, torch.float32, prepare.K3_HALF),
+        (Rl(), {}, torch.bfloat16, prepare.K3_HALF),
+        (Rl(max_k3=0.3), {}, torch.float32, 0.3),
+        (Rl(updates=2), {}, torch.float32, None),
     ],
 )
 def test_the_limit_is_what_rounding_cannot_reach(
-    rl: Rl, remote: bool, dtype: torch.dtype, limit: float | None
+    rl: Rl, servers: dict[str, Any], dtype: torch.dtype, limit: float | None
 ) -> None:
-    recipe = config.parse({**tiny_run.RECIPE, "rl": rl})
-    policy = Policy(MODEL.to(dtype), None, "plain")
-    sampler: Any = SimpleNamespace(remote=remote)
-    assert prepare.guarded(recipe, policy, sampler).rl.max_k3 == limit
+    recipe = msgspec.structs.replace(config.parse(tiny_run.RECIPE), rl=rl, sampling=Sampling(**servers))
+    assert prepare.guarded(recipe, Policy(MODEL.to(dtype), None, "plain")).rl.max_k3 == limit
 
 
 def test_products_in_bfloat16_over_float32_weights_are_halves() -> None:
     model = new_model("qwen3", 1, vocab_size=61, hidden_size=8, num_hidden_layers=1, intermediate_size=8)
     halves.halve(model)
-    sampler: Any = SimpleNamespace(remote=False)
     recipe = config.parse(tiny_run.RECIPE)
-    assert prepare.guarded(recipe, Policy(model, None, "plain"), sampler).rl.max_k3 == prepare.K3_HALF
+    assert prepare.guarded(recipe, Policy(model, None, "plain")).rl.max_k3 == prepare.K3_HALF
 
 
 def test_a_run_with_another_sampler_stops_with_the_numbers(
