@@ -99,11 +99,3 @@ def test_effects_are_drawn_on_one_axis() -> None:
     root = ElementTree.fromstring(text)
     assert sum(e.tag.endswith("circle") for e in root.iter()) == 2 and "&lt;title&gt;" in text
     assert figures.intervals([nothing], "t") == ""
-
-
-def test_a_note_says_where_fewer_seeds_were_taken_than_its_file_states() -> None:
-    three = msgspec.structs.replace(study(None), seeds=(1, 2, 3), note="Three.")
-    assert verdicts.noted(three, "full", (1, 2, 3)) == "Three."
-    assert verdicts.noted(three, "small", (1, 2)) == (
-        "Three. Size small takes the first 2 of the 3 seeds that the file states."
-    )

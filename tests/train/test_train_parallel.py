@@ -249,12 +249,13 @@ def test_liger_puts_in_what_it_knows_of_an_architecture(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_bfloat16_products_are_of_float32_weights(dtype: torch.dtype) -> None:
+def test_bfloat16_products_are_of_float32_weights(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Weights that are themselves halves compute in halves; nothing is put over them."""
     model: Any = models.new_model("qwen3", 1, dtype, vocab_size=61, hidden_size=64, num_hidden_layers=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(halves, "available", lambda device: True)
-        parallel.prepare(model, config.Placement(compute="bfloat16"))
+    monkeypatch.setattr(halves, "available", lambda device: True)
+    parallel.prepare(model, config.Placement(compute="bfloat16"))
     assert marks_of(model).halved == (dtype == torch.float32)
     logprob, _ = models.logprobs(model, pack([Example([3, 9, 4], [11, 5, 7], 0)]))
     logprob.sum().backward()

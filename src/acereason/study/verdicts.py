@@ -97,18 +97,10 @@ def verdict(study: Study, plan: Plan, ground: Ground, results: Results) -> Verdi
         failed=failures(wanted, plan, results),
         seeds_needed=_needed(effects, len(taken)) if word == "undecided" else None,
         why=why,
-        note=noted(study, ground.size, taken),
+        note=study.note,
         needs=study.needs,
         mixed=mixed(arms, plan.jobs, results.again),
     )
-
-
-def noted(study: Study, size: str, taken: Sequence[int]) -> str:
-    """The study's note, and that it speaks of more seeds than were taken where it does."""
-    if len(taken) == len(study.seeds):
-        return study.note
-    of = f"Size {size} takes the first {len(taken)} of the {len(study.seeds)} seeds that the file states."
-    return f"{study.note} {of}".strip()
 
 
 def _effects(

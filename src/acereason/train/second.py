@@ -121,15 +121,15 @@ def _frozen(path: str, recipe: Recipe, kept: list[int] | None) -> models.Model:
     """The model in the type that is computed in, laid out over the ranks as the policy is; of its vocabulary
     what is `kept`."""
     place, wanted = recipe.placement, recipe.model
-    half = place.compute == "bfloat16" and parallel.wanted(place) and parallel.device(place).type == "cuda"
     changed = (wanted.rope_theta, wanted.context) if path == wanted.path else (None, None)
-    how = (path, getattr(torch, place.compute if half else wanted.dtype), *changed)
     if not parallel.wanted(place):  # a cut vocabulary is whole on every rank
-        whole = models.load_model(*how)
+        whole = models.load_model(path, getattr(torch, wanted.dtype), *changed)
         if kept is not None:
             vocabulary.take(whole, kept)
         return _still(whole.to(parallel.device(place)), recipe)
-    model, folder = models.empty_model(*how)
+    half = place.compute == "bfloat16" and parallel.device(place).type == "cuda"
+    dtype = getattr(torch, place.compute if half else wanted.dtype)
+    model, folder = models.empty_model(path, dtype, *changed)
     _still(model, recipe)
     parallel.shard(model, place)
     shards.fill(model, folder, parallel.device(place))
